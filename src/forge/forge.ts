@@ -1,0 +1,48 @@
+/** A pull request, in neutral words. */
+export interface PullRequest {
+  readonly number: number
+  readonly title: string
+  readonly body: string
+  readonly branch: string
+  readonly base: string
+  /** Commit at the branch's head; for a merged one, the head that was merged. */
+  readonly head: string
+  readonly state: 'open' | 'merged' | 'closed'
+  /** The commit on the base branch that carries it; null unless merged. */
+  readonly mergeCommit: string | null
+  readonly url: string | null
+}
+
+export interface PullRequestDraft {
+  readonly title: string
+  readonly body: string
+  readonly branch: string
+  readonly base: string
+}
+
+export interface CommitStatus {
+  readonly context: string
+  readonly state: 'pending' | 'success' | 'failure'
+  /** At most 140 characters. */
+  readonly description: string
+}
+
+/**
+ * Where pull requests live. Merging stays with people.
+ *
+ * `find` returns the newest pull request of that branch, whatever its state, or null where there never was one.
+ * `open` returns the one that is open for the branch if there is one: it never opens a second.
+ * Everything throws ReanchorError with what to do where the forge says no.
+ */
+export interface Forge {
+  readonly kind: 'github' | 'gitlab' | 'gitea' | 'local' | 'none'
+  open(draft: PullRequestDraft): Promise<PullRequest>
+  find(branch: string): Promise<PullRequest | null>
+  listOpen(base: string): Promise<readonly PullRequest[]>
+  update(number: number, change: { readonly title?: string; readonly body?: string }): Promise<PullRequest>
+  close(number: number): Promise<PullRequest>
+  /** Writes the one comment that carries `marker`, or replaces its text. */
+  comment(number: number, marker: string, text: string): Promise<void>
+  setStatus(commit: string, status: CommitStatus): Promise<void>
+  status(commit: string, context: string): Promise<CommitStatus | null>
+}

@@ -1,0 +1,10 @@
+import { defineConfig } from 'vitest/config'
+
+export default defineConfig({
+  test: {
+    include: ['test/**/*.test.ts'],
+    exclude: ['test/data/**', 'test/tools/**', 'node_modules/**'],
+    testTimeout: 30_000,
+    maxWorkers: 2,
+  },
+})
