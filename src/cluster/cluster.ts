@@ -13,7 +13,12 @@ export interface KubernetesObject {
     readonly deletionTimestamp?: string
     readonly labels?: Readonly<Record<string, string>>
     readonly annotations?: Readonly<Record<string, string>>
-    readonly ownerReferences?: readonly { readonly kind: string; readonly name: string; readonly uid?: string; readonly controller?: boolean }[]
+    readonly ownerReferences?: readonly {
+      readonly kind: string
+      readonly name: string
+      readonly uid?: string
+      readonly controller?: boolean
+    }[]
     readonly managedFields?: readonly {
       readonly manager?: string
       readonly operation?: string
@@ -56,7 +61,11 @@ export interface Cluster {
   /** HTTP GET through a port-forward to a port that listens on the pod's loopback. Body as text; non-2xx throws. */
   httpGet(pod: { readonly namespace: string; readonly name: string }, port: number, path: string): Promise<string>
   /** TLS handshake with a pod's port through a port-forward, verifying nothing: the chain as served, DER, leaf first. */
-  servedChain(pod: { readonly namespace: string; readonly name: string }, port: number, serverName: string): Promise<readonly Buffer[]>
+  servedChain(
+    pod: { readonly namespace: string; readonly name: string },
+    port: number,
+    serverName: string,
+  ): Promise<readonly Buffer[]>
   close(): Promise<void>
 }
 

@@ -1,0 +1,17 @@
+import { k8s } from 'cdk8s-plus-28'
+import { Construct } from 'constructs'
+import { type IstioPhaseProps, managedBy, protection } from './props.ts'
+import { placeIn } from './site-file.ts'
+
+/** A sealed value of no worth: that it arrives whole shows that the cluster can unseal before a CA depends on it. */
+export class Canary extends Construct {
+  constructor(scope: Construct, id: string, props: IstioPhaseProps) {
+    super(scope, id)
+    const secret = new k8s.KubeSecret(this, 'secret', {
+      metadata: { name: 'reanchor-canary', namespace: props.namespace, labels: managedBy, annotations: protection(props.delivery) },
+      type: 'Opaque',
+      data: { canary: Buffer.from(props.canary).toString('base64') },
+    })
+    placeIn(secret, { path: 'canary.yaml', privateKeys: ['canary'] })
+  }
+}

@@ -1,0 +1,62 @@
+import { ApiObject } from 'cdk8s'
+import { k8s } from 'cdk8s-plus-28'
+import { Construct } from 'constructs'
+import { stringify } from 'yaml'
+import { multirootSetting, xdsAgentSetting } from '../../src/systems/istio/phases.ts'
+import { type IstioPhaseProps, managedBy, protection, rotationAnnotation, trustAnnotation } from './props.ts'
+import { placeIn } from './site-file.ts'
+
+/** Values of the istiod chart (and of the `Istio` resource, which has the same shape) that a state declares. */
+export function istiodValues(props: Pick<IstioPhaseProps, 'state'>): Record<string, unknown> {
+  const { settings, restarts } = props.state
+  const pilot: Record<string, unknown> = {}
+  if (settings[multirootSetting] !== undefined) pilot.env = { [multirootSetting]: settings[multirootSetting] }
+  if (restarts.istiod !== undefined) pilot.podAnnotations = { [trustAnnotation]: restarts.istiod }
+  const values: Record<string, unknown> = {}
+  if (Object.keys(pilot).length > 0) values.pilot = pilot
+  if (settings[xdsAgentSetting] !== undefined) {
+    values.meshConfig = { defaultConfig: { proxyMetadata: { [xdsAgentSetting]: settings[xdsAgentSetting] } } }
+  }
+  return values
+}
+
+/** Carries the flags and istiod's restart token to the control plane, in the way in which it was installed. */
+export class ControlPlane extends Construct {
+  constructor(scope: Construct, id: string, props: IstioPhaseProps) {
+    super(scope, id)
+    const { controlPlane, rotation } = props
+    const values = istiodValues(props)
+    if (controlPlane.kind === 'sail') {
+      const patch = new ApiObject(this, 'istio', {
+        apiVersion: 'sailoperator.io/v1',
+        kind: 'Istio',
+        metadata: { name: controlPlane.name, annotations: { [rotationAnnotation]: rotation } },
+        ...(Object.keys(values).length > 0 ? { spec: { values } } : {}),
+      })
+      placeIn(patch, { path: 'components/istiod/patch.yaml', privateKeys: [] })
+    }
+    if (controlPlane.kind === 'helmRelease') {
+      const map = new k8s.KubeConfigMap(this, 'values', {
+        metadata: {
+          name: 'reanchor-istiod-values',
+          // helm-controller reads valuesFrom in the HelmRelease's own namespace only.
+          namespace: controlPlane.namespace,
+          labels: { ...managedBy, 'reconcile.fluxcd.io/watch': 'Enabled' },
+          annotations: { ...protection(props.delivery), [rotationAnnotation]: rotation },
+        },
+        data: { 'values.yaml': stringify(values) },
+      })
+      placeIn(map, { path: 'istiod-values.yaml', privateKeys: [] })
+    }
+    if (props.ztunnel !== undefined) {
+      const token = props.state.restarts.ztunnel
+      const patch = new ApiObject(this, 'ztunnel', {
+        apiVersion: 'sailoperator.io/v1',
+        kind: 'ZTunnel',
+        metadata: { name: props.ztunnel.name, annotations: { [rotationAnnotation]: rotation } },
+        ...(token === undefined ? {} : { spec: { values: { ztunnel: { podAnnotations: { [trustAnnotation]: token } } } } }),
+      })
+      placeIn(patch, { path: 'components/istiod/ztunnel.yaml', privateKeys: [] })
+    }
+  }
+}

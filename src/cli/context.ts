@@ -1,0 +1,92 @@
+import { randomBytes } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import type { Context } from '../commands/context.ts'
+import { exitCodes, ReanchorError } from '../errors.ts'
+import { openRepository, type Repository } from '../repository/repository.ts'
+import type { Terminal } from './output.ts'
+
+export interface ContextOptions {
+  readonly repo: string
+  readonly dryRun: boolean
+  /** Commands that only read Git must not need a remote that answers. */
+  readonly offline: boolean
+}
+
+/** The world as it is: this machine's clock, random generator, clusters and forges. Heavy parts load when they are used. */
+export async function systemContext(options: ContextOptions, terminal: Terminal): Promise<Context> {
+  const repository = await openWithRemote(options.repo, options.offline)
+  return {
+    repository,
+    now: () => new Date(),
+    sleep: milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds)),
+    random: size => randomBytes(size),
+    keys: {
+      async generate(algorithm) {
+        const { systemKeys } = await import('../pki/keys.ts')
+        return await systemKeys.generate(algorithm)
+      },
+    },
+    author: {
+      name: process.env.GIT_AUTHOR_NAME ?? 'reanchor',
+      email: process.env.GIT_AUTHOR_EMAIL ?? 'reanchor@users.noreply.invalid',
+    },
+    async openForge(choice) {
+      const { openForge } = await import('../forge/select.ts')
+      return await openForge(choice, repository)
+    },
+    async openCluster(site) {
+      const { openKubernetesCluster } = await import('../cluster/kubernetes.ts')
+      return await openKubernetesCluster(site.cluster)
+    },
+    readFile,
+    environment: environment(),
+    progress: line => {
+      if (terminal.progress) terminal.err(`… ${line}\n`)
+    },
+    dryRun: options.dryRun,
+  }
+}
+
+/** A clone's state is its remote's branches; a bare repository's state is its own. */
+export async function openWithRemote(dir: string, offline: boolean): Promise<Repository> {
+  const local = await openRepository(dir)
+  if (local.bare) return local
+  const remotes = await local.remotes()
+  const remote = remotes.includes('origin') ? 'origin' : remotes[0]
+  if (remote === undefined) {
+    if (offline) return local
+    throw new ReanchorError({
+      what: 'the clone has no remote to open pull requests in',
+      where: { file: local.gitDir },
+      expected: 'a remote named origin',
+      found: 'none',
+      todo: 'add it: git remote add origin URL; to try things out, make a bare repository the remote and use the forge `local`',
+      example: 'git init --bare ../fleet.git && git remote add origin ../fleet.git && git push origin HEAD',
+    })
+  }
+  local.close()
+  return await openRepository(dir, { remote })
+}
+
+function readFile(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (cause) {
+    throw new ReanchorError({
+      what: 'the file cannot be read',
+      where: { file: path },
+      expected: 'a file that this user may read',
+      found: cause instanceof Error ? ((cause as NodeJS.ErrnoException).code ?? cause.message) : 'an error',
+      todo: 'correct the path in rotation.yaml; it counts from the folder that the command runs in',
+      exit: exitCodes.usage,
+      cause,
+    })
+  }
+}
+
+/** SOPS_AGE_KEY as it is, or the content of SOPS_AGE_KEY_FILE: as the sops program takes them. */
+function environment(): Record<string, string | undefined> {
+  const { SOPS_AGE_KEY, SOPS_AGE_KEY_FILE } = process.env
+  if (SOPS_AGE_KEY !== undefined || SOPS_AGE_KEY_FILE === undefined) return { SOPS_AGE_KEY }
+  return { SOPS_AGE_KEY: readFile(SOPS_AGE_KEY_FILE) }
+}

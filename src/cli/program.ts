@@ -1,0 +1,177 @@
+import { Command, CommanderError, Option } from 'commander'
+import { exitCodes, ReanchorError, type ExitCode } from '../errors.ts'
+import { type CommandResult, printError, printResult, systemTerminal, type Terminal } from './output.ts'
+import { packageVersion } from './version.ts'
+
+/** Options that every command has. */
+export interface CommonOptions {
+  readonly output: 'text' | 'json'
+  readonly rotation?: string
+  readonly repo: string
+  readonly base?: string
+  readonly color: boolean
+}
+
+type Handler = (options: never, terminal: Terminal, words: readonly string[]) => Promise<CommandResult>
+
+const exits = `
+Exit codes: 0 done, or all gates hold · 1 internal error · 2 bad usage or input · 3 waiting (a gate is pending, a pull
+request is not merged) · 4 a gate is violated, evidence is missing, or something expires in the time given ·
+5 refused because it is not safe`
+
+/** Parses, calls, prints. Returns the exit code; nothing here decides anything. */
+export async function run(words: readonly string[], terminal?: Terminal): Promise<ExitCode> {
+  let exit: ExitCode = exitCodes.done
+  const program = new Command('reanchor')
+    .description('Replace a certificate authority without downtime, one reviewed pull request at a time.')
+    .version(packageVersion(), '-V, --version')
+    .showHelpAfterError('(add --help for the options)')
+    .addHelpText('after', exits)
+    .exitOverride()
+  if (terminal !== undefined) program.configureOutput({ writeOut: terminal.out, writeErr: terminal.err })
+
+  const add = (parent: Command, name: string, description: string, handler: Handler): Command =>
+    parent
+      .command(name)
+      .description(description)
+      .addOption(new Option('-o, --output <format>', 'how to print the result').choices(['text', 'json']).default('text'))
+      .option('--rotation <name>', 'which rotation, where there are several')
+      .option('--repo <dir>', 'the repository: a clone, or a bare one', '.')
+      .option('--base <branch>', 'branch to look for rotations on; the default one unless said otherwise')
+      .option('--no-color', 'no colours (NO_COLOR works too)')
+      .exitOverride()
+      .action(async (...given: unknown[]) => {
+        const command = given[given.length - 1] as Command
+        const options = command.opts<CommonOptions & Record<string, unknown>>()
+        const place = terminal ?? systemTerminal({ color: options.color })
+        const called = commandPath(command)
+        try {
+          const result = await handler(options as never, place, command.args)
+          exit = printResult(place, called, options.output, result)
+        } catch (error) {
+          exit = printError(place, called, options.output, error)
+        }
+      })
+  await addCommands(program, add)
+  try {
+    await program.parseAsync(['node', 'reanchor', ...words])
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error
+    return error.exitCode === 0 ? exitCodes.done : exitCodes.usage
+  }
+  return exit
+}
+
+function commandPath(command: Command): string {
+  const parent = command.parent
+  return parent === null || parent.parent === null ? command.name() : `${commandPath(parent)} ${command.name()}`
+}
+
+type Add = (parent: Command, name: string, description: string, handler: Handler) => Command
+
+/** Every command, written out in one place. A handler's module loads only when its command runs. */
+async function addCommands(program: Command, add: Add): Promise<void> {
+  const collect = (value: string, before: readonly string[]) => [...before, value]
+  const dryRun = ['--dry-run', 'do everything but write'] as const
+
+  add(program, 'init <system>', 'look at the repository and write rotation.yaml', async (options, terminal, words) =>
+    (await import('./handlers/init.ts')).initHandler(options, terminal, words),
+  )
+    .option('--name <name>', 'name of the rotation')
+    .option('--site <name=path>', 'a site and the folder that reanchor will own there; repeat for several', collect, [])
+    .option('--context <context>', 'kubeconfig context of the (only) site, or SITE=CONTEXT; repeat for several', collect, [])
+    .option('--delivery <delivery>', 'flux:NAMESPACE/NAME or argocd:NAMESPACE/NAME, or SITE=…; repeat for several', collect, [])
+    .option('--age <recipient>', 'age recipient that Secrets are sealed to; repeat for several', collect, [])
+    .option('--forge <forge>', 'local, none, github:OWNER/NAME, gitlab:PATH or gitea:OWNER/NAME')
+    .option('--yes', 'ask nothing; take what was found', false)
+    .option(...dryRun, false)
+
+  add(program, 'inspect', 'every trust anchor and issuing CA found, and how long they last', async (options, terminal, words) =>
+    (await import('./handlers/inspect.ts')).inspectHandler(options, terminal, words),
+  )
+    .option('--within <duration>', 'exit 4 where something expires within this time, such as 60d')
+    .option('--file <pem...>', 'look at PEM files instead of clusters')
+
+  add(program, 'plan', 'make or take the new CA, render and seal every step, prove it safe, open the plan pull request', async (options, terminal) =>
+    (await import('./handlers/plan.ts')).planHandler(options, terminal),
+  )
+    .option('--root-key-out <file>', 'where the new root’s private key goes: written once, sealed to the recipients')
+    .option('--chain <file...>', 'the issuing CAs as the offline root signed them, for a plan that wrote requests')
+    .option('--accept-outage', 'go ahead with strategy emergency, which cuts connections', false)
+    .option(...dryRun, false)
+
+  add(program, 'prove', 'the safety table of a plan, with the smallest counterexample', async (options, terminal) =>
+    (await import('./handlers/prove.ts')).proveHandler(options, terminal),
+  )
+
+  add(program, 'rehearse', 'run the whole rotation on this machine, against real TLS endpoints', async (options, terminal) =>
+    (await import('./handlers/demo.ts')).rehearseHandler(options, terminal),
+  ).option('--seed <number>', 'seed of the rehearsal’s lags', '1')
+
+  add(program, 'next', 'verify the present step, then open the next pull request', async (options, terminal) =>
+    (await import('./handlers/next.ts')).nextHandler(options, terminal),
+  )
+    .option('--nudge', 'open the present step’s nudge instead, for proxies that kept an old leaf', false)
+    .option(...dryRun, false)
+
+  add(program, 'verify', 'the gates of the present step: who is ready, who is not', async (options, terminal) =>
+    (await import('./handlers/verify.ts')).verifyHandler(options, terminal),
+  )
+    .option('--wait', 'look again until all gates hold', false)
+    .option('--timeout <duration>', 'with --wait: give up after this time', '1h')
+    .option('--evidence <file>', 'judge a committed evidence file offline instead of looking')
+
+  add(program, 'status', 'where each site stands; offline from Git unless --live', async (options, terminal) =>
+    (await import('./handlers/status.ts')).statusHandler(options, terminal),
+  ).option('--live', 'look at the clusters too', false)
+
+  add(program, 'check [range]', 'is this change of trust (BASE..HEAD) safe now?', async (options, terminal, words) =>
+    (await import('./handlers/check.ts')).checkHandler(options, terminal, words),
+  )
+
+  add(program, 'undo', 'open the pull request that goes back one step, where that is safe', async (options, terminal) =>
+    (await import('./handlers/next.ts')).undoHandler(options, terminal),
+  ).option(...dryRun, false)
+
+  add(program, 'run', 'the loop for CI, CronJob or Deployment: verify, open, repeat', async (options, terminal) =>
+    (await import('./handlers/next.ts')).runHandler(options, terminal),
+  )
+    .option('--once', 'one round, then end', false)
+    .option('--interval <duration>', 'time between rounds', '1m')
+
+  add(program, 'diff [range]', 'the change of trust in words (REV..REV); with --textconv a git textconv', async (options, terminal, words) =>
+    (await import('./handlers/diff.ts')).diffHandler(options, terminal, words),
+  ).option('--textconv <file>', 'print one file’s trust in words, for git diff')
+
+  const pr = program.command('pr').description('pull requests of the embedded `local` forge')
+  add(pr, 'list', 'list pull requests', async (options, terminal) => (await import('./handlers/pr.ts')).listHandler(options, terminal)).option('--all', 'merged and closed ones too', false)
+  add(pr, 'show <number>', 'show one', async (options, terminal, words) => (await import('./handlers/pr.ts')).showHandler(options, terminal, words))
+  add(pr, 'diff <number>', 'its diff', async (options, terminal, words) => (await import('./handlers/pr.ts')).diffHandler(options, terminal, words))
+  add(pr, 'merge <number>', 'merge it', async (options, terminal, words) => (await import('./handlers/pr.ts')).mergeHandler(options, terminal, words)).addOption(
+    new Option('--method <method>', 'how to merge').choices(['merge', 'squash', 'rebase']).default('merge'),
+  )
+
+  add(program, 'demo [system]', 'init to done on a local repository, forge and rehearsal cluster', async (options, terminal, words) =>
+    (await import('./handlers/demo.ts')).demoHandler(options, terminal, words),
+  )
+    .option('--dir <dir>', 'where the demo’s repository goes; kept. A temporary folder, removed at the end, unless given')
+    .option('--sites <number>', 'how many sites', '1')
+    .option('--fault <fault>', 'never-reloads, replica-lags, out-of-order, edited-pr, revert-trust-both or one-step')
+    .option('--seed <number>', 'seed of the lags', '1')
+}
+
+/** A duration as users write it: 90s, 10m, 1h, 60d. Milliseconds. */
+export function duration(text: string, option: string): number {
+  const found = /^(\d+)(s|m|h|d)$/.exec(text)
+  const unit = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }[found?.[2] ?? '']
+  if (found === null || unit === undefined) {
+    throw new ReanchorError({
+      what: `${option} is not a duration`,
+      expected: 'a number and a unit: s, m, h or d',
+      found: text,
+      example: `${option} 10m`,
+      todo: 'correct the option',
+    })
+  }
+  return Number(found[1]) * unit
+}

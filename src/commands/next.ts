@@ -1,0 +1,344 @@
+import { assertNoPrivateKey } from '../custody/leak.ts'
+import { exitCodes, ReanchorError } from '../errors.ts'
+import type { Forge, PullRequest } from '../forge/forge.ts'
+import { decideNext, type NextAction } from '../plan/advance.ts'
+import {
+  batchName,
+  closeBranch,
+  evidenceName,
+  findStep,
+  type PlanStep,
+  planBranch,
+  rotationFolder,
+  stepBranch,
+  stepFolder,
+  treeFolder,
+  type Variant,
+} from '../plan/steps.ts'
+import { treeDigest } from '../repository/tree-digest.ts'
+import type { GateResult, SitePosition } from '../rotation.ts'
+import type { Context } from './context.ts'
+import { somebodyElse } from './plan.ts'
+import { loadRotation, type OpenRotation, positionsAt } from './rotation.ts'
+import { lookAtSites, type SiteLook } from './verify.ts'
+
+export interface NextOptions {
+  readonly rotation: string | null
+  readonly base: string | null
+  /** Open the nudge of the present step instead of the next step: for proxies that kept an old leaf. */
+  readonly nudge: boolean
+}
+
+export type NextOutcome =
+  | { readonly kind: 'opened' | 'dry-run'; readonly pullRequest: PullRequest | null; readonly branch: string; readonly title: string; readonly body: string; readonly looks: readonly SiteLook[] }
+  /** The pull request of the next step is open already. */
+  | { readonly kind: 'open'; readonly pullRequest: PullRequest; readonly looks: readonly SiteLook[] }
+  | { readonly kind: 'waiting'; readonly verdict: 'pending' | 'violated' | 'unknown'; readonly gates: readonly GateResult[]; readonly looks: readonly SiteLook[] }
+  | { readonly kind: 'done' }
+
+/** Verifies the present step on every site, then opens the pull request of the next one; or says who is not ready and why. */
+export async function next(context: Context, options: NextOptions): Promise<{ readonly rotation: OpenRotation; readonly outcome: NextOutcome }> {
+  const { repository } = context
+  await repository.fetch()
+  const rotation = await loadRotation(repository, options)
+  const { declaration, plan, snapshot } = rotation
+  if (rotation.closed) return { rotation, outcome: { kind: 'done' } }
+  refusePaused(rotation)
+  const forge = await context.openForge(declaration.forge)
+  const positions = await positionsAt(snapshot, plan)
+  await refuseMissingWiring(rotation, positions)
+  await refuseEditedRequests(context, rotation, forge)
+
+  const looks = await lookAtSites(context, rotation, positions)
+  const action = decideNext({
+    plan,
+    closed: false,
+    positions,
+    verdicts: Object.fromEntries(looks.map(look => [look.site, look.verdict])),
+  })
+  const chosen = options.nudge ? nudgeAction(rotation, positions) : action
+  switch (chosen.kind) {
+    case 'done':
+      return { rotation, outcome: { kind: 'done' } }
+    case 'wait':
+      await statusOfOpenRequests(rotation, forge, chosen)
+      return { rotation, outcome: { kind: 'waiting', verdict: chosen.verdict, gates: chosen.gates, looks } }
+    case 'refuse':
+      throw await refusal(context, rotation, chosen.site, chosen.why)
+    case 'close':
+      return { rotation, outcome: await openRequest(context, rotation, forge, closing(rotation, chosen.after), looks, positions) }
+    case 'open':
+      return {
+        rotation,
+        outcome: await openRequest(context, rotation, forge, stepRequest(rotation, chosen, options.nudge ? 'nudge' : 'step'), looks, positions),
+      }
+  }
+}
+
+/** What a pull request does to the base branch, apart from the evidence that it brings. */
+export interface Request {
+  readonly kind: 'step' | 'close'
+  readonly at: PlanStep
+  readonly variant: Variant
+  readonly sites: readonly string[]
+  readonly batch: string | null
+  readonly branch: string
+  readonly after: PlanStep | null
+}
+
+function stepRequest(rotation: OpenRotation, action: Extract<NextAction, { kind: 'open' }>, variant: Variant): Request {
+  const branch = stepBranch(rotation.name, action.at, action.batch, variant)
+  return { kind: 'step', at: action.at, variant, sites: action.sites, batch: action.batch, branch, after: action.after }
+}
+
+function closing(rotation: OpenRotation, after: PlanStep): Request {
+  const sites = rotation.plan.sites.map(site => site.name)
+  return { kind: 'close', at: after, variant: 'step', sites, batch: null, branch: closeBranch(rotation.name, rotation.plan), after }
+}
+
+function nudgeAction(rotation: OpenRotation, positions: Readonly<Record<string, SitePosition>>): NextAction {
+  const sites = rotation.plan.sites.filter(site => {
+    const position = positions[site.name]
+    if (position?.kind !== 'at' || position.variant !== 'step') return false
+    const at = findStep(rotation.plan, position.phase, position.step)
+    return at?.step.sites[site.name]?.nudge != null
+  })
+  const first = positions[sites[0]?.name ?? '']
+  const at = first?.kind === 'at' ? findStep(rotation.plan, first.phase, first.step) : null
+  if (at === null) {
+    throw new ReanchorError({
+      what: 'there is nothing to nudge',
+      expected: 'a site in phase issue-new',
+      found: Object.entries(positions).map(([site, position]) => `${site}: ${position.kind}`).join(', '),
+      todo: 'run `reanchor verify` for what is missing',
+      exit: exitCodes.waiting,
+    })
+  }
+  return { kind: 'open', at, sites: sites.map(site => site.name), batch: null, after: null }
+}
+
+/** Opens the request, or finds it open. Every write can be the last one: run again, it ends in the same place. */
+async function openRequest(
+  context: Context,
+  rotation: OpenRotation,
+  forge: Forge,
+  asked: Request,
+  looks: readonly SiteLook[],
+  positions: Readonly<Record<string, SitePosition>>,
+): Promise<NextOutcome> {
+  const { repository } = context
+  const { request, existing } = await freeBranch(forge, asked)
+  const { requestView } = await import('./views.ts')
+  const { pullRequestBody, pullRequestTitle } = await import('../report/pull-request.ts')
+  if (existing !== null) {
+    await forge.setStatus(existing.head, gateStatus(looks))
+    return { kind: 'open', pullRequest: existing, looks }
+  }
+  const changes = await changesOf(rotation, request, looks)
+  const view = await requestView(rotation, request, looks, changes, positions, context.now())
+  const title = pullRequestTitle(view)
+  const body = pullRequestBody(view)
+  assertNoPrivateKey(body, 'the pull request')
+  for (const [path, text] of changes) if (text !== null) assertNoPrivateKey(text, path)
+  if (context.dryRun) return { kind: 'dry-run', pullRequest: null, branch: request.branch, title, body, looks }
+
+  let head = await repository.branch(request.branch)
+  if (head === null) {
+    head = await repository.commit({
+      parent: rotation.commit,
+      changes,
+      message: `${title}\n\n${request.kind === 'step' ? request.at.step.what : 'The rotation is complete.'}`,
+      trailers: {
+        'Reanchor-Rotation': rotation.name,
+        'Reanchor-Phase': request.kind === 'close' ? 'close' : `${stepFolder(request.at)}${request.variant === 'step' ? '' : ` ${request.variant}`}`,
+        ...evidenceTrailer(looks),
+      },
+      author: context.author,
+      at: context.now(),
+    })
+    const result = await repository.publish([{ ref: `refs/heads/${request.branch}`, from: null, to: head }])
+    if (!result.ok) throw somebodyElse(result.ref)
+  }
+  const pullRequest = await forge.open({ title, body, branch: request.branch, base: rotation.base })
+  await forge.setStatus(pullRequest.head, gateStatus(looks))
+  return { kind: 'opened', pullRequest, branch: request.branch, title, body, looks }
+}
+
+function evidenceTrailer(looks: readonly SiteLook[]): Record<string, string> {
+  if (looks.length === 0) return {}
+  return { 'Reanchor-Evidence': looks.map(look => `${look.site}=${look.evidence.observation}`).join(' ') }
+}
+
+/** The request's branch; where it served before (merged and undone, or closed by hand) the next free name. */
+async function freeBranch(forge: Forge, request: Request): Promise<{ readonly request: Request; readonly existing: PullRequest | null }> {
+  for (let count = 1; ; count++) {
+    const branch = count === 1 ? request.branch : `${request.branch}.${count}`
+    const found = await forge.find(branch)
+    if (found === null) return { request: { ...request, branch }, existing: null }
+    if (found.state === 'open') return { request: { ...request, branch }, existing: found }
+  }
+}
+
+/** The site folders' new bytes, the evidence of the step before, the wiring at `adopt`. */
+async function changesOf(rotation: OpenRotation, request: Request, looks: readonly SiteLook[]): Promise<Map<string, string | null>> {
+  const { plan, snapshot, name } = rotation
+  const changes = new Map<string, string | null>()
+  await addEvidence(rotation, looks, changes)
+  if (request.kind === 'close') {
+    for (const path of (await snapshot.list(`${rotationFolder(name)}/phases`)).keys()) changes.set(path, null)
+    return changes
+  }
+  for (const siteName of request.sites) {
+    const path = plan.sites.find(site => site.name === siteName)?.path
+    if (path === undefined) continue
+    const folder = treeFolder(name, request.at, request.variant, siteName)
+    const tree = await snapshot.readFolder(folder)
+    const planned = request.at.step.sites[siteName]
+    const wanted = request.variant === 'step' ? planned?.digest : planned?.[request.variant]?.digest
+    if (treeDigest(tree) !== wanted) throw damagedTree(folder, wanted ?? 'none', treeDigest(tree))
+    for (const old of (await snapshot.list(path)).keys()) changes.set(old, null)
+    for (const [file, text] of tree) changes.set(`${path}/${file}`, text)
+  }
+  if (request.at.phase.number === 0) await addWiring(rotation, request.sites, changes)
+  return changes
+}
+
+async function addEvidence(rotation: OpenRotation, looks: readonly SiteLook[], changes: Map<string, string | null>): Promise<void> {
+  const { writeEvidence } = await import('../verify/evidence-file.ts')
+  const { plan, snapshot, name } = rotation
+  for (const [number, batch] of plan.batches.entries()) {
+    const seen = looks.filter(look => batch.includes(look.site))
+    const first = seen[0]
+    if (first === undefined) continue
+    const at = findStep(plan, first.evidence.phase, first.evidence.step)
+    if (at === null) continue
+    const file = `${rotationFolder(name)}/evidence/${evidenceName(at, batchName(plan, number))}`
+    // What is committed is never edited: it is what was seen then.
+    if ((await snapshot.read(file)) !== null) continue
+    changes.set(file, writeEvidence(seen.map(look => look.evidence)))
+  }
+}
+
+async function addWiring(rotation: OpenRotation, sites: readonly string[], changes: Map<string, string | null>): Promise<void> {
+  const { applyWiring } = await import('../gitops/yaml-edit.ts')
+  for (const point of rotation.plan.wiring.filter(each => sites.includes(each.site))) {
+    const before = changes.get(point.file) ?? (await rotation.snapshot.read(point.file))
+    const { text, changed } = applyWiring(before, point.edit, point.file)
+    if (changed) changes.set(point.file, text)
+  }
+}
+
+function damagedTree(folder: string, expected: string, found: string): ReanchorError {
+  return new ReanchorError({
+    what: 'the rendered files of a step are not what the plan locked',
+    where: { file: folder },
+    expected: `tree digest ${expected}`,
+    found: `tree digest ${found}`,
+    todo: 'restore the folder from the plan pull request; it is generated and never edited',
+    exit: exitCodes.refused,
+  })
+}
+
+// ---------------------------------------------------------------------------------------------------- refusals
+
+function refusePaused(rotation: OpenRotation): void {
+  if (!rotation.declaration.paused) return
+  throw new ReanchorError({
+    what: 'the rotation is paused',
+    where: { file: `${rotationFolder(rotation.name)}/rotation.yaml`, field: 'spec.paused' },
+    todo: 'remove `paused: true` on the base branch to go on; `verify` and `status` work meanwhile',
+    exit: exitCodes.waiting,
+  })
+}
+
+/** After `adopt` the user's files must still carry the wiring, or a step would reach nothing. */
+async function refuseMissingWiring(rotation: OpenRotation, positions: Readonly<Record<string, SitePosition>>): Promise<void> {
+  const { wiringHolds } = await import('../gitops/yaml-edit.ts')
+  for (const point of rotation.plan.wiring) {
+    if (positions[point.site]?.kind !== 'at') continue
+    const held = wiringHolds(await rotation.snapshot.read(point.file), point.edit, point.file)
+    if (held.holds) continue
+    throw new ReanchorError({
+      what: `wiring missing: what ${point.purpose} is gone`,
+      where: { file: point.file, object: `site ${point.site}` },
+      expected: 'the line that the adopt pull request added',
+      found: held.found,
+      todo: 'put it back, from the adopt pull request',
+      exit: exitCodes.refused,
+    })
+  }
+}
+
+/** A pull request of ours that was edited by hand is judged anew, never trusted: its bytes must be a planned step's. */
+async function refuseEditedRequests(context: Context, rotation: OpenRotation, forge: Forge): Promise<void> {
+  for (const request of await forge.listOpen(rotation.base)) {
+    if (!request.branch.startsWith(`reanchor/${rotation.name}/`) || request.branch === planBranch(rotation.name)) continue
+    const edited = await editedRequest(context, rotation, request)
+    if (edited === null) continue
+    await forge.setStatus(request.head, { context: 'reanchor/gate', state: 'failure', description: short(`edited by hand: ${edited.why}`) })
+    throw new ReanchorError({
+      what: `pull request #${request.number} was edited by hand`,
+      where: { object: `branch ${request.branch}`, file: edited.path },
+      expected: 'the bytes of a step of the plan',
+      found: edited.why,
+      todo: `put the file back (git revert on the branch), or close #${request.number}, delete its branch and run \`reanchor next\` again`,
+      exit: exitCodes.refused,
+    })
+  }
+}
+
+async function editedRequest(context: Context, rotation: OpenRotation, request: PullRequest): Promise<{ readonly path: string; readonly why: string } | null> {
+  const { positionText } = await import('../plan/advance.ts')
+  const snapshot = context.repository.snapshot(request.head)
+  const positions = await positionsAt(snapshot, rotation.plan)
+  for (const site of rotation.plan.sites) {
+    const position = positions[site.name]
+    if (position === undefined || position.kind === 'at' || position.kind === 'absent') continue
+    return { path: site.path, why: positionText(position) }
+  }
+  return null
+}
+
+async function refusal(context: Context, rotation: OpenRotation, site: string, why: string): Promise<ReanchorError> {
+  const path = rotation.plan.sites.find(each => each.name === site)?.path ?? ''
+  const newest = await context.repository.log(rotation.commit, { paths: [path], limit: 1 })
+  const by = newest[0] === undefined ? '' : `; last changed by ${newest[0].id.slice(0, 12)} (${newest[0].message.split('\n')[0]})`
+  return new ReanchorError({
+    what: `site ${site} is not where the plan can go on from`,
+    where: { file: path },
+    expected: 'the files of one planned step',
+    found: `${why}${by}`,
+    todo: 'see `reanchor status` for the difference; revert that commit, or put the step’s files back',
+    exit: exitCodes.refused,
+  })
+}
+
+// ------------------------------------------------------------------------------------------------------- status
+
+function gateStatus(looks: readonly SiteLook[]) {
+  const open = looks.flatMap(look => look.verdict.gates).filter(gate => gate.verdict !== 'holds')
+  const seen = looks.map(look => look.evidence.to).sort()[0]
+  if (open.length === 0) {
+    return { context: 'reanchor/gate', state: 'success' as const, description: short(seen === undefined ? 'nothing precedes this step' : `all gates hold, seen at ${seen}`) }
+  }
+  const violated = open.some(gate => gate.verdict === 'violated')
+  return { context: 'reanchor/gate', state: violated ? ('failure' as const) : ('pending' as const), description: short(`${open[0]?.claim}: ${open[0]?.because[0] ?? ''}`) }
+}
+
+/** An open pull request of the next step must not stay green when the gate before it no longer holds. */
+async function statusOfOpenRequests(rotation: OpenRotation, forge: Forge, wait: Extract<NextAction, { kind: 'wait' }>): Promise<void> {
+  for (const request of await forge.listOpen(rotation.base)) {
+    if (!request.branch.startsWith(`reanchor/${rotation.name}/`) || request.branch === planBranch(rotation.name)) continue
+    const first = wait.gates[0]
+    await forge.setStatus(request.head, {
+      context: 'reanchor/gate',
+      state: wait.verdict === 'violated' ? 'failure' : 'pending',
+      description: short(first === undefined ? 'the step before is not complete' : `${first.site}: ${first.claim}: ${first.because[0] ?? ''}`),
+    })
+  }
+}
+
+/** Forges cut a status off at 140 characters. */
+function short(text: string): string {
+  return text.length <= 140 ? text : `${text.slice(0, 139)}…`
+}

@@ -1,0 +1,109 @@
+import { writePlan } from '../plan/lock.ts'
+import { sha256Hex } from '../pki/certificate.ts'
+import { batchName, evidenceName, findStep, rotationFolder, stepsOf } from '../plan/steps.ts'
+import type { PullRequestView } from '../report/pull-request.ts'
+import { describeChange, type TrustChange } from '../report/trust-diff.ts'
+import type { Plan, SitePosition } from '../rotation.ts'
+import { provePlan } from '../safety/prove.ts'
+import type { Request } from './next.ts'
+import type { OpenRotation } from './rotation.ts'
+import type { SiteLook } from './verify.ts'
+
+/** What the plan pull request's text is made of. */
+export async function planRequestView(plan: Plan, now: Date): Promise<PullRequestView> {
+  return {
+    plan,
+    planDigest: planDigest(plan),
+    kind: 'plan',
+    phase: 0,
+    step: 0,
+    sites: plan.sites.map(site => site.name),
+    change: null,
+    gates: [],
+    evidence: [],
+    proof: provePlan(plan, { at: now }),
+  }
+}
+
+/** What the text of a step's or the closing pull request is made of. */
+export async function requestView(
+  rotation: OpenRotation,
+  request: Request,
+  looks: readonly SiteLook[],
+  changes: ReadonlyMap<string, string | null>,
+  _positions: Readonly<Record<string, SitePosition>>,
+  now: Date,
+): Promise<PullRequestView> {
+  const { plan } = rotation
+  const closes = request.kind === 'close'
+  return {
+    plan,
+    planDigest: planDigest(plan),
+    kind: closes ? 'close' : request.variant,
+    phase: closes ? plan.phases.length : request.at.phase.number,
+    step: closes ? 1 : request.at.step.number,
+    sites: request.sites,
+    change: closes ? null : await siteChange(rotation, request, changes),
+    gates: looks.flatMap(look => look.verdict.gates),
+    evidence: looks.map(look => ({
+      site: look.site,
+      file: evidenceFile(rotation, look),
+      digest: look.evidence.observation,
+      seenAt: look.evidence.to,
+    })),
+    proof: closes ? null : stepProof(rotation, request, now),
+    cleanUp: closes ? cleanUp(rotation) : [],
+    warnings: plan.strategy === 'emergency' && !closes ? ['this strategy cuts connections on purpose; see the safety table for the pairs'] : [],
+  }
+}
+
+/** The change of trust that a request makes in its sites' folders, not in the rotation's own files. */
+async function siteChange(rotation: OpenRotation, request: Request, changes: ReadonlyMap<string, string | null>): Promise<TrustChange> {
+  const before: Record<string, string> = {}
+  const after: Record<string, string> = {}
+  const paths = rotation.plan.sites.filter(site => request.sites.includes(site.name)).map(site => site.path)
+  for (const [file, text] of changes) {
+    if (!paths.some(path => file.startsWith(`${path}/`))) continue
+    const old = await rotation.snapshot.read(file)
+    if (old !== null) before[file] = old
+    if (text !== null) after[file] = text
+  }
+  return describeChange(before, after)
+}
+
+/** The part of the proof that this pull request is about: from the step before to this one, and its way back. */
+function stepProof(rotation: OpenRotation, request: Request, now: Date) {
+  const proof = provePlan(rotation.plan, { at: now })
+  const steps = stepsOf(rotation.plan)
+  const label = `${request.at.phase.name}/${request.at.step.name}`
+  const own = proof.transitions.filter(
+    transition => request.sites.includes(transition.site) && (transition.to.includes(label) || transition.from.includes(label)),
+  )
+  return { ...proof, transitions: own.length > 0 ? own : proof.transitions.slice(0, steps.length) }
+}
+
+function evidenceFile(rotation: OpenRotation, look: SiteLook): string {
+  const { plan, name } = rotation
+  const batch = plan.batches.findIndex(sites => sites.includes(look.site))
+  const at = findStep(plan, look.evidence.phase, look.evidence.step)
+  return at === null ? '' : `${rotationFolder(name)}/evidence/${evidenceName(at, batchName(plan, batch))}`
+}
+
+function cleanUp(rotation: OpenRotation): readonly string[] {
+  const { plan, declaration } = rotation
+  const first = stepsOf(plan)[0]
+  const own = Object.values(first?.step.sites ?? {}).some(site => site.state.source === 'own')
+  const lines = [
+    'the old CA’s private key stays in Git’s history, sealed: keep the age identity out of reach for as long as anything might still trust the old root',
+  ]
+  if (own) {
+    lines.push(
+      `delete the self-signed CA that nobody uses any more, or an istiod that loses cacerts returns to it: kubectl -n ${declaration.istio.namespace} delete secret istio-ca-secret`,
+    )
+  }
+  return lines
+}
+
+function planDigest(plan: Plan): string {
+  return sha256Hex(Buffer.from(writePlan(plan)))
+}

@@ -1,0 +1,664 @@
+import { createCipheriv, createDecipheriv, createHash, timingSafeEqual } from 'node:crypto'
+import { ReanchorError, type Where } from '../errors.ts'
+import { ageDecrypt, checkRecipients, readIdentities, type WrapDataKey, wrapDataKey as wrapWithAge } from './age.ts'
+import type { Custody, PlainSecret } from './custody.ts'
+import { goRegExp } from './go-regexp.ts'
+import { assertNoPrivateKey } from './leak.ts'
+import {
+  checkPlainSecret,
+  type Leaf,
+  type ReadManifest,
+  readManifest,
+  secretId,
+  sortedMap,
+  type Tree,
+  writeManifest,
+} from './manifest.ts'
+
+/** The version of sops whose format this is; sops reads it to know how the MAC was made. */
+const sopsVersion = '3.13.3'
+
+// So that a MAC over encrypted values only can never pass for one over all (sops v3.13.3, sops.go, MACOnlyEncryptedInitialization).
+const macOnlyEncryptedStart = Buffer.from('8a3fd2ad54ce66527b1034f3d147be0b0b975b3bf44f72c6fdadec8176f27d69', 'hex')
+
+const sealedText = /^ENC\[AES256_GCM,data:([^,]*),iv:([^,]+),tag:([^,]+),type:([a-z]+)\]$/
+
+/** A manifest that an earlier plan sealed, and the path that it has, or will have, in the repository. */
+export interface SealedFile {
+  readonly destination: string
+  readonly yaml: string
+  /** Where the text was read, for errors; the destination unless said otherwise. */
+  readonly file?: string
+}
+
+export interface SopsCustodyOptions {
+  /** Age recipients for all destinations, or for each. */
+  readonly recipients: readonly string[] | ((destination: string) => readonly string[])
+  /** Stands as `lastmodified`, whole seconds. */
+  readonly now: Date
+  /** Data keys and initialisation vectors. */
+  readonly random: (size: number) => Buffer
+  /** Seals a data key to one recipient; age by default. */
+  readonly wrapDataKey?: WrapDataKey
+  /** Manifests of an earlier plan whose sealed values are to be kept. */
+  readonly keep?: readonly SealedFile[]
+  /** Text of an age key file, as SOPS_AGE_KEY holds it. With it, kept manifests are opened and new values may join them. */
+  readonly identity?: string
+}
+
+/** A Secret as Kubernetes takes it: values of `data` are base64. */
+export interface SecretManifest {
+  readonly apiVersion: string
+  readonly kind: string
+  readonly metadata: {
+    readonly name: string
+    readonly namespace?: string
+    readonly labels?: Readonly<Record<string, string>>
+    readonly annotations?: Readonly<Record<string, string>>
+  }
+  readonly type?: string
+  readonly data: Readonly<Record<string, string>>
+}
+
+/** What can be told of a sealed manifest without any private identity. Nothing here is authenticated. */
+export interface SealedSecret {
+  readonly name: string
+  readonly namespace: string
+  /** Public values, decoded. */
+  readonly data: Readonly<Record<string, string>>
+  /** Private values as they stand; each may be given to `seal` in place of the private value itself. */
+  readonly sealed: Readonly<Record<string, string>>
+  readonly recipients: readonly string[]
+}
+
+interface AgeEntry {
+  readonly recipient: string
+  readonly enc: string
+}
+
+interface SopsBlock {
+  readonly age: readonly AgeEntry[]
+  readonly lastmodified: string
+  readonly mac: string
+  readonly macOnlyEncrypted: boolean
+  readonly encrypts: (path: readonly string[]) => boolean
+}
+
+interface Mac {
+  readonly mac: string
+  readonly lastmodified: string
+}
+
+/** One data key of one Secret. Null: the key cannot be had, so that only what it sealed already can be written. */
+interface Generation {
+  readonly recipients: readonly string[]
+  readonly age: readonly AgeEntry[]
+  readonly dataKey: Buffer | null
+  /** From key and digest of the plain text. */
+  readonly byPlain: Map<string, string>
+  /** From sealed text to the key of `data` it belongs to. */
+  readonly keyOf: Map<string, string>
+  /** From the sealed texts of a document, in order. */
+  readonly macs: Map<string, Mac>
+}
+
+/**
+ * Seals to age recipients in the format of SOPS, with no private identity at hand.
+ *
+ * Only the private keys of `data` are sealed and the MAC covers only them, so that a change of a public value leaves the
+ * rest of the file alone. Every Secret, told apart by destination, namespace and name, has one data key: an equal value under an
+ * equal key keeps its ciphertext, and a document with equal private values keeps its whole `sops` block.
+ *
+ * A private value may be the sealed text of a manifest in `keep` (see `readSealedSecret`): it is written as it is. Without
+ * `identity` all private values of that document must then come from one manifest in `keep`.
+ */
+export function createSopsCustody(options: SopsCustodyOptions): Custody {
+  const wrap = options.wrapDataKey ?? wrapWithAge
+  const lastmodified = options.now.toISOString().replace(/\.\d+Z$/, 'Z')
+  const objects = new Map<string, Generation[]>()
+  let loaded: Promise<void> | null = null
+  let previous: Promise<unknown> = Promise.resolve()
+
+  async function load(): Promise<void> {
+    const identities = options.identity === undefined ? null : readIdentities(options.identity)
+    for (const kept of options.keep ?? []) await keepSealed(kept, identities, objects)
+  }
+
+  async function newGeneration(recipients: readonly string[]): Promise<Generation> {
+    const dataKey = options.random(32)
+    const age: AgeEntry[] = []
+    for (const recipient of recipients) age.push({ recipient, enc: await wrap(dataKey, recipient) })
+    return { recipients, age, dataKey, byPlain: new Map(), keyOf: new Map(), macs: new Map() }
+  }
+
+  async function seal(secret: PlainSecret, destination: string): Promise<string> {
+    const where: Where = { file: destination, object: secretId(secret) }
+    checkPlainSecret(secret, destination)
+    const keys = [...new Set(secret.privateKeys)].sort()
+    checkRegexReach(secret, keys, where)
+    const given = typeof options.recipients === 'function' ? options.recipients(destination) : options.recipients
+    const recipients = checkRecipients(given, where)
+    loaded ??= load()
+    await loaded
+
+    const id = objectId(destination, secret)
+    const generations = objects.get(id) ?? []
+    objects.set(id, generations)
+    const wanted = keys.map(key => privateValue(key, secret.data[key] ?? '', generations, where))
+    let generation = chooseGeneration(wanted, generations, recipients, where)
+    if (generation === null) {
+      generation = await newGeneration(recipients)
+      generations.push(generation)
+    }
+    const chosen = generation
+    const sealed = wanted.map(value => sealValue(value, chosen, options.random))
+    const mac = macOf(sealed, wanted, chosen, lastmodified, options.random, where)
+    const text = writeManifest(
+      manifestTree(secret, new Map(keys.map((key, index) => [key, sealed[index] ?? ''])), chosen, mac),
+    )
+    assertNoPrivateKey(text, destination)
+    return text
+  }
+
+  return {
+    kind: 'sops',
+    seal(secret, destination) {
+      // One at a time: two calls for one Secret must not both make it a data key.
+      const result = previous.then(() => seal(secret, destination))
+      previous = result.catch(() => undefined)
+      return result
+    },
+  }
+}
+
+/**
+ * Opens a manifest and verifies its MAC, which Flux does not do.
+ * `identity` is the text of an age key file. `file` is for errors.
+ */
+export async function decryptSopsSecret(yaml: string, identity: string, file?: string): Promise<SecretManifest> {
+  const where: Where = file === undefined ? {} : { file }
+  const identities = readIdentities(identity)
+  const manifest = readManifest(yaml, file)
+  const block = readBlock(manifest.object().sops, where)
+  const dataKey = await findDataKey(block, identities)
+  if (dataKey === null) {
+    throw new ReanchorError({
+      what: 'the age identity does not open this file',
+      where: { ...where, field: 'sops.age' },
+      expected: `an identity of ${block.age.map(entry => entry.recipient).join(' or ')}`,
+      found: `${identities.length} ${identities.length === 1 ? 'identity' : 'identities'}, none of which opens it`,
+      todo: 'point SOPS_AGE_KEY_FILE to the identity of one of these recipients',
+    })
+  }
+  verify(manifest, block, dataKey, where)
+  const object = manifest.object()
+  delete object.sops
+  return secretManifest(object, where)
+}
+
+/** Reads what is public in a manifest that was sealed by SOPS. `file` is for errors. */
+export function readSealedSecret(yaml: string, file?: string): SealedSecret {
+  const where: Where = file === undefined ? {} : { file }
+  const manifest = readManifest(yaml, file)
+  const object = manifest.object()
+  const block = readBlock(object.sops, where)
+  const secret = secretManifest(object, where)
+  const data: Record<string, string> = {}
+  const sealed: Record<string, string> = {}
+  for (const [key, value] of Object.entries(secret.data)) {
+    if (block.encrypts(['data', key])) sealed[key] = value
+    else data[key] = Buffer.from(value, 'base64').toString()
+  }
+  return {
+    name: secret.metadata.name,
+    namespace: secret.metadata.namespace ?? '',
+    data,
+    sealed,
+    recipients: block.age.map(entry => entry.recipient),
+  }
+}
+
+/** Whether a private value is a sealed text that `seal` takes over as it stands. */
+export function isSealedValue(value: string): boolean {
+  return sealedText.test(value)
+}
+
+// --------------------------------------------------------------------------------------------------- sealing
+
+function objectId(destination: string, object: { readonly namespace: string; readonly name: string }): string {
+  return [destination, object.namespace, object.name].join('\0')
+}
+
+/** SOPS seals a leaf if any key on its path matches, so a private key must not be called like anything else in the document. */
+function checkRegexReach(secret: PlainSecret, keys: readonly string[], where: Where): void {
+  if (keys.length === 0) {
+    throw new ReanchorError({
+      what: 'the Secret has no private value',
+      where,
+      expected: 'at least one private key of data',
+      found: 'none',
+      todo: 'write it as a plain manifest, or name its private keys',
+    })
+  }
+  const others = [
+    'apiVersion',
+    'kind',
+    'metadata',
+    'name',
+    'namespace',
+    'labels',
+    'annotations',
+    'type',
+    'data',
+    'sops',
+  ]
+  const names = new Set([...others, ...Object.keys(secret.labels), ...Object.keys(secret.annotations)])
+  const clash = keys.find(key => names.has(key))
+  if (clash === undefined) return
+  throw new ReanchorError({
+    what: 'a private key of data is called like another field of the manifest, which SOPS would seal too',
+    where: { ...where, field: `data["${clash}"]` },
+    expected: 'a name that occurs once in the manifest',
+    found: clash,
+    todo: 'rename the key, the label or the annotation',
+  })
+}
+
+interface PrivateValue {
+  readonly key: string
+  /** Base64, as it stands in `data`; null: only its sealed text is known. */
+  readonly plain: string | null
+  /** Its sealed text, and the data key that it was sealed with, where it was given as such. */
+  readonly reference: { readonly text: string; readonly generation: Generation } | null
+}
+
+function privateValue(key: string, value: string, generations: readonly Generation[], where: Where): PrivateValue {
+  if (!isSealedValue(value)) return { key, plain: Buffer.from(value).toString('base64'), reference: null }
+  const generation = generations.find(known => known.keyOf.get(value) === key)
+  if (generation === undefined) {
+    throw new ReanchorError({
+      what: 'a sealed value is not one of this Secret',
+      where: { ...where, field: `data["${key}"]` },
+      expected: 'a sealed value of the same destination, namespace, name and key',
+      found: `a sealed value that no manifest given to keep holds there (${generations.length} data keys known)`,
+      todo: 'a sealed value cannot be moved: give the private value itself, or the manifest that it stands in',
+    })
+  }
+  const plain = generation.dataKey === null ? null : openValue(value, ['data', key], generation.dataKey, where).text
+  return { key, plain, reference: { text: value, generation } }
+}
+
+function chooseGeneration(
+  wanted: readonly PrivateValue[],
+  generations: readonly Generation[],
+  recipients: readonly string[],
+  where: Where,
+): Generation | null {
+  const closed = wanted.find(value => value.plain === null)
+  if (closed === undefined) {
+    const usable = generations.filter(known => known.dataKey !== null && sameSet(known.recipients, recipients))
+    const holdsAll = (known: Generation) =>
+      wanted.every(value => known.byPlain.has(plainId(value.key, value.plain ?? '')))
+    return usable.find(holdsAll) ?? usable.at(-1) ?? null
+  }
+  const generation = closed.reference?.generation
+  const stranger = wanted.find(value => value.reference?.generation !== generation)
+  if (generation === undefined || stranger !== undefined) {
+    throw new ReanchorError({
+      what: 'kept and new private values cannot be sealed in one manifest without the age identity',
+      where: { ...where, field: `data["${stranger?.key ?? closed.key}"]` },
+      expected: `all private values kept from one manifest, as that of "${closed.key}" is`,
+      found: 'a value that its data key has not sealed',
+      todo: 'set SOPS_AGE_KEY_FILE so that the data key can be read, or give all private values anew',
+    })
+  }
+  if (!sameSet(generation.recipients, recipients)) {
+    throw new ReanchorError({
+      what: 'the recipients have changed, and a kept value cannot be sealed to others without the age identity',
+      where,
+      expected: recipients.join(', '),
+      found: `sealed to ${generation.recipients.join(', ')}`,
+      todo: 'set SOPS_AGE_KEY_FILE to an identity of a recipient it is sealed to now, or give the private value itself',
+    })
+  }
+  return generation
+}
+
+function sealValue(value: PrivateValue, generation: Generation, random: (size: number) => Buffer): string {
+  if (value.plain === null) return value.reference?.text ?? ''
+  const id = plainId(value.key, value.plain)
+  const before = generation.byPlain.get(id)
+  if (before !== undefined) return before
+  const text = sealText(value.plain, ['data', value.key].join(':').concat(':'), dataKeyOf(generation), random)
+  generation.byPlain.set(id, text)
+  generation.keyOf.set(text, value.key)
+  return text
+}
+
+function macOf(
+  sealed: readonly string[],
+  wanted: readonly PrivateValue[],
+  generation: Generation,
+  lastmodified: string,
+  random: (size: number) => Buffer,
+  where: Where,
+): Mac {
+  const id = sealed.join('\n')
+  const before = generation.macs.get(id)
+  if (before !== undefined) return before
+  if (generation.dataKey === null) {
+    throw new ReanchorError({
+      what: 'the kept private values stood in no one manifest together, and a new MAC needs the age identity',
+      where,
+      expected: 'the private values of exactly one kept manifest',
+      found: wanted.map(value => value.key).join(', '),
+      todo: 'set SOPS_AGE_KEY_FILE so that the data key can be read, or give all private values anew',
+    })
+  }
+  const digest = createHash('sha512').update(macOnlyEncryptedStart)
+  for (const value of wanted) digest.update(value.plain ?? '')
+  const mac = {
+    mac: sealText(digest.digest('hex').toUpperCase(), lastmodified, generation.dataKey, random),
+    lastmodified,
+  }
+  generation.macs.set(id, mac)
+  return mac
+}
+
+function manifestTree(
+  secret: PlainSecret,
+  sealed: ReadonlyMap<string, string>,
+  generation: Generation,
+  mac: Mac,
+): ReadonlyMap<string, Tree> {
+  const data = Object.fromEntries(
+    Object.entries(secret.data).map(([key, value]) => [key, sealed.get(key) ?? Buffer.from(value).toString('base64')]),
+  )
+  const metadata = new Map<string, Tree>([
+    ['name', secret.name],
+    ['namespace', secret.namespace],
+  ])
+  if (Object.keys(secret.labels).length > 0) metadata.set('labels', sortedMap(secret.labels))
+  if (Object.keys(secret.annotations).length > 0) metadata.set('annotations', sortedMap(secret.annotations))
+  const names = [...sealed.keys()].map(key => key.replaceAll('.', '\\.')).join('|')
+  return new Map<string, Tree>([
+    ['apiVersion', 'v1'],
+    ['kind', 'Secret'],
+    ['metadata', metadata],
+    ['type', secret.type],
+    ['data', sortedMap(data)],
+    [
+      'sops',
+      new Map<string, Tree>([
+        ['age', generation.age.map(entry => new Map(Object.entries({ recipient: entry.recipient, enc: entry.enc })))],
+        ['encrypted_regex', `^(${names})$`],
+        ['lastmodified', mac.lastmodified],
+        ['mac', mac.mac],
+        ['mac_only_encrypted', true],
+        ['version', sopsVersion],
+      ]),
+    ],
+  ])
+}
+
+function plainId(key: string, plain: string): string {
+  return `${key}\0${createHash('sha256').update(plain).digest('hex')}`
+}
+
+function dataKeyOf(generation: Generation): Buffer {
+  if (generation.dataKey === null) throw new Error('a value is to be sealed with a data key that is not known')
+  return generation.dataKey
+}
+
+function sameSet(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every(item => b.includes(item))
+}
+
+async function keepSealed(
+  kept: SealedFile,
+  identities: readonly string[] | null,
+  objects: Map<string, Generation[]>,
+): Promise<void> {
+  const where: Where = { file: kept.file ?? kept.destination }
+  const manifest = readManifest(kept.yaml, where.file)
+  const object = manifest.object()
+  const block = readBlock(object.sops, where)
+  const secret = secretManifest(object, where)
+  if (!block.macOnlyEncrypted) {
+    throw new ReanchorError({
+      what: 'the manifest was not sealed by reanchor, so its values cannot be kept',
+      where,
+      expected: 'sops.mac_only_encrypted: true',
+      found: 'a MAC over all values',
+      todo: 'give the private value itself',
+    })
+  }
+  const id = objectId(kept.destination, { namespace: secret.metadata.namespace ?? '', name: secret.metadata.name })
+  const generations = objects.get(id) ?? []
+  objects.set(id, generations)
+  const same = generations.find(
+    known => known.age.map(entry => entry.enc).join() === block.age.map(entry => entry.enc).join(),
+  )
+  const generation = same ?? {
+    recipients: block.age.map(entry => entry.recipient),
+    age: block.age,
+    dataKey: null,
+    byPlain: new Map(),
+    keyOf: new Map(),
+    macs: new Map(),
+  }
+  const sealed = sealedLeaves(manifest.leaves, block)
+  const texts = sealed.map(leaf => String(leaf.value))
+  // An identity that opens one site's files need not open another's: what stays closed can still be kept as it is.
+  const dataKey = generation.dataKey ?? (identities === null ? null : await findDataKey(block, identities))
+  if (dataKey !== null) verify(readManifest(kept.yaml, where.file), block, dataKey, where)
+  const known = { ...generation, dataKey }
+  for (const [index, leaf] of sealed.entries()) {
+    const key = leaf.path[1] ?? ''
+    const text = texts[index] ?? ''
+    known.keyOf.set(text, key)
+    if (known.dataKey !== null) {
+      known.byPlain.set(plainId(key, openValue(text, leaf.path, known.dataKey, where).text), text)
+    }
+  }
+  known.macs.set(texts.join('\n'), { mac: block.mac, lastmodified: block.lastmodified })
+  if (same === undefined) generations.push(known)
+  else generations.splice(generations.indexOf(same), 1, known)
+}
+
+// --------------------------------------------------------------------------------------------------- opening
+
+/** Replaces every sealed leaf by its plain value, and throws where one does not open or the MAC does not match. */
+function verify(manifest: ReadManifest, block: SopsBlock, dataKey: Buffer, where: Where): void {
+  const digest = createHash('sha512')
+  if (block.macOnlyEncrypted) digest.update(macOnlyEncryptedStart)
+  for (const leaf of manifest.leaves) {
+    if (leaf.path[0] === 'sops') continue
+    const sealed = block.encrypts(leaf.path)
+    if (!sealed && typeof leaf.value === 'string' && isSealedValue(leaf.value)) {
+      throw new ReanchorError({
+        what: 'a sealed value stands where the sops block says that nothing is sealed; it would reach the cluster as it is',
+        where: { ...where, field: leaf.path.join('.') },
+        expected: 'a plain value, or a regex that covers the field',
+        found: 'ENC[…]',
+        todo: 'restore the file from Git',
+      })
+    }
+    const value = sealed ? openLeaf(leaf, dataKey, where) : { text: macText(leaf.value), value: leaf.value }
+    if (sealed) leaf.replace(value.value)
+    if (sealed || !block.macOnlyEncrypted) digest.update(value.text)
+  }
+  const stored = openValue(block.mac, null, dataKey, where, block.lastmodified).text
+  const computed = digest.digest('hex').toUpperCase()
+  if (stored.length !== computed.length || !timingSafeEqual(Buffer.from(stored), Buffer.from(computed))) {
+    throw new ReanchorError({
+      what: 'the MAC does not match: the file was changed after it was sealed',
+      where: { ...where, field: 'sops.mac' },
+      expected: 'the values that were sealed together',
+      found: 'a value was changed, moved, added or taken away',
+      todo: 'restore the file from Git, or seal it again',
+    })
+  }
+}
+
+function openLeaf(leaf: Leaf, dataKey: Buffer, where: Where): { readonly text: string; readonly value: unknown } {
+  // SOPS leaves an empty text as it is.
+  if (leaf.value === '') return { text: '', value: '' }
+  return openValue(leaf.value, leaf.path, dataKey, where)
+}
+
+async function findDataKey(block: SopsBlock, identities: readonly string[]): Promise<Buffer | null> {
+  for (const entry of block.age) {
+    const key = await ageDecrypt(entry.enc, identities)
+    if (key?.length === 32) return key
+  }
+  return null
+}
+
+function sealText(plain: string, additional: string, key: Buffer, random: (size: number) => Buffer): string {
+  // 32 bytes and not the 12 that are usual for GCM: sops v3.13.3, aes/cipher.go, nonceSize.
+  const iv = random(32)
+  const cipher = createCipheriv('aes-256-gcm', key, iv).setAAD(Buffer.from(additional))
+  const data = Buffer.concat([cipher.update(plain, 'utf8'), cipher.final()])
+  const parts = [data, iv, cipher.getAuthTag()].map(part => part.toString('base64'))
+  return `ENC[AES256_GCM,data:${parts[0]},iv:${parts[1]},tag:${parts[2]},type:str]`
+}
+
+/** `path` null: the MAC, whose additional data is `additional` itself. */
+function openValue(
+  sealed: unknown,
+  path: readonly string[] | null,
+  key: Buffer,
+  where: Where,
+  additional = `${path?.join(':')}:`,
+): { readonly text: string; readonly value: unknown } {
+  const field = path === null ? 'sops.mac' : path.join('.')
+  const refuse = (what: string, found: string): ReanchorError =>
+    new ReanchorError({
+      what,
+      where: { ...where, field },
+      expected: 'ENC[AES256_GCM,data:…,iv:…,tag:…,type:…] as sealed for this field with this data key',
+      found,
+      todo: 'restore the file from Git, or seal it again',
+    })
+  const match = typeof sealed === 'string' ? sealedText.exec(sealed) : null
+  if (match === null) throw refuse('a value that must be sealed is not', 'a plain value (not shown)')
+  const [data, iv, tag] = match.slice(1, 4).map(part => Buffer.from(part, 'base64'))
+  if (data === undefined || iv === undefined || tag === undefined || iv.length === 0 || tag.length !== 16) {
+    throw refuse(
+      'a sealed value is damaged',
+      `an initialisation vector of ${iv?.length} and a tag of ${tag?.length} bytes`,
+    )
+  }
+  let text: string
+  try {
+    const decipher = createDecipheriv('aes-256-gcm', key, iv, { authTagLength: 16 })
+      .setAAD(Buffer.from(additional))
+      .setAuthTag(tag)
+    text = Buffer.concat([decipher.update(data), decipher.final()]).toString('utf8')
+  } catch {
+    throw refuse(
+      'a sealed value does not open',
+      'a value that was damaged, moved here, or sealed with another data key',
+    )
+  }
+  return { text, value: typed(text, match[4] ?? '', refuse) }
+}
+
+function typed(text: string, type: string, refuse: (what: string, found: string) => ReanchorError): unknown {
+  if (type === 'str' || type === 'bytes' || type === 'time') return text
+  if (type === 'int' || type === 'float') return Number(text)
+  if (type === 'bool') return text.toLowerCase() === 'true'
+  throw refuse('a sealed value has a type that is not known', type)
+}
+
+/** The bytes that SOPS hashes for a plain value (v3.13.3, sops.go, ToBytes). */
+function macText(value: unknown): string {
+  if (typeof value === 'boolean') return value ? 'True' : 'False'
+  return String(value)
+}
+
+// --------------------------------------------------------------------------------------------------- reading
+
+function readBlock(block: unknown, where: Where): SopsBlock {
+  const refuse = (field: string, expected: string, found: string): ReanchorError =>
+    new ReanchorError({
+      what: 'the manifest is not sealed by SOPS to age recipients',
+      where: { ...where, field },
+      expected,
+      found,
+      todo: 'restore the file from Git, or seal it with age recipients',
+    })
+  if (!isRecord(block)) throw refuse('sops', 'a sops block', 'none')
+  const { mac, lastmodified, age } = block
+  if (typeof mac !== 'string' || typeof lastmodified !== 'string') {
+    throw refuse('sops.mac', 'a MAC and the time of the last change', 'they are missing')
+  }
+  if (Array.isArray(block.key_groups) && block.key_groups.length > 1) {
+    throw refuse('sops.key_groups', 'one group of keys', 'several: their shares need the sops binary')
+  }
+  const group: unknown = Array.isArray(block.key_groups) ? block.key_groups[0] : null
+  const entries: unknown = age ?? (isRecord(group) ? group.age : null)
+  const read = (Array.isArray(entries) ? entries : []).flatMap((entry: unknown) =>
+    isRecord(entry) && typeof entry.recipient === 'string' && typeof entry.enc === 'string'
+      ? [{ recipient: entry.recipient, enc: entry.enc }]
+      : [],
+  )
+  if (read.length === 0) throw refuse('sops.age', 'at least one age recipient with its sealed data key', 'none')
+  return {
+    age: read,
+    mac,
+    lastmodified,
+    macOnlyEncrypted: block.mac_only_encrypted === true,
+    encrypts: rule(block, where),
+  }
+}
+
+/** Which leaves are sealed: one element of the path that matches is enough (sops v3.13.3, sops.go, shouldBeEncrypted). */
+function rule(block: Readonly<Record<string, unknown>>, where: Where): (path: readonly string[]) => boolean {
+  const text = (field: string) =>
+    typeof block[field] === 'string' && block[field] !== '' ? String(block[field]) : null
+  const regex = text('encrypted_regex')
+  if (regex !== null) {
+    const match = goRegExp(regex, { ...where, field: 'sops.encrypted_regex' })
+    return path => path.some(key => match.test(key))
+  }
+  const not = text('unencrypted_regex')
+  if (not !== null) {
+    const match = goRegExp(not, { ...where, field: 'sops.unencrypted_regex' })
+    return path => !path.some(key => match.test(key))
+  }
+  const suffix = text('encrypted_suffix')
+  if (suffix !== null) return path => path.some(key => key.endsWith(suffix))
+  const without = text('unencrypted_suffix')
+  return path => without === null || !path.some(key => key.endsWith(without))
+}
+
+function sealedLeaves(leaves: readonly Leaf[], block: SopsBlock): readonly Leaf[] {
+  return leaves.filter(leaf => leaf.path[0] === 'data' && leaf.path.length === 2 && block.encrypts(leaf.path))
+}
+
+function secretManifest(object: Readonly<Record<string, unknown>>, where: Where): SecretManifest {
+  const { metadata, data } = object
+  const texts = isRecord(data) ? Object.values(data).every(value => typeof value === 'string') : false
+  if (
+    object.apiVersion === 'v1' &&
+    object.kind === 'Secret' &&
+    isRecord(metadata) &&
+    typeof metadata.name === 'string' &&
+    texts
+  ) {
+    return object as unknown as SecretManifest
+  }
+  throw new ReanchorError({
+    what: 'the manifest is no Secret with data',
+    where,
+    expected: 'apiVersion v1, kind Secret, metadata.name and data whose values are texts',
+    found: `apiVersion ${String(object.apiVersion)}, kind ${String(object.kind)}`,
+    todo: 'give the file of the Secret; stringData is not supported',
+  })
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}

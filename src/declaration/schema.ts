@@ -1,0 +1,944 @@
+import * as z from 'zod'
+import type { Problem } from './values.ts'
+import {
+  branchProblem,
+  durationPattern,
+  durationProblem,
+  filePathProblem,
+  labelPattern,
+  labelProblem,
+  objectPattern,
+  objectProblem,
+  recipientPattern,
+  recipientProblem,
+  repositoryPathPattern,
+  repositoryPathProblem,
+  subdomainPattern,
+  subdomainProblem,
+  subjectProblem,
+  validityProblem,
+} from './values.ts'
+
+/**
+ * The form of rotation.yaml: the one source of its checks, of its defaults and of `schemas/rotation.schema.json`. `title` says
+ * what is expected in an error, `description` is for editors and the first `examples` entry goes into errors.
+ * What concerns more than one field is in checks.ts.
+ */
+
+export type Surface = z.output<typeof declarationSchema>
+
+/** A text with a check of its own; `facts` go into the JSON Schema as they are. */
+function text(
+  facts: {
+    readonly title: string
+    readonly description: string
+    readonly examples: readonly string[]
+    readonly pattern?: string
+    readonly maxLength?: number
+  },
+  problemOf: (value: string) => Problem | null,
+) {
+  return z
+    .string()
+    .superRefine((value, context) => {
+      const problem = problemOf(value)
+      if (problem === null) return
+      const { what, ...params } = problem
+      context.addIssue({ code: 'custom', message: what, params })
+    })
+    .meta({ ...facts, examples: [...facts.examples] })
+}
+
+/** A map of which exactly one field is given. */
+function choice<Shape extends z.ZodRawShape>(
+  facts: { readonly title: string; readonly description: string; readonly examples: readonly unknown[] },
+  shape: Shape,
+) {
+  const names = Object.keys(shape)
+  return z
+    .strictObject(shape)
+    .superRefine((value, context) => {
+      const given = Object.keys(value).filter(name => (value as Record<string, unknown>)[name] !== undefined)
+      if (given.length === 1) return
+      const what = given.length === 0 ? 'names none of its choices' : `gives ${given.join(' and ')} at once`
+      context.addIssue({ code: 'custom', message: what, params: { expected: `exactly one of ${names.join(', ')}` } })
+    })
+    .meta({ ...facts, examples: [...facts.examples], minProperties: 1, maxProperties: 1 })
+}
+
+function duration(shortest: string, longest: string, description: string, example: string) {
+  return text(
+    { title: `a duration from ${shortest} to ${longest}`, description, examples: [example], pattern: durationPattern },
+    value => durationProblem(value, shortest, longest),
+  )
+}
+
+function validity(longestDays: number, description: string, example: string) {
+  return text(
+    {
+      title: `a whole number of days from 1d to ${longestDays}d`,
+      description,
+      examples: [example],
+      pattern: durationPattern,
+    },
+    value => validityProblem(value, longestDays),
+  )
+}
+
+function subject(description: string, example: string) {
+  return text({ title: 'a distinguished name as RFC 4514 writes it', description, examples: [example] }, subjectProblem)
+}
+
+function repositoryPath(description: string, example: string) {
+  return text(
+    {
+      title: 'a path inside the repository, relative to its root',
+      description,
+      examples: [example],
+      pattern: repositoryPathPattern,
+    },
+    repositoryPathProblem,
+  )
+}
+
+/** As `repositoryPath`, or `.` for the repository's root. */
+function folder(description: string, example: string) {
+  return text(
+    {
+      title: 'a folder of the repository, or . for its root',
+      description,
+      examples: [example],
+      pattern: `^\\.$|${repositoryPathPattern}`,
+    },
+    value => (value === '.' ? null : repositoryPathProblem(value)),
+  )
+}
+
+function file(description: string, example: string) {
+  return text(
+    { title: "a file: relative to the repository's root, or absolute", description, examples: [example] },
+    filePathProblem,
+  )
+}
+
+function object(title: string, description: string, example: string) {
+  return text(
+    { title: `${title} as namespace/name`, description, examples: [example], pattern: objectPattern },
+    objectProblem,
+  )
+}
+
+function kubernetesName(title: string, description: string, example: string) {
+  return text({ title, description, examples: [example], pattern: subdomainPattern }, subdomainProblem)
+}
+
+function plainText(title: string, description: string, example: string) {
+  return text({ title, description, examples: [example] }, value => {
+    if (value.trim() === '') return { what: 'is empty', expected: title, example }
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: such a text would break lines of reports
+    if (/[\u0000-\u001f\u007f]/.test(value)) {
+      return { what: 'holds a line break or a control character', expected: `${title} on one line`, example }
+    }
+    if (value.length > 300) return { what: 'is longer than 300 characters', expected: title, example }
+    return null
+  })
+}
+
+/** A URL of a server or repository, without a password: this file is committed. */
+function url(description: string, example: string) {
+  const title = 'a URL without a password'
+  return text({ title, description, examples: [example] }, value => {
+    if (/^[\w.-]+@[\w.-]+:[\w./~-]+$/.test(value)) return null
+    if (!/^(https?|ssh|git|file):\/\/\S+$/.test(value) || !URL.canParse(value)) {
+      return { what: 'is not a URL', expected: title, example }
+    }
+    if (new URL(value).password === '') return null
+    return {
+      what: 'holds a password',
+      expected: title,
+      todo: 'take it out; tokens are read from the environment',
+      example,
+    }
+  })
+}
+
+const recipient = text(
+  {
+    title: 'a recipient of age (X25519)',
+    description: 'Public key of age. Whoever holds its private key can open what reanchor seals.',
+    examples: ['age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p'],
+    pattern: recipientPattern,
+  },
+  recipientProblem,
+)
+
+const recipients = z
+  .array(recipient)
+  .min(1)
+  .meta({
+    title: 'a list of recipients of age',
+    description: 'Recipients of age to whom private keys are sealed; each of them alone can open them.',
+    examples: [['age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p']],
+  })
+
+const algorithm = z.enum(['ecdsa-p256', 'ecdsa-p384', 'rsa-4096'])
+
+// ------------------------------------------------------------------------------------------------------- forge
+
+const hosted = (name: string, example: string) =>
+  z
+    .strictObject({
+      repository: text(
+        {
+          title: 'owner/name of the repository',
+          description: `The repository on ${name}, where pull requests are opened.`,
+          examples: [example],
+          pattern: '^[\\w.-]+(/[\\w.-]+)+$',
+        },
+        value =>
+          /^[\w.][\w.-]*(\/[\w.-]+)+$/.test(value) && !value.split('/').some(part => part === '.' || part === '..')
+            ? null
+            : { what: 'is not a repository', expected: 'owner/name of the repository', example },
+      ),
+      url: url(`Address of the server, where it is not the public ${name}.`, 'https://git.acme.example').optional(),
+    })
+    .meta({
+      title: `the repository on ${name}`,
+      description: `Pull requests on ${name}. The token is read from the environment, never from this file.`,
+      examples: [{ repository: example }],
+    })
+
+const forge = z
+  .union([
+    z.enum(['local', 'none']),
+    choice(
+      {
+        title: 'a forge',
+        description: 'Where pull requests are opened: exactly one of the fields.',
+        examples: [{ github: { repository: 'acme/fleet' } }],
+      },
+      {
+        github: hosted('GitHub', 'acme/fleet').optional(),
+        gitlab: hosted('GitLab', 'acme/platform/fleet').optional(),
+        gitea: hosted('Gitea or Forgejo', 'acme/fleet').optional(),
+        local: z
+          .strictObject({})
+          .meta({
+            title: 'an empty map',
+            description: 'The embedded forge: pull requests live in the bare repository itself.',
+            examples: [{}],
+          })
+          .optional(),
+        none: z
+          .strictObject({})
+          .meta({
+            title: 'an empty map',
+            description: 'No pull requests: reanchor pushes branches, people open what they like.',
+            examples: [{}],
+          })
+          .optional(),
+      },
+    ),
+  ])
+  .default('none')
+  .meta({
+    title: 'local, none, or one of github, gitlab, gitea with its repository',
+    description: 'Where pull requests are opened. `none` pushes branches only; `local` is the embedded forge.',
+    examples: ['local'],
+  })
+
+// ------------------------------------------------------------------------------------------------ current, next
+
+const currentFiles = z
+  .strictObject({
+    certificate: file(
+      "PEM file of the signing CA's certificate; for a self-signed CA the root itself.",
+      '../material/ca-cert.pem',
+    ),
+    key: file(
+      'PEM file of its private key, outside the repository. Needed where a phase puts the old CA into `cacerts` and the cluster is not to be read for it.',
+      '../keys/ca-key.pem',
+    ).optional(),
+    chain: file(
+      'PEM file of what cert-chain.pem holds now. Default: the certificate alone.',
+      '../material/cert-chain.pem',
+    ).optional(),
+    roots: file(
+      'PEM file of the roots that are trusted now. Default: the certificate alone, as a self-signed CA has it.',
+      '../material/root-cert.pem',
+    ).optional(),
+  })
+  .meta({
+    title: 'the PEM files of the CA in use now',
+    description: 'The CA in use now, from PEM files.',
+    examples: [{ certificate: '../material/ca-cert.pem' }],
+  })
+
+const current = choice(
+  {
+    title: 'where the CA in use now is read from',
+    description: 'The CA in use now: read from the cluster by `plan`, or given as files.',
+    examples: [{ from: 'cluster' }],
+  },
+  {
+    from: z
+      .enum(['cluster'])
+      .meta({
+        title: 'cluster',
+        description: '`cluster`: `plan` reads the CA in use from the cluster of the site.',
+        examples: ['cluster'],
+      })
+      .optional(),
+    files: currentFiles.optional(),
+  },
+)
+
+const issuing = z
+  .strictObject({
+    algorithm: algorithm
+      .meta({
+        title: 'a key algorithm',
+        description: 'Key of the issuing CAs. Default: as the root.',
+        examples: ['ecdsa-p256'],
+      })
+      .optional(),
+    subject: subject(
+      'Subject of the issuing CAs; `{site}` stands for the name of the site. Default: `CN=<name> issuing,L={site},O=<trust domain>`.',
+      'CN=mesh-2026 issuing,L={site},O=cluster.local',
+    ).optional(),
+    validity: validity(7300, 'How long an issuing CA is valid. It never outlives the root.', '730d').default('730d'),
+  })
+  .meta({
+    title: 'settings of the issuing CAs',
+    description: 'The issuing CA that each site gets; all of them are signed by the one new root.',
+    examples: [{ validity: '730d' }],
+  })
+
+const issuingFiles = z
+  .strictObject({
+    certificate: file('PEM file of the issuing CA.', '../material/eu-1/ca-cert.pem'),
+    key: file('PEM file of its private key, outside the repository.', '../keys/eu-1-key.pem'),
+    chain: file(
+      'PEM file of the chain up to, and without need of, the root. Default: the certificate alone.',
+      '../material/eu-1/cert-chain.pem',
+    ).optional(),
+  })
+  .meta({
+    title: 'the files of one issuing CA',
+    description: 'Certificate, private key and chain of an issuing CA.',
+    examples: [{ certificate: '../material/eu-1/ca-cert.pem', key: '../keys/eu-1-key.pem' }],
+  })
+
+const next = choice(
+  {
+    title: 'where the new CA comes from',
+    description: 'The new CA: generated by `plan`, given as files, or signed by an offline root.',
+    examples: [{ generate: { algorithm: 'ecdsa-p256' } }],
+  },
+  {
+    generate: z
+      .strictObject({
+        algorithm: algorithm
+          .default('ecdsa-p256')
+          .meta({ title: 'a key algorithm', description: 'Key of the new root.', examples: ['ecdsa-p256'] }),
+        subject: subject(
+          'Subject of the new root. It must differ from the old one. Default: `CN=<name> root,O=<trust domain>`.',
+          'CN=mesh-2026 root,O=cluster.local',
+        ).optional(),
+        validity: validity(9125, 'How long the new root is valid.', '3650d').default('3650d'),
+        issuing: issuing.prefault({}),
+      })
+      .meta({
+        title: 'settings of the new CA',
+        description: '`plan` makes a new root and one issuing CA for each site.',
+        examples: [{ algorithm: 'ecdsa-p256', validity: '3650d' }],
+      })
+      .optional(),
+    files: z
+      .strictObject({
+        root: file('PEM file of the new root; public.', '../material/root-cert.pem'),
+        issuing: z.record(z.string(), issuingFiles).meta({
+          title: "files of each site's issuing CA",
+          description: 'Issuing CA by name of the site; `*` is for every site that is not named.',
+          examples: [{ '*': { certificate: '../material/ca-cert.pem', key: '../keys/ca-key.pem' } }],
+        }),
+      })
+      .meta({
+        title: 'the files of the new CA',
+        description: 'The new CA as PEM files. Private keys lie outside the repository.',
+        examples: [
+          {
+            root: '../material/root-cert.pem',
+            issuing: { '*': { certificate: '../material/ca-cert.pem', key: '../keys/ca-key.pem' } },
+          },
+        ],
+      })
+      .optional(),
+    csr: z
+      .strictObject({
+        root: file(
+          'PEM file of the offline root, if it is known already; public.',
+          '../material/root-cert.pem',
+        ).optional(),
+        issuing: issuing.prefault({}),
+      })
+      .meta({
+        title: 'settings of the requests',
+        description:
+          'Offline root: `plan` writes certificates/<site>.csr and takes the signed chain back with `--chain FILE`.',
+        examples: [{}],
+      })
+      .optional(),
+  },
+)
+
+// ----------------------------------------------------------------------------------------------------- custody
+
+const custody = choice(
+  {
+    title: 'how private keys are sealed',
+    description: 'How private keys are sealed before they reach Git: exactly one of the fields.',
+    examples: [{ sops: {} }],
+  },
+  {
+    sops: z
+      .strictObject({
+        age: recipients
+          .meta({
+            title: 'a list of recipients of age',
+            description: 'Recipients. Default: those of the rule in .sops.yaml that matches the file.',
+            examples: [['age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p']],
+          })
+          .optional(),
+        ksops: z
+          .boolean()
+          .default(false)
+          .meta({
+            title: 'true or false',
+            description:
+              'Argo CD decrypts with KSOPS. Must be said for sites that Argo CD delivers: by itself it cannot read SOPS.',
+            examples: [true],
+          }),
+      })
+      .meta({ title: 'settings of SOPS', description: 'SOPS with age; Flux decrypts it by itself.', examples: [{}] })
+      .optional(),
+    sealedSecrets: z
+      .strictObject({
+        certificate: file("PEM file of the SealedSecrets controller's certificate; public.", 'sealed-secrets/cert.pem'),
+        scope: z
+          .enum(['strict', 'namespace-wide', 'cluster-wide'])
+          .default('strict')
+          .meta({
+            title: 'a scope of SealedSecrets',
+            description: 'To which name and namespace the sealed value is bound.',
+            examples: ['strict'],
+          }),
+        age: recipients
+          .meta({
+            title: 'a list of recipients of age',
+            description:
+              "Recipients of the new root's key file, which SealedSecrets cannot seal. Needed where `plan` generates the root.",
+            examples: [['age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p']],
+          })
+          .optional(),
+      })
+      .meta({
+        title: 'settings of SealedSecrets',
+        description: 'SealedSecrets of Bitnami; the usual choice under Argo CD.',
+        examples: [{ certificate: 'sealed-secrets/cert.pem' }],
+      })
+      .optional(),
+    externalSecrets: z
+      .strictObject({
+        store: kubernetesName('the name of a secret store', 'Name of the SecretStore or ClusterSecretStore.', 'vault'),
+        kind: z
+          .enum(['SecretStore', 'ClusterSecretStore'])
+          .default('ClusterSecretStore')
+          .meta({
+            title: 'SecretStore or ClusterSecretStore',
+            description: 'Kind of the store.',
+            examples: ['ClusterSecretStore'],
+          }),
+      })
+      .meta({
+        title: 'settings of External Secrets',
+        description: 'External Secrets: the private key stays in a store outside Git.',
+        examples: [{ store: 'vault' }],
+      })
+      .optional(),
+  },
+)
+
+// ------------------------------------------------------------------------------------------------------- sites
+
+const cluster = z
+  .union([
+    z.enum(['inCluster']),
+    choice(
+      {
+        title: 'how the cluster is read',
+        description: 'How the verifier reaches the cluster.',
+        examples: [{ context: 'eu-1' }],
+      },
+      {
+        context: plainText(
+          'the name of a context',
+          'Context of the kubeconfig that the environment names.',
+          'eu-1',
+        ).optional(),
+        kubeconfig: file(
+          'A kubeconfig file; its present context unless `context` is said.',
+          '../kubeconfigs/eu-1.yaml',
+        ).optional(),
+        inCluster: z
+          .strictObject({})
+          .meta({
+            title: 'an empty map',
+            description: 'The service account of the pod that reanchor runs in.',
+            examples: [{}],
+          })
+          .optional(),
+        reports: repositoryPath(
+          'Folder of evidence that a Job in the cluster pushes, where the cluster cannot be reached from outside.',
+          'reports/eu-1',
+        ).optional(),
+      },
+    ),
+    z
+      .strictObject({
+        kubeconfig: file('A kubeconfig file.', '../kubeconfigs/eu-1.yaml'),
+        context: plainText('the name of a context', 'Context in that file.', 'eu-1'),
+      })
+      .meta({
+        title: 'a kubeconfig and one of its contexts',
+        description: 'A context of a kubeconfig file of its own.',
+        examples: [{ kubeconfig: '../kubeconfigs/eu-1.yaml', context: 'eu-1' }],
+      }),
+  ])
+  .meta({
+    title: 'inCluster, or one of context, kubeconfig (with or without context), reports',
+    description: 'How the verifier reads this cluster. Default: the context that has the name of the site.',
+    examples: [{ context: 'eu-1' }],
+  })
+
+const delivery = choice(
+  {
+    title: 'what applies the folder',
+    description: "What applies the site's folder to the cluster: Flux or Argo CD.",
+    examples: [{ flux: { kustomization: 'flux-system/trust' } }],
+  },
+  {
+    flux: z
+      .strictObject({
+        kustomization: object(
+          'a Flux Kustomization',
+          "The Kustomization that applies the site's path.",
+          'flux-system/trust',
+        ),
+        file: repositoryPath(
+          'File that holds that Kustomization, or that `adopt` will write. Default: it is managed elsewhere.',
+          'clusters/eu-1/trust.yaml',
+        ).optional(),
+        source: object('a GitRepository', 'The GitRepository that it reads from.', 'flux-system/flux-system').default(
+          'flux-system/flux-system',
+        ),
+        decryptionSecret: kubernetesName(
+          'the name of a Secret',
+          "Secret with the age key, in the Kustomization's namespace.",
+          'sops-age',
+        ).default('sops-age'),
+      })
+      .meta({
+        title: 'a Flux Kustomization',
+        description: 'Flux applies the folder.',
+        examples: [{ kustomization: 'flux-system/trust' }],
+      })
+      .optional(),
+    argocd: z
+      .strictObject({
+        application: object('an Argo CD Application', "The Application that applies the site's path.", 'argocd/trust'),
+        file: repositoryPath(
+          'File that holds that Application, or that `adopt` will write. Default: it is managed elsewhere.',
+          'apps/trust.yaml',
+        ).optional(),
+        repoURL: url(
+          'Address of this repository as Argo CD knows it. Needed where `adopt` writes the Application.',
+          'https://git.acme.example/acme/fleet.git',
+        ).optional(),
+        project: kubernetesName('the name of an AppProject', 'AppProject of the Application.', 'default').default(
+          'default',
+        ),
+      })
+      .meta({
+        title: 'an Argo CD Application',
+        description: 'Argo CD applies the folder.',
+        examples: [{ application: 'argocd/trust' }],
+      })
+      .optional(),
+  },
+)
+
+const base = text(
+  {
+    title: 'a branch name that Git accepts',
+    description: 'The branch that Flux or Argo CD follows.',
+    examples: ['main'],
+    maxLength: 200,
+  },
+  branchProblem,
+)
+
+const siteName = text(
+  {
+    title: 'the name of a site',
+    description: 'Name of the cluster or region; part of branch names and paths.',
+    examples: ['eu-1'],
+    pattern: labelPattern,
+    maxLength: 63,
+  },
+  value => {
+    const problem = labelProblem(value, 63)
+    if (problem !== null) return problem
+    if (value !== 'undo' && value !== 'nudge') return null
+    return {
+      what: 'is taken: folders of that name hold the ways back',
+      expected: 'a name other than undo and nudge',
+      example: 'eu-1',
+    }
+  },
+)
+
+const site = z
+  .strictObject({
+    name: siteName,
+    path: repositoryPath(
+      'Folder that Flux or Argo CD applies. reanchor owns it: nothing else lies in it.',
+      'trust/eu-1',
+    ),
+    cluster: cluster.optional(),
+    delivery,
+    current: current
+      .meta({
+        title: 'where the CA in use now is read from',
+        description: 'The CA in use at this site. Default: as `spec.current` says.',
+        examples: [{ from: 'cluster' }],
+      })
+      .optional(),
+    next: z
+      .strictObject({ issuing: issuingFiles })
+      .meta({
+        title: 'the issuing CA of this site',
+        description:
+          'The issuing CA of this site, where `spec.next.files` is used. One root serves the whole rotation.',
+        examples: [{ issuing: { certificate: '../material/eu-1/ca-cert.pem', key: '../keys/eu-1-key.pem' } }],
+      })
+      .optional(),
+    custody: custody
+      .meta({
+        title: 'how private keys are sealed',
+        description: 'Custody at this site. Default: as `spec.custody` says.',
+        examples: [{ sops: {} }],
+      })
+      .optional(),
+    base: base
+      .meta({
+        title: 'a branch name that Git accepts',
+        description: 'The branch that this cluster follows. Default: as `spec.base` says.',
+        examples: ['main'],
+      })
+      .optional(),
+  })
+  .meta({
+    title: 'a site',
+    description: 'A cluster or region with a folder of its own.',
+    examples: [{ name: 'eu-1', path: 'trust/eu-1', delivery: { flux: { kustomization: 'flux-system/trust' } } }],
+  })
+
+// ----------------------------------------------------------------------------------------------- the whole file
+
+const rollout = z
+  .union([
+    z.enum(['parallel', 'serial']),
+    z
+      .strictObject({
+        batches: z
+          .array(z.array(siteName).min(1))
+          .min(1)
+          .meta({
+            title: 'a list of lists of sites',
+            description: 'Names of the sites that enter a step together, in order; every site once.',
+            examples: [[['eu-1'], ['us-1', 'us-2']]],
+          }),
+      })
+      .meta({
+        title: 'batches',
+        description: 'Batches of sites, in order.',
+        examples: [{ batches: [['eu-1'], ['us-1', 'us-2']] }],
+      }),
+  ])
+  .default('parallel')
+  .meta({
+    title: 'parallel, serial, or batches',
+    description:
+      'Which sites enter a step together: all of them, one after the other, or batches. Between steps all sites wait for each other.',
+    examples: ['parallel', { batches: [['eu-1'], ['us-1', 'us-2']] }],
+  })
+
+const gates = z
+  .strictObject({
+    hold: duration('0s', '30d', 'How long the last change must lie back before the next step opens.', '10m').default(
+      '10m',
+    ),
+    fresh: duration('10s', '7d', 'After this an observation is stale and must be made anew.', '1h').default('1h'),
+    settle: duration('100ms', '1h', 'Time between the two observations that must agree.', '15s').default('15s'),
+    attest: z
+      .array(
+        z
+          .strictObject({
+            name: text(
+              {
+                title: 'a name',
+                description: 'Name for `reanchor attest NAME`.',
+                examples: ['partner-vms'],
+                pattern: labelPattern,
+                maxLength: 63,
+              },
+              value => labelProblem(value, 63),
+            ),
+            why: plainText(
+              'a sentence',
+              'Why no API shows these consumers.',
+              'the VMs of our partner are outside the cluster',
+            ),
+          })
+          .meta({
+            title: 'a name and why',
+            description: 'Consumers that no API shows.',
+            examples: [{ name: 'partner-vms', why: 'the VMs of our partner are outside the cluster' }],
+          }),
+      )
+      .default([])
+      .meta({
+        title: 'a list of names, each with why',
+        description: 'Consumers that no API shows: each gate waits for a person to attest them.',
+        examples: [[{ name: 'partner-vms', why: 'the VMs of our partner are outside the cluster' }]],
+      }),
+  })
+  .meta({
+    title: 'settings of the gates',
+    description: 'What the verifier asks for before it opens a step.',
+    examples: [{ hold: '10m', fresh: '1h' }],
+  })
+
+const workloadKinds = ['Deployment', 'StatefulSet', 'DaemonSet'] as const
+
+const reload = z
+  .strictObject({
+    workloads: z
+      .array(
+        z
+          .strictObject({
+            site: siteName,
+            path: folder('Folder whose kustomization, or Flux Kustomization, takes the Component in.', 'apps/eu-1'),
+            kinds: z
+              .array(z.enum(workloadKinds))
+              .min(1)
+              .default([...workloadKinds])
+              .meta({
+                title: 'a list of kinds',
+                description: 'Kinds of workloads that are restarted.',
+                examples: [['Deployment']],
+              }),
+            batch: z
+              .int()
+              .min(1)
+              .max(99)
+              .default(1)
+              .meta({
+                title: 'a whole number from 1 to 99',
+                description: 'Workloads of batch 2 restart in a later step than those of batch 1.',
+                examples: [1],
+              }),
+          })
+          .meta({
+            title: 'workloads of one folder',
+            description: 'Workloads that take the restart annotation.',
+            examples: [{ site: 'eu-1', path: 'apps/eu-1' }],
+          }),
+      )
+      .default([])
+      .meta({
+        title: 'a list of workloads',
+        description:
+          'Folders of workloads that must be re-created to take up the new trust; the restart is an annotation of their pod template.',
+        examples: [[{ site: 'eu-1', path: 'apps/eu-1' }]],
+      }),
+  })
+  .meta({
+    title: 'what is restarted',
+    description: 'What is re-created through Git, because it reads trust only at start.',
+    examples: [{ workloads: [] }],
+  })
+
+const istio = z
+  .strictObject({
+    install: z
+      .enum(['sail', 'helmRelease', 'helmValues', 'argoApplication'])
+      .default('sail')
+      .meta({
+        title: 'how Istio is installed',
+        description:
+          'sail: an `Istio` resource. helmRelease: Flux. helmValues: a values file of your own. argoApplication: a Helm chart by Argo CD.',
+        examples: ['sail'],
+      }),
+    namespace: text(
+      {
+        title: 'a namespace',
+        description: 'Namespace of the control plane.',
+        examples: ['istio-system'],
+        pattern: labelPattern,
+        maxLength: 63,
+      },
+      value => labelProblem(value, 63),
+    ).default('istio-system'),
+    trustDomain: kubernetesName(
+      'a trust domain',
+      'Trust domain of the mesh (meshConfig.trustDomain).',
+      'cluster.local',
+    ).default('cluster.local'),
+    leafTTL: duration(
+      '1m',
+      '90d',
+      'How long a leaf lives (SECRET_TTL of the proxies); every wait for renewals is bounded by it.',
+      '24h',
+    ).default('24h'),
+    ambient: z
+      .boolean()
+      .default(false)
+      .meta({ title: 'true or false', description: 'The mesh has ztunnel or waypoints.', examples: [false] }),
+    controlPlane: z
+      .record(
+        z.string(),
+        z
+          .strictObject({
+            file: repositoryPath(
+              'File that holds the Istio resource, HelmRelease, values or Application.',
+              'clusters/eu-1/istio.yaml',
+            ),
+            name: text(
+              {
+                title: 'the name of an object',
+                description: 'metadata.name of that object.',
+                examples: ['default'],
+                pattern: subdomainPattern,
+              },
+              subdomainProblem,
+            ).default('default'),
+            path: folder(
+              'Folder whose kustomization takes the Component in. Default: the folder of `file`.',
+              'clusters/eu-1',
+            ).optional(),
+          })
+          .meta({
+            title: "one site's control plane",
+            description: 'Where this site declares its Istio.',
+            examples: [{ file: 'clusters/eu-1/istio.yaml', name: 'default' }],
+          }),
+      )
+      .meta({
+        title: 'the control plane of each site',
+        description: 'Where each site declares its Istio, by name of the site.',
+        examples: [{ 'eu-1': { file: 'clusters/eu-1/istio.yaml', name: 'default' } }],
+      }),
+  })
+  .meta({
+    title: 'settings of Istio',
+    description: 'What only Istio needs.',
+    examples: [{ install: 'sail', controlPlane: { 'eu-1': { file: 'clusters/eu-1/istio.yaml', name: 'default' } } }],
+  })
+
+export const declarationSchema = z
+  .strictObject({
+    apiVersion: z.enum(['reanchor.dev/v1alpha1']).meta({
+      title: 'reanchor.dev/v1alpha1',
+      description: 'Version of this format.',
+      examples: ['reanchor.dev/v1alpha1'],
+    }),
+    kind: z
+      .enum(['TrustRotation'])
+      .meta({ title: 'TrustRotation', description: 'What this file is.', examples: ['TrustRotation'] }),
+    metadata: z
+      .strictObject({
+        name: text(
+          {
+            title: 'the name of the rotation',
+            description: 'Name of the rotation; also of its folder under rotations/ and part of its branches.',
+            examples: ['mesh-2026'],
+            pattern: labelPattern,
+            maxLength: 40,
+          },
+          value => labelProblem(value, 40),
+        ),
+      })
+      .meta({
+        title: 'the name of the rotation',
+        description: 'Name of the rotation.',
+        examples: [{ name: 'mesh-2026' }],
+      }),
+    spec: z
+      .strictObject({
+        system: z
+          .enum(['istio', 'linkerd', 'kyma', 'cassandra'])
+          .superRefine((value, context) => {
+            if (value === 'istio') return
+            const params = { expected: 'istio', todo: `${value} is planned for a later version; nothing was done` }
+            context.addIssue({ code: 'custom', message: `${value} is not in this version`, params })
+          })
+          .meta({
+            title: 'a system',
+            description: 'Whose trust is rotated. This version knows istio.',
+            examples: ['istio'],
+          }),
+        strategy: z
+          .enum(['graceful', 'renew', 'issuer', 'emergency'])
+          .default('graceful')
+          .meta({
+            title: 'a strategy',
+            description:
+              'graceful: a new key, no outage. renew: same key and subject, new certificate. issuer: a new issuing CA under the same root. emergency: the old material is compromised, trust in it ends at once.',
+            examples: ['graceful'],
+          }),
+        base: base.default('main'),
+        forge,
+        current: current.prefault({ from: 'cluster' }),
+        next: next.prefault({ generate: {} }),
+        custody: custody.prefault({ sops: {} }),
+        sites: z
+          .array(site)
+          .min(1)
+          .meta({
+            title: 'a list of sites',
+            description: 'Clusters or regions that share the trust root; at least one.',
+            examples: [
+              [{ name: 'eu-1', path: 'trust/eu-1', delivery: { flux: { kustomization: 'flux-system/trust' } } }],
+            ],
+          }),
+        rollout,
+        gates: gates.prefault({}),
+        reload: reload.prefault({}),
+        istio: istio.optional(),
+        paused: z
+          .boolean()
+          .default(false)
+          .meta({
+            title: 'true or false',
+            description: 'A paused rotation verifies and reports, but opens nothing.',
+            examples: [false],
+          }),
+      })
+      .meta({ title: 'the rotation', description: 'What is rotated, where, and how.', examples: [] }),
+  })
+  .meta({
+    title: 'a TrustRotation: apiVersion, kind, metadata, spec',
+    description: 'rotation.yaml: the declaration of one rotation of a certificate authority.',
+  })

@@ -1,0 +1,287 @@
+import type { ControlPlaneCarrier, IstioPhaseProps } from '../../phases/istio/props.ts'
+import type { Custody } from '../custody/custody.ts'
+import { ReanchorError } from '../errors.ts'
+import { type Certificate, certificateFacts, sha256Hex } from '../pki/certificate.ts'
+import { renderSite } from '../render/site.ts'
+import { wiringOf } from '../render/wiring.ts'
+import { treeDigest } from '../repository/tree-digest.ts'
+import type {
+  CertificateRole,
+  Declaration,
+  FileTree,
+  Plan,
+  PlannedCertificate,
+  PlannedPhase,
+  PlannedSite,
+  PlannedStep,
+  PlannedTree,
+  Site,
+  TrustState,
+} from '../rotation.ts'
+import { istioPhases, type PhaseDraft, type StepDraft } from '../systems/istio/phases.ts'
+import { writePlan } from './lock.ts'
+import type { CurrentCa } from './material.ts'
+import { type PlanStep, rotationFolder, treeFolder, type Variant } from './steps.ts'
+
+/** The CA that a site will have. `key` is its signing key as PEM, or a value that custody sealed before. */
+export interface NextCa {
+  readonly root: Certificate
+  readonly issuer: Certificate
+  /** Leaf-ward first, the root last: what cert-chain.pem will hold. */
+  readonly chain: readonly Certificate[]
+  readonly key: string
+}
+
+export interface PlanInputs {
+  readonly declaration: Declaration
+  /** The base branch as it is: the users' files that adopt wires. */
+  readonly files: FileTree
+  readonly current: Readonly<Record<string, CurrentCa>>
+  readonly next: Readonly<Record<string, NextCa>>
+  /** Plain value of each site's canary, or the sealed one of an earlier plan with its digest. */
+  readonly canaries: Readonly<Record<string, { readonly value: string; readonly digest: string }>>
+  readonly custody: (site: Site) => Custody
+  readonly inputs: Plan['inputs']
+  readonly now: Date
+}
+
+export interface MadePlan {
+  readonly plan: Plan
+  /** Every file under the rotation's folder, rotation.yaml aside, by repository path. */
+  readonly files: FileTree
+}
+
+/** Renders and seals every step of every site, and locks the result. Nothing is written: the caller commits it whole. */
+export async function makePlan(inputs: PlanInputs): Promise<MadePlan> {
+  const { declaration } = inputs
+  const certificates = plannedCertificates(inputs)
+  const files = new Map<string, string>()
+  for (const certificate of certificates) files.set(`${rotationFolder(declaration.name)}/${certificate.file}`, certificate.pem)
+
+  const drafts = new Map(declaration.sites.map(site => [site.name, draftsOf(inputs, site)]))
+  const longest = [...drafts.values()].reduce((most, each) => (each.length > most.length ? each : most), [])
+  const phases: PlannedPhase[] = []
+  for (const [number, shape] of longest.entries()) {
+    const steps: PlannedStep[] = []
+    for (const [index, stepShape] of shape.steps.entries()) {
+      const sites: Record<string, PlannedSite> = {}
+      for (const site of declaration.sites) {
+        const draft = drafts.get(site.name)?.[number]?.steps[index]
+        if (draft === undefined) continue
+        const at = stepAt(number, shape, index, stepShape)
+        sites[site.name] = await renderStep(inputs, site, at, draft, files)
+      }
+      steps.push({ number: index + 1, name: stepShape.name, what: stepShape.what, sites })
+    }
+    phases.push({ number, name: shape.name, title: shape.title, steps })
+  }
+
+  const plan: Plan = {
+    apiVersion: 'reanchor.dev/v1alpha1',
+    kind: 'TrustPlan',
+    metadata: { name: declaration.name },
+    createdAt: `${inputs.now.toISOString().slice(0, 19)}Z`,
+    system: declaration.system,
+    strategy: declaration.strategy,
+    base: declaration.base,
+    inputs: inputs.inputs,
+    certificates,
+    sites: declaration.sites.map(({ name, path }) => ({ name, path })),
+    batches: batchesOf(declaration),
+    phases,
+    wiring: declaration.sites.flatMap(site => wiringOf(declaration, site, inputs.files)),
+    canaries: Object.fromEntries(Object.entries(inputs.canaries).map(([site, canary]) => [site, canary.digest])),
+    gates: declaration.gates,
+    leafHours: declaration.istio.leafHours,
+    parties: ['sidecar', 'gateway', 'istiod', 'webhook', ...(declaration.istio.ambient ? ['ztunnel', 'waypoint'] : [])],
+    formerDigests: {},
+  }
+  files.set(`${rotationFolder(declaration.name)}/plan.yaml`, writePlan(plan))
+  return { plan, files }
+}
+
+function stepAt(number: number, phase: PhaseDraft, index: number, step: StepDraft): PlanStep {
+  return {
+    index: 0,
+    phase: { number, name: phase.name, title: phase.title, steps: [] },
+    step: { number: index + 1, name: step.name, what: step.what, sites: {} },
+  }
+}
+
+function draftsOf(inputs: PlanInputs, site: Site): readonly PhaseDraft[] {
+  const { declaration } = inputs
+  const current = inputs.current[site.name]
+  const next = inputs.next[site.name]
+  if (current === undefined || next === undefined) throw new Error(`no material for site ${site.name}`)
+  if (declaration.strategy === 'issuer' && !current.roots.some(root => root.sha256 === next.root.sha256)) {
+    throw new ReanchorError({
+      what: 'strategy issuer keeps the root, but the new issuing CA is under another one',
+      where: { object: `site ${site.name}` },
+      expected: `a root among ${current.roots.map(root => root.sha256).join(', ')}`,
+      found: next.root.sha256,
+      todo: 'give spec.next the root in use, or choose strategy graceful',
+    })
+  }
+  const of = (list: readonly Certificate[]) => list.map(certificate => certificate.sha256)
+  return istioPhases(
+    declaration.strategy,
+    {
+      current: {
+        issuer: current.issuer.sha256,
+        chain: of(current.chain),
+        roots: of(current.roots),
+        source: current.source,
+        settings: current.settings,
+      },
+      next: { root: next.root.sha256, issuer: next.issuer.sha256, chain: of(next.chain) },
+    },
+    { workloadBatches: workloadKinds(declaration, site).length, ztunnel: declaration.istio.ambient },
+  )
+}
+
+async function renderStep(
+  inputs: PlanInputs,
+  site: Site,
+  at: PlanStep,
+  draft: StepDraft,
+  files: Map<string, string>,
+): Promise<PlannedSite> {
+  const tree = async (variant: Variant, state: TrustState): Promise<PlannedTree> => {
+    const rendered = await renderSite({
+      header: {
+        rotation: inputs.declaration.name,
+        phase: at.phase.number,
+        phaseName: at.phase.name,
+        step: at.step.number,
+        stepName: at.step.name,
+        variant,
+        site: site.name,
+      },
+      props: phaseProps(inputs, site, state),
+      facts: sha256 => certificateFacts(certificateOf(inputs, sha256)),
+      custody: inputs.custody(site),
+      path: site.path,
+    })
+    const folder = treeFolder(inputs.declaration.name, at, variant, site.name)
+    for (const [path, text] of rendered) files.set(`${folder}/${path}`, text)
+    return { digest: treeDigest(rendered), state }
+  }
+  return {
+    ...(await tree('step', draft.state)),
+    undo: draft.undo === null ? null : await tree('undo', draft.undo),
+    nudge: draft.nudge === null ? null : await tree('nudge', draft.nudge),
+  }
+}
+
+function phaseProps(inputs: PlanInputs, site: Site, state: TrustState): IstioPhaseProps {
+  const { declaration } = inputs
+  return {
+    rotation: declaration.name,
+    state,
+    certificate: sha256 => certificateOf(inputs, sha256).pem,
+    issuerKey: state.source === 'plugged' ? issuerKey(inputs, site, state.issuer) : null,
+    canary: inputs.canaries[site.name]?.value ?? '',
+    namespace: declaration.istio.namespace,
+    delivery: site.delivery.kind,
+    controlPlane: carrierOf(declaration, site, inputs.files),
+    ...(declaration.istio.ambient ? { ztunnel: { name: 'default' } } : {}),
+    workloads: workloadKinds(declaration, site),
+  }
+}
+
+function issuerKey(inputs: PlanInputs, site: Site, issuer: string): string {
+  const current = inputs.current[site.name]
+  const next = inputs.next[site.name]
+  if (next?.issuer.sha256 === issuer) return next.key
+  if (current?.issuer.sha256 === issuer && current.key !== null) return current.key
+  throw new ReanchorError({
+    what: 'the private key of the CA in use is not at hand',
+    where: { object: `site ${site.name}` },
+    expected: `the key of ${current?.issuer.subject ?? issuer}: while both roots are trusted, leaves are still issued by it`,
+    found: 'only its certificate',
+    todo: 'give spec.current.files.key, or read it from the cluster with spec.current: {from: cluster}',
+  })
+}
+
+/** Kinds per batch of reload targets, as the component of each batch patches them. */
+function workloadKinds(declaration: Declaration, site: Site): readonly (readonly string[])[] {
+  const targets = declaration.reload.filter(target => target.site === site.name)
+  const batches = [...new Set(targets.map(target => target.batch))].sort((a, b) => a - b)
+  return batches.map(batch => [...new Set(targets.filter(target => target.batch === batch).flatMap(target => target.kinds))].sort())
+}
+
+function carrierOf(declaration: Declaration, site: Site, files: FileTree): ControlPlaneCarrier {
+  const place = declaration.istio.controlPlane[site.name]
+  if (declaration.istio.install === 'sail') return { kind: 'sail', name: place?.name ?? 'default' }
+  if (declaration.istio.install === 'helmRelease' && place !== undefined) {
+    const point = wiringOf(declaration, site, files).find(each => each.file === place.file && each.edit.kind === 'listItem')
+    const document = point?.edit.kind === 'listItem' ? point.edit.document : 'single'
+    const namespace = document === 'single' ? null : document.namespace
+    return { kind: 'helmRelease', name: place.name, namespace: namespace ?? declaration.istio.namespace }
+  }
+  return { kind: 'values' }
+}
+
+function batchesOf(declaration: Declaration): readonly (readonly string[])[] {
+  const names = declaration.sites.map(site => site.name)
+  switch (declaration.rollout.kind) {
+    case 'parallel':
+      return [names]
+    case 'serial':
+      return names.map(name => [name])
+    case 'batches':
+      return declaration.rollout.batches
+  }
+}
+
+function certificateOf(inputs: PlanInputs, sha256: string): Certificate {
+  for (const ca of Object.values(inputs.next)) {
+    const found = [ca.root, ca.issuer, ...ca.chain].find(each => each.sha256 === sha256)
+    if (found !== undefined) return found
+  }
+  for (const ca of Object.values(inputs.current)) {
+    const found = [ca.issuer, ...ca.chain, ...ca.roots].find(each => each.sha256 === sha256)
+    if (found !== undefined) return found
+  }
+  throw new Error(`certificate ${sha256} is not part of the material`)
+}
+
+/** Every certificate once, with a file name that tells its role; a number where two would share a name. */
+function plannedCertificates(inputs: PlanInputs): readonly PlannedCertificate[] {
+  const found = new Map<string, { certificate: Certificate; role: CertificateRole; sites: Set<string> }>()
+  const add = (certificate: Certificate, role: CertificateRole, site: string) => {
+    const known = found.get(certificate.sha256)
+    if (known === undefined) found.set(certificate.sha256, { certificate, role, sites: new Set([site]) })
+    else known.sites.add(site)
+  }
+  for (const { name } of inputs.declaration.sites) {
+    const current = inputs.current[name]
+    const next = inputs.next[name]
+    for (const root of current?.roots ?? []) add(root, 'old-root', name)
+    if (current !== undefined) add(current.issuer, 'old-issuing', name)
+    for (const certificate of current?.chain ?? []) add(certificate, 'chain', name)
+    if (next === undefined) continue
+    add(next.root, 'new-root', name)
+    add(next.issuer, 'new-issuing', name)
+    for (const certificate of next.chain) add(certificate, 'chain', name)
+  }
+  const all = inputs.declaration.sites.length
+  const names = new Map<string, number>()
+  return [...found.values()].map(({ certificate, role, sites }) => {
+    const only = sites.size === 1 && all > 1 ? `-${[...sites][0]}` : ''
+    const base = `${role}${only}`
+    const count = (names.get(base) ?? 0) + 1
+    names.set(base, count)
+    return {
+      ...certificateFacts(certificate),
+      role,
+      sites: sites.size === all ? [] : [...sites],
+      file: `certificates/${base}${count === 1 ? '' : `-${count}`}.pem`,
+    }
+  })
+}
+
+/** SHA-256 of a canary's plain bytes. */
+export function canaryDigest(value: string): string {
+  return sha256Hex(Buffer.from(value))
+}

@@ -1,0 +1,60 @@
+import type { ClusterFailure } from '../cluster/cluster.ts'
+import type { StoredObject } from './objects.ts'
+
+/**
+ * What can go wrong by name. The cluster itself acts out the first two; the others are things that people do, which the driver of a
+ * rehearsal acts out through the repository.
+ */
+export const faultNames = [
+  /** One workload never takes up a new bundle or leaf, as an agent that hangs. */
+  'never-reloads',
+  /** One node's kubelet keeps the files of `cacerts` that it had: the istiod replica there lags behind, restarted or not. */
+  'replica-lags',
+  'edited-pr',
+  'out-of-order',
+  'revert-trust-both',
+  'one-step',
+] as const
+
+export type FaultName = (typeof faultNames)[number]
+
+export interface ApiFault {
+  /** `list pods in shop`, `get secrets istio-system/cacerts`, `http …`: the fault strikes where this matches. */
+  readonly asked: RegExp
+  readonly failure: ClusterFailure
+  /** How many more times it strikes; absent: always. */
+  times?: number
+}
+
+/** What is out of order at one site now. A test or a driver sets and clears it while time runs. */
+export interface SiteFaults {
+  /** Owners (`namespace/kind/name`) whose proxies keep what they hold once they are up. */
+  readonly frozen: Set<string>
+  /** Nodes whose kubelet no longer sees changes; the value is what it last saw, by `kind/namespace/name`. */
+  readonly staleNodes: Map<string, ReadonlyMap<string, StoredObject | null>>
+  /** Owners whose new pods never get ready. */
+  readonly neverReady: Set<string>
+  /** Milliseconds of kubelet sync lag for one owner, in place of the drawn one. */
+  readonly kubeletLag: Map<string, number>
+  /** Answers of the API server that fail. */
+  readonly api: ApiFault[]
+  /** Added to the time that the API server tells, in milliseconds. */
+  clockSkew: number
+  /** Reads are answered from this copy of the store, as a stale watch cache would; null: live. */
+  staleReads: readonly StoredObject[] | null
+  /** A proxy's CA channel may reach another istiod replica than its XDS stream, as plain round robin gives it. */
+  splitReplicas: boolean
+}
+
+export function noFaults(): SiteFaults {
+  return {
+    frozen: new Set(),
+    staleNodes: new Map(),
+    neverReady: new Set(),
+    kubeletLag: new Map(),
+    api: [],
+    clockSkew: 0,
+    staleReads: null,
+    splitReplicas: false,
+  }
+}

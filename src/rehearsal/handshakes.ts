@@ -1,0 +1,318 @@
+import { createSecureContext, type SecureContext } from 'node:tls'
+import type { Fingerprint, Instant } from '../rotation.ts'
+import { certificatesIn, fingerprintOf } from './certificates.ts'
+import type { VirtualClock } from './clock.ts'
+import { type ConnectOptions, type Endpoint, handshake, type HandshakeResult } from './workload-tls.ts'
+
+/** A live workload: server and client at once, with the material of its endpoint. */
+export interface Party {
+  /** `site/namespace/pod` */
+  readonly id: string
+  readonly site: string
+  /** `namespace/kind/name` of its workload. */
+  readonly owner: string
+  readonly endpoint: Endpoint
+  readonly trustDomain: string
+}
+
+export type LinkKind = 'workload' | 'istiod' | 'webhook'
+
+export interface HandshakeFailure {
+  readonly at: Instant
+  /** What the driver said was going on. */
+  readonly phase: string
+  readonly link: LinkKind
+  readonly client: string
+  readonly server: string
+  /** SHA-256 of the leaf that the client presents; null where it presents none. */
+  readonly clientLeaf: Fingerprint | null
+  readonly clientTrusts: readonly Fingerprint[]
+  readonly serverLeaf: Fingerprint
+  /** Certificates that the server sends after its leaf. */
+  readonly serverChain: readonly Fingerprint[]
+  readonly serverTrusts: readonly Fingerprint[]
+  /** OpenSSL's reason, with the side that gave it. */
+  readonly error: string
+  /** The plan had said that this link would break now. */
+  readonly foretold: boolean
+}
+
+export interface HandshakeCounts {
+  readonly attempted: number
+  /** Failures that nobody had foretold. */
+  readonly failed: number
+  readonly foretold: number
+}
+
+interface Attempt {
+  readonly link: LinkKind
+  readonly client: string
+  readonly clientLeaf: Fingerprint | null
+  readonly clientTrusts: readonly Fingerprint[]
+  readonly server: string
+  readonly endpoint: Endpoint
+  readonly options: ConnectOptions
+}
+
+/** A check that a site adds to the common rounds: its proxies against istiod, its API server against the webhooks. */
+export interface ControlLink {
+  readonly link: 'istiod' | 'webhook'
+  readonly client: string
+  readonly server: string
+  readonly endpoint: Endpoint
+  /** PEM that the client verifies with. */
+  readonly roots: string
+  readonly serverName: string
+}
+
+const concurrency = 24
+const busyInterval = 20_000
+const longestInterval = 30 * 60_000
+const settledAfter = 120_000
+const keptFailures = 500
+
+/**
+ * Handshakes between all pairs, all the time: at once for every pair of which one side changed, so that each mix that a roll-out
+ * passes through is met; and in rounds over everything, close together while things move and further apart while nothing does.
+ */
+export class Handshakes {
+  phase = 'start'
+  /** Whether the plan says that this link breaks now. */
+  foretells: (failure: HandshakeFailure) => boolean = () => false
+  readonly failures: HandshakeFailure[] = []
+  readonly #clock: VirtualClock
+  readonly #crossSite: boolean
+  /** Pairs in one round; further pairs take their turn in the next. */
+  readonly #roundLimit: number
+  readonly #parties = new Map<string, Party>()
+  readonly #controls: (() => readonly ControlLink[])[] = []
+  readonly #contexts = new Map<string, { readonly context: SecureContext; readonly trusts: readonly Fingerprint[] }>()
+  readonly #dirty = new Set<string>()
+  readonly #byPhase = new Map<string, { attempted: number; failed: number; foretold: number }>()
+  #met = new Set<string>()
+  #controlMet = new Set<string>()
+  #controlsChanged = false
+  #attempted = 0
+  #failed = 0
+  #foretold = 0
+  #interval = busyInterval
+  #lastChange = 0
+  #turn = 0
+  #enabled = false
+
+  constructor(clock: VirtualClock, options: { readonly crossSite: boolean; readonly roundLimit: number }) {
+    this.#clock = clock
+    this.#crossSite = options.crossSite
+    this.#roundLimit = options.roundLimit
+    clock.onInstant(() => this.#meetChanged())
+    this.#nextRound()
+  }
+
+  get counts(): HandshakeCounts {
+    return { attempted: this.#attempted, failed: this.#failed, foretold: this.#foretold }
+  }
+
+  /** Counts by the label of the phase in which they were made, in the order of the phases. */
+  get countsByPhase(): ReadonlyMap<string, HandshakeCounts> {
+    return this.#byPhase
+  }
+
+  get parties(): readonly Party[] {
+    return [...this.#parties.values()].sort((a, b) => (a.id < b.id ? -1 : 1))
+  }
+
+  /** Counting begins here: what a cluster does while it is first built up is nobody's rotation. */
+  enable(): void {
+    this.#enabled = true
+  }
+
+  join(party: Party): void {
+    this.#parties.set(party.id, party)
+    this.changed(party.id)
+  }
+
+  leave(id: string): void {
+    this.#parties.delete(id)
+    this.#dirty.delete(id)
+    this.#moved()
+  }
+
+  /** A party has new material. */
+  changed(id: string): void {
+    if (!this.#parties.has(id)) return
+    this.#dirty.add(id)
+    this.#moved()
+  }
+
+  addControls(links: () => readonly ControlLink[]): void {
+    this.#controls.push(links)
+  }
+
+  /** Material of istiod, of a projected root or of a caBundle changed. */
+  controlChanged(): void {
+    this.#controlsChanged = true
+    this.#moved()
+  }
+
+  /** One handshake of a proxy that connects to istiod, which counts like all others. */
+  async control(link: ControlLink): Promise<boolean> {
+    return (await this.#attempt(this.#controlAttempt(link))).ok
+  }
+
+  /** Every ordered pair and every control link once. */
+  async round(limit = Number.POSITIVE_INFINITY): Promise<void> {
+    const pairs = this.#pairs()
+    const chosen: [Party, Party][] = []
+    for (let index = 0; index < Math.min(limit, pairs.length); index += 1) chosen.push(pairs[(this.#turn + index) % pairs.length]!)
+    this.#turn = pairs.length === 0 ? 0 : (this.#turn + chosen.length) % pairs.length
+    const attempts = [...chosen.map(pair => pairAttempt(...pair)), ...this.#links().map(link => this.#controlAttempt(link))]
+    await this.#all(attempts)
+  }
+
+  #moved(): void {
+    this.#lastChange = this.#clock.millis()
+    this.#interval = busyInterval
+  }
+
+  #nextRound(): void {
+    // The interval is looked at often, so that a change shortens one that is under way.
+    let waited = 0
+    const look = (): void => {
+      this.#clock.after(busyInterval, async () => {
+        waited += busyInterval
+        if (waited >= this.#interval) {
+          waited = 0
+          if (this.#enabled) await this.round(this.#roundLimit)
+          const quiet = this.#clock.millis() - this.#lastChange
+          if (quiet > settledAfter) this.#interval = Math.min(this.#interval * 2, longestInterval)
+        }
+        look()
+      })
+    }
+    look()
+  }
+
+  async #meetChanged(): Promise<void> {
+    if (!this.#enabled) return
+    const attempts: Attempt[] = []
+    if (this.#dirty.size > 0) {
+      const dirty = new Set(this.#dirty)
+      this.#dirty.clear()
+      for (const [client, server] of this.#pairs()) {
+        if (!dirty.has(client.id) && !dirty.has(server.id)) continue
+        const mix = `${client.id} ${client.endpoint.material.leaf} ${client.endpoint.material.trusts} ${server.id} ${server.endpoint.material.leaf} ${server.endpoint.material.trusts}`
+        if (this.#met.has(mix)) continue
+        this.#met.add(mix)
+        attempts.push(pairAttempt(client, server))
+      }
+      if (this.#met.size > 200_000) this.#met = new Set()
+    }
+    if (this.#controlsChanged) {
+      this.#controlsChanged = false
+      for (const link of this.#links()) {
+        const mix = `${link.client} ${link.server} ${link.endpoint.material.leaf} ${link.roots}`
+        if (this.#controlMet.has(mix)) continue
+        this.#controlMet.add(mix)
+        attempts.push(this.#controlAttempt(link))
+      }
+      if (this.#controlMet.size > 20_000) this.#controlMet = new Set()
+    }
+    await this.#all(attempts)
+  }
+
+  #pairs(): [Party, Party][] {
+    const parties = this.parties
+    return parties.flatMap(client =>
+      parties.filter(server => server !== client && (this.#crossSite || server.site === client.site)).map((server): [Party, Party] => [client, server]),
+    )
+  }
+
+  #links(): ControlLink[] {
+    return this.#controls.flatMap(links => links())
+  }
+
+  #controlAttempt(link: ControlLink): Attempt {
+    const { context, trusts } = this.#rootsContext(link.roots)
+    return {
+      link: link.link,
+      client: link.client,
+      clientLeaf: null,
+      clientTrusts: trusts,
+      server: link.server,
+      endpoint: link.endpoint,
+      options: { context, alpn: 'h2', serverName: link.serverName, trustDomain: '' },
+    }
+  }
+
+  #rootsContext(roots: string): { readonly context: SecureContext; readonly trusts: readonly Fingerprint[] } {
+    const known = this.#contexts.get(roots)
+    if (known !== undefined) return known
+    const certificates = certificatesIn(roots)
+    const made = {
+      context: createSecureContext({ ca: certificates, minVersion: 'TLSv1.3' }),
+      trusts: [...new Set(certificates.map(fingerprintOf))].sort(),
+    }
+    this.#contexts.set(roots, made)
+    return made
+  }
+
+  async #all(attempts: readonly Attempt[]): Promise<void> {
+    let next = 0
+    const lane = async (): Promise<void> => {
+      for (;;) {
+        const attempt = attempts[next++]
+        if (attempt === undefined) return
+        await this.#attempt(attempt)
+      }
+    }
+    await Promise.all(Array.from({ length: Math.min(concurrency, attempts.length) }, lane))
+  }
+
+  async #attempt(attempt: Attempt): Promise<HandshakeResult> {
+    const { material } = attempt.endpoint
+    const result = await handshake(attempt.endpoint, attempt.options)
+    if (!this.#enabled) return result
+    const counts = this.#byPhase.get(this.phase) ?? { attempted: 0, failed: 0, foretold: 0 }
+    this.#byPhase.set(this.phase, counts)
+    counts.attempted += 1
+    this.#attempted += 1
+    if (result.ok) return result
+    const seen = {
+      at: this.#clock.instant(),
+      phase: this.phase,
+      link: attempt.link,
+      client: attempt.client,
+      server: attempt.server,
+      clientLeaf: attempt.clientLeaf,
+      clientTrusts: attempt.clientTrusts,
+      serverLeaf: material.leaf,
+      serverChain: certificatesIn(material.chain).slice(1).map(fingerprintOf),
+      serverTrusts: material.trusts,
+      error: result.error,
+      foretold: false,
+    }
+    const foretold = this.foretells(seen)
+    if (foretold) {
+      counts.foretold += 1
+      this.#foretold += 1
+    } else {
+      counts.failed += 1
+      this.#failed += 1
+    }
+    if (this.failures.length < keptFailures) this.failures.push({ ...seen, foretold })
+    return result
+  }
+}
+
+function pairAttempt(client: Party, server: Party): Attempt {
+  const { material } = client.endpoint
+  return {
+    link: 'workload',
+    client: client.id,
+    clientLeaf: material.leaf,
+    clientTrusts: material.trusts,
+    server: server.id,
+    endpoint: server.endpoint,
+    options: { context: material.context, alpn: 'istio', serverName: null, trustDomain: server.trustDomain },
+  }
+}

@@ -1,0 +1,179 @@
+import { createServer, connect, type SecureContext, createSecureContext, type Server, type TLSSocket } from 'node:tls'
+import type { AddressInfo } from 'node:net'
+import type { Fingerprint } from '../rotation.ts'
+import { certificatesIn, fingerprintOf } from './certificates.ts'
+
+/** What one TLS party holds: the chain that it presents and the roots that it trusts, as PEM. */
+export interface Material {
+  /** Leaf first. */
+  readonly chain: string
+  readonly key: string
+  readonly roots: string
+}
+
+export interface LoadedMaterial extends Material {
+  /** SHA-256 of the leaf. */
+  readonly leaf: Fingerprint
+  readonly trusts: readonly Fingerprint[]
+  readonly context: SecureContext
+}
+
+export type HandshakeResult = { readonly ok: true } | { readonly ok: false; readonly error: string }
+
+const fingerprints = new Map<string, Fingerprint>()
+
+export function loadMaterial(material: Material): LoadedMaterial {
+  const [leaf] = certificatesIn(material.chain)
+  return {
+    ...material,
+    leaf: fingerprintOf(leaf ?? ''),
+    trusts: [...new Set(certificatesIn(material.roots).map(cachedFingerprint))].sort(),
+    context: createSecureContext({ cert: material.chain, key: material.key, ca: certificatesIn(material.roots), minVersion: 'TLSv1.3' }),
+  }
+}
+
+function cachedFingerprint(certificate: string): Fingerprint {
+  const known = fingerprints.get(certificate)
+  if (known !== undefined) return known
+  const sha256 = fingerprintOf(certificate)
+  fingerprints.set(certificate, sha256)
+  return sha256
+}
+
+/**
+ * A TLS server on loopback that stands for one port of one pod.
+ *
+ * Every connection is new and is shut after the handshake: a session that is resumed, or a connection that stays open, proves
+ * nothing about certificates. Each side verifies with OpenSSL against its own roots and no others.
+ */
+export class Endpoint {
+  readonly #server: Server
+  readonly #sockets = new Set<TLSSocket>()
+  readonly #refusals = new Map<number, string>()
+  #port = 0
+  #material: LoadedMaterial
+
+  /** `clientCertificate`: `required` as between sidecars, `ifGiven` as istiod on 15012. */
+  private constructor(material: LoadedMaterial, clientCertificate: 'required' | 'ifGiven') {
+    this.#material = material
+    this.#server = createServer({
+      ...serverOptions(material),
+      requestCert: clientCertificate === 'required',
+      rejectUnauthorized: clientCertificate === 'required',
+      ALPNProtocols: clientCertificate === 'required' ? ['istio'] : ['h2'],
+    })
+    this.#server.on('secureConnection', socket => {
+      this.#sockets.add(socket)
+      socket.on('error', () => {})
+      socket.on('close', () => this.#sockets.delete(socket))
+      socket.end('.')
+    })
+    this.#server.on('tlsClientError', (error, socket) => {
+      const port = socket.remotePort
+      if (port === undefined) return
+      if (this.#refusals.size > 200) this.#refusals.clear()
+      this.#refusals.set(port, errorText(error))
+    })
+  }
+
+  static async listen(material: LoadedMaterial, clientCertificate: 'required' | 'ifGiven'): Promise<Endpoint> {
+    const endpoint = new Endpoint(material, clientCertificate)
+    await new Promise<void>((resolve, reject) => {
+      endpoint.#server.once('error', reject)
+      endpoint.#server.listen(0, '127.0.0.1', 256, resolve)
+    })
+    endpoint.#port = (endpoint.#server.address() as AddressInfo).port
+    return endpoint
+  }
+
+  get material(): LoadedMaterial {
+    return this.#material
+  }
+
+  get port(): number {
+    return this.#port
+  }
+
+  /** New connections get this; those that are open keep what they had, as Envoy and istiod do. */
+  setMaterial(material: LoadedMaterial): void {
+    this.#material = material
+    this.#server.setSecureContext(serverOptions(material))
+  }
+
+  /** Why the server refused the client that connected from this local port; null where it did not. */
+  refusal(clientPort: number): string | null {
+    const reason = this.#refusals.get(clientPort) ?? null
+    this.#refusals.delete(clientPort)
+    return reason
+  }
+
+  async close(): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy()
+    await new Promise<void>(resolve => this.#server.close(() => resolve()))
+  }
+}
+
+function serverOptions(material: Material): { cert: string; key: string; ca: string[]; minVersion: 'TLSv1.3' } {
+  return { cert: material.chain, key: material.key, ca: certificatesIn(material.roots), minVersion: 'TLSv1.3' }
+}
+
+export interface ConnectOptions {
+  readonly context: SecureContext
+  readonly alpn: string
+  /** DNS name that the server's certificate must carry; null: a SPIFFE id of `trustDomain` instead. */
+  readonly serverName: string | null
+  readonly trustDomain: string
+}
+
+/** One fresh handshake, both directions verified. It ends with a byte from the server, which under TLS 1.3 only then has verified the client. */
+export function handshake(server: Endpoint, options: ConnectOptions): Promise<HandshakeResult> {
+  return new Promise(resolve => {
+    let localPort = 0
+    let done = false
+    let failed = false
+    const socket = connect({
+      host: '127.0.0.1',
+      port: server.port,
+      secureContext: options.context,
+      ALPNProtocols: [options.alpn],
+      ...(options.serverName === null ? {} : { servername: options.serverName }),
+      ...(options.serverName === null
+        ? { checkServerIdentity: (_host, certificate) => spiffeError(certificate.subjectaltname, options.trustDomain) }
+        : {}),
+    })
+    const finish = (result: HandshakeResult): void => {
+      if (done) return
+      done = true
+      clearTimeout(timer)
+      socket.destroy()
+      resolve(result)
+    }
+    // Guards against a hang of this process, not part of the model: virtual time stands still meanwhile.
+    const timer = setTimeout(() => finish({ ok: false, error: 'no answer within 10 s' }), 10_000)
+    socket.once('connect', () => {
+      localPort = socket.localPort ?? 0
+    })
+    socket.once('data', () => finish({ ok: true }))
+    socket.once('error', error => {
+      failed = true
+      // The server's own reason says more than the alert that reaches the client; it is known a turn later.
+      setImmediate(() => {
+        const refusal = server.refusal(localPort)
+        finish({ ok: false, error: refusal === null ? `client: ${errorText(error)}` : `server: ${refusal} (client: ${errorText(error)})` })
+      })
+    })
+    socket.once('close', () => {
+      if (!failed) finish({ ok: false, error: server.refusal(localPort) ?? 'connection closed in the handshake' })
+    })
+  })
+}
+
+function spiffeError(names: string | undefined, trustDomain: string): Error | undefined {
+  if (names?.includes(`URI:spiffe://${trustDomain}/`) === true) return undefined
+  return new Error(`the server's certificate carries no SPIFFE id of ${trustDomain}`)
+}
+
+function errorText(error: Error & { code?: string }): string {
+  const [first] = error.message.split('\n')
+  return error.code === undefined ? (first ?? '') : `${error.code}: ${first}`
+}

@@ -1,0 +1,385 @@
+import type {
+  Digest,
+  GateResult,
+  Instant,
+  Plan,
+  PlannedPhase,
+  PlannedStep,
+  Proof,
+  ProvenTransition,
+  Verdict,
+} from '../rotation.ts'
+import { code, listed, plural, prose, sentence, visible } from './escape.ts'
+import { type TrustChange, trustDiffMarkdown } from './trust-diff.ts'
+
+/** What a pull request does: `plan` shows a plan, `step` enters a step, `undo` and `nudge` belong to a step, `close` ends the rotation. */
+export type PullRequestKind = 'plan' | 'step' | 'undo' | 'nudge' | 'close'
+
+export interface EvidenceReference {
+  readonly site: string
+  /** File in the repository. */
+  readonly file: string
+  readonly digest: Digest
+  /** When it was seen, by the cluster's clock. */
+  readonly seenAt: Instant
+}
+
+/** Everything that a pull request's text is made of. */
+export interface PullRequestView {
+  readonly plan: Plan
+  /** SHA-256 of plan.yaml as committed. */
+  readonly planDigest: Digest
+  readonly kind: PullRequestKind
+  /** Number of the phase and of the step; for `plan` both 0. */
+  readonly phase: number
+  readonly step: number
+  /** The batch: names of the sites that this pull request changes. */
+  readonly sites: readonly string[]
+  readonly change: TrustChange | null
+  /** Gates of what came before; empty where nothing did. */
+  readonly gates: readonly GateResult[]
+  readonly evidence: readonly EvidenceReference[]
+  readonly proof: Proof | null
+  /** What a person has left to do, such as deleting `istio-ca-secret`: one sentence each. */
+  readonly cleanUp?: readonly string[]
+  /** Sentences that stand first, such as the price of an emergency. */
+  readonly warnings?: readonly string[]
+}
+
+export interface Marker {
+  readonly plan: Digest
+  readonly phase: number
+  readonly step: number
+}
+
+// GitHub refuses a title of more than 256 characters, GitLab of more than 255.
+const longestTitle = 240
+// GitHub refuses a body of more than 65,536 characters.
+const longestBody = 60_000
+
+export function pullRequestTitle(view: Pick<PullRequestView, 'plan' | 'kind' | 'phase' | 'step' | 'sites'>): string {
+  const { plan, kind } = view
+  const name = visible(plan.metadata.name)
+  const at = (what: string): string => {
+    const sites = view.sites.map(visible)
+    const whole = `${name}: ${what} · ${sites.join(', ')}`
+    if (sites.length === 0) return `${name}: ${what}`
+    return whole.length <= longestTitle ? whole : cut(`${name}: ${what} · ${listed(sites, 3)}`, longestTitle)
+  }
+  if (kind === 'plan') return at('plan the rotation')
+  if (kind === 'close') return at('close the rotation')
+  const phase = phaseOf(plan, view.phase)
+  const place = `(phase ${view.phase} of ${countedPhases(plan)}${stepPart(phase, view.step)})`
+  const way = kind === 'step' ? '' : `${kind}: `
+  return at(`${way}${visible(phase.title)} ${place}`)
+}
+
+function stepPart(phase: PlannedPhase, step: number): string {
+  return phase.steps.length > 1 ? `, step ${step} of ${phase.steps.length}` : ''
+}
+
+/** The phases that change trust: `adopt` (0) and the closing one are not counted. */
+export function countedPhases(plan: Plan): number {
+  return plan.phases.filter(phase => phase.number > 0 && phase.steps.some(step => Object.keys(step.sites).length > 0))
+    .length
+}
+
+export function markerText(marker: Marker): string {
+  return `<!-- reanchor:plan=${marker.plan} phase=${marker.phase} step=${marker.step} -->`
+}
+
+/** The marker that a body carries, or null. Only its first line counts: the rest quotes what others wrote. */
+export function readMarker(body: string): Marker | null {
+  const found = /^<!-- reanchor:plan=([0-9a-f]{64}) phase=(\d+) step=(\d+) -->\s*$/.exec(body.split('\n', 1)[0] ?? '')
+  return found === null ? null : { plan: found[1] ?? '', phase: Number(found[2]), step: Number(found[3]) }
+}
+
+/** How much of each list is shown; the first level whose text fits is taken. */
+interface Detail {
+  readonly places: number
+  readonly gates: number
+  readonly names: number
+  readonly rows: number
+}
+
+const details: readonly Detail[] = [
+  { places: 40, gates: 60, names: 20, rows: 60 },
+  { places: 12, gates: 20, names: 8, rows: 20 },
+  { places: 3, gates: 8, names: 3, rows: 6 },
+]
+
+/** The body in Markdown, at most `limit` characters: what does not fit is counted, never silently left out. */
+export function pullRequestBody(view: PullRequestView, limit = longestBody): string {
+  for (const detail of details) {
+    const body = bodyAt(view, detail)
+    if (body.length <= limit) return body
+  }
+  const body = bodyAt(view, { places: 1, gates: 3, names: 1, rows: 2 })
+  return body.length <= limit
+    ? body
+    : cut(body, limit - 60, '\n\n… cut: `reanchor status` and `reanchor diff` show all.\n')
+}
+
+function bodyAt(view: PullRequestView, detail: Detail): string {
+  const sections = [
+    markerText({ plan: view.planDigest, phase: view.phase, step: view.step }),
+    introduction(view),
+    ...(view.warnings ?? []).map(warning => `> **${sentence(warning)}**`),
+    whatChanges(view, detail),
+    whoIsAffected(view, detail),
+    gateBefore(view, detail),
+    safety(view, detail),
+    drawing(view),
+    watch(view),
+    undoing(view),
+    cleaning(view),
+  ]
+  return `${sections.filter(section => section !== '').join('\n\n')}\n`
+}
+
+function introduction(view: PullRequestView): string {
+  const { plan, kind } = view
+  const sites =
+    view.sites.length === 0
+      ? ''
+      : ` at ${view.sites.slice(0, 8).map(code).join(', ')}${view.sites.length > 8 ? ` and ${view.sites.length - 8} more` : ''}`
+  if (kind === 'plan') {
+    return `The plan of rotation ${code(plan.metadata.name)} (${plan.strategy})${sites}: every step, rendered and sealed. Merging it changes nothing that is deployed.`
+  }
+  if (kind === 'close')
+    return `Closes rotation ${code(plan.metadata.name)}: adds the last evidence and removes the sealed copies. Nothing that is deployed changes.`
+  const step = stepOf(plan, view.phase, view.step)
+  if (kind === 'undo') return `Goes back one step from ${code(labelOf(view))}${sites}. It removes no object.`
+  if (kind === 'nudge')
+    return `The same trust as ${code(labelOf(view))}${sites} with the root repeated once more, so that proxies that kept an old leaf renew it now.`
+  return `${sentence(step?.what ?? '')} This is ${code(labelOf(view))}${sites}.`
+}
+
+function whatChanges(view: PullRequestView, detail: Detail): string {
+  if (view.change === null) return ''
+  return `### What changes\n\n${trustDiffMarkdown(view.change, { most: detail.places }).trimEnd()}`
+}
+
+function whoIsAffected(view: PullRequestView, detail: Detail): string {
+  const lines = (view.change?.affected ?? []).map(sentence)
+  if (lines.length === 0) return ''
+  const more = lines.length - detail.gates
+  return [
+    '### Who is affected',
+    '',
+    ...lines.slice(0, detail.gates).map(line => `- ${line}`),
+    ...(more > 0 ? [`- and ${more} more`] : []),
+  ].join('\n')
+}
+
+interface ClaimRow {
+  readonly id: string
+  readonly claim: string
+  readonly verdict: Verdict
+  readonly sites: number
+  readonly of: number
+  readonly conform: number
+  readonly counted: boolean
+  readonly because: readonly string[]
+}
+
+const verdictRank: Readonly<Record<Verdict, number>> = { violated: 0, unknown: 1, pending: 2, holds: 3 }
+
+function gateBefore(view: PullRequestView, detail: Detail): string {
+  if (view.gates.length === 0 && view.evidence.length === 0) return ''
+  const rows = claimRows(view.gates)
+  const lines = ['### What was seen before this', '']
+  if (rows.length > 0) {
+    lines.push('| verdict | claim | counted | sites |', '|---|---|---|---|')
+    for (const row of rows.slice(0, detail.gates))
+      lines.push(
+        `| **${row.verdict}** | ${sentence(row.claim)} (${code(row.id)}) | ${row.counted ? `${row.conform} of ${row.of}` : ''} | ${row.sites} |`,
+      )
+    if (rows.length > detail.gates) lines.push(`| | and ${plural(rows.length - detail.gates, 'more claim')} | | |`)
+    lines.push('')
+  }
+  const named = rows.flatMap(row => row.because.map(because => `- ${code(row.id)}: ${sentence(because)}`))
+  if (named.length > 0) {
+    lines.push('Named exceptions:', '', ...named.slice(0, detail.names))
+    if (named.length > detail.names) lines.push(`- and ${named.length - detail.names} more, in the evidence`)
+    lines.push('')
+  }
+  const shown = view.evidence.slice(0, detail.rows)
+  for (const evidence of shown)
+    lines.push(
+      `- ${code(evidence.site)}: ${code(evidence.file)}, SHA-256 ${code(evidence.digest)}, seen at ${evidence.seenAt}`,
+    )
+  if (view.evidence.length > shown.length)
+    lines.push(`- and evidence of ${plural(view.evidence.length - shown.length, 'more site')}`)
+  return lines.join('\n').trimEnd()
+}
+
+/** One row per claim, all sites taken together; what does not hold comes first. */
+function claimRows(gates: readonly GateResult[]): readonly ClaimRow[] {
+  const rows = new Map<string, ClaimRow>()
+  for (const gate of gates) {
+    const row = rows.get(gate.id)
+    rows.set(gate.id, {
+      id: gate.id,
+      claim: gate.claim,
+      verdict: row === undefined || verdictRank[gate.verdict] < verdictRank[row.verdict] ? gate.verdict : row.verdict,
+      sites: (row?.sites ?? 0) + 1,
+      of: (row?.of ?? 0) + (gate.counted?.of ?? 0),
+      conform: (row?.conform ?? 0) + (gate.counted?.conform ?? 0),
+      counted: (row?.counted ?? false) || gate.counted !== null,
+      because: [...(row?.because ?? []), ...gate.because.map(because => `${gate.site}: ${because}`)],
+    })
+  }
+  return [...rows.values()].sort((a, b) => verdictRank[a.verdict] - verdictRank[b.verdict])
+}
+
+function safety(view: PullRequestView, detail: Detail): string {
+  const { proof, kind } = view
+  if (proof === null || kind === 'close') return ''
+  const label = labelOf(view)
+  const of = (row: ProvenTransition): boolean => kind === 'plan' || row.to === label || row.to.startsWith(`${label} `)
+  const rows = proof.transitions.filter(of)
+  const lines = ['### Safety', '']
+  if (rows.length > 0) {
+    lines.push('Every handshake between neighbouring steps, for every mix of what was taken up and what was not:', '')
+    lines.push('| from | to | sites | mixes | handshakes | | good until |', '|---|---|---|---|---|---|---|')
+    for (const row of rows.slice(0, detail.rows)) {
+      const site = row.site === '*' ? 'across sites' : code(row.site)
+      lines.push(
+        `| ${code(row.from)} | ${code(row.to)} | ${site} | ${row.mixes} | ${row.handshakes} | ${row.counterexample === null ? 'safe' : '**breaks**'} | ${row.goodUntil?.slice(0, 10) ?? ''} |`,
+      )
+    }
+    if (rows.length > detail.rows)
+      lines.push(
+        `| and ${plural(rows.length - detail.rows, 'more transition')} | | | | | ${rows.slice(detail.rows).every(row => row.counterexample === null) ? 'safe' : '**breaks**'} | |`,
+      )
+  } else lines.push('Nothing that verifies or presents a certificate changes.')
+  const counterexample = rows.find(row => row.counterexample !== null)?.counterexample
+  if (counterexample !== undefined && counterexample !== null)
+    lines.push('', `> **${sentence(counterexample.sentence)}**`)
+  for (const note of proof.notes.slice(0, detail.names)) lines.push('', `Note: ${sentence(note)}`)
+  return lines.join('\n')
+}
+
+function drawing(view: PullRequestView): string {
+  const phases = view.plan.phases
+  const present = view.kind === 'plan' ? -1 : view.phase
+  const nodes = phases.map(phase => `  p${phase.number}["${mermaidText(phase.title)}"]`)
+  const arrows = phases.length > 1 ? [`  ${phases.map(phase => `p${phase.number}`).join(' --> ')}`] : []
+  const done = phases.filter(phase => phase.number < present).map(phase => `p${phase.number}`)
+  const marks = [
+    ...(done.length > 0 ? [`  class ${done.join(',')} done`] : []),
+    ...(phases.some(phase => phase.number === present) ? [`  class p${present} now`] : []),
+  ]
+  return [
+    '### Where this stands',
+    '',
+    '```mermaid',
+    'flowchart LR',
+    ...nodes,
+    ...arrows,
+    '  classDef done stroke-dasharray:3',
+    '  classDef now stroke-width:4px',
+    ...marks,
+    '```',
+  ].join('\n')
+}
+
+function mermaidText(text: string): string {
+  return visible(text)
+    .replace(/[^A-Za-z0-9 .,:()/+-]/g, char => (char.charCodeAt(0) < 128 ? ' ' : char))
+    .replace(/`/g, ' ')
+}
+
+const watching: Readonly<Record<string, readonly string[]>> = {
+  adopt: [
+    'The delivery object is ready at this revision, and the canary Secret holds its plain value: then decryption works.',
+  ],
+  'enable-multiroot': ['istiod rolls once; then every pod that a restart creates carries `PROXY_CONFIG_XDS_AGENT`.'],
+  'trust-both': [
+    '`istio-ca-root-cert` in every namespace comes to hold both roots, and `istioctl proxy-config secret` shows both under ROOTCA.',
+    'Failed handshakes (`ssl.fail_verify_error`, response flag UF) stay at their level.',
+  ],
+  'issue-new': [
+    'Many leaves are renewed at once: CPU of istiod and errors of certificate requests.',
+    'Failed handshakes (`ssl.fail_verify_error`, response flag UF): only new connections show them, old ones live on.',
+  ],
+  'trust-new': [
+    'New connections only show a root that was dropped too early: `ssl.fail_verify_error`, response flag UF.',
+    'Consumers outside the mesh that hold a copy of the old root, such as virtual machines.',
+  ],
+}
+
+function watch(view: PullRequestView): string {
+  if (view.kind === 'plan' || view.kind === 'close') return ''
+  const phase = phaseOf(view.plan, view.phase)
+  const lines = [
+    ...(watching[phase.name] ?? ['Failed handshakes (`ssl.fail_verify_error`, response flag UF) stay at their level.']),
+  ]
+  lines.push('`reanchor verify --wait` tells who has taken it up and who has not.')
+  return ['### What to watch while it rolls out', '', ...lines.map(line => `- ${sentence(line)}`)].join('\n')
+}
+
+function undoing(view: PullRequestView): string {
+  if (view.kind === 'close')
+    return '### How to undo\n\nThere is no way back from here: going back to the old root is a new rotation.'
+  if (view.kind === 'plan') return '### How to undo\n\nClose or revert this pull request: nothing is deployed.'
+  const head = '### How to undo\n\n'
+  const label = labelOf(view)
+  if (view.kind === 'undo') return `${head}${prose('')}${sentence('`reanchor next` enters the step again.')}`
+  const step = stepOf(view.plan, view.phase, view.step)
+  const sites = view.sites.map(site => step?.sites[site]).filter(site => site !== undefined)
+  if (sites.length === 0 || sites.some(site => site.undo === null))
+    return `${head}${sentence(view.phase === 0 ? '`reanchor abandon` closes the rotation; what runs stays as it is.' : 'This step has no undo of its own: `reanchor undo` goes back with the step before it.')}`
+  const back = view.proof?.transitions.filter(row => row.to === `${label} undo`) ?? []
+  const broken = back.find(row => row.counterexample !== null)?.counterexample
+  if (broken !== undefined && broken !== null) return `${head}Not safe: ${sentence(broken.sentence)}`
+  const until = back
+    .map(row => row.goodUntil)
+    .filter(date => date !== null)
+    .sort()[0]
+  const next = stepAfter(view.plan, view.phase, view.step)
+  const limit = next === null ? '' : ` Safe until ${code(next)} is merged; after that, undo that one first.`
+  const date = until === undefined ? '' : ` Certificates allow it until ${until.slice(0, 10)}.`
+  return `${head}${sentence('`reanchor undo` opens the pull request that goes back one step.')}${limit}${date} ${sentence('A `git revert` is judged by `reanchor check` before it is merged.')}`
+}
+
+function cleaning(view: PullRequestView): string {
+  const lines = view.cleanUp ?? []
+  return lines.length === 0 ? '' : ['### Left to clean up', '', ...lines.map(line => `- ${sentence(line)}`)].join('\n')
+}
+
+function labelOf(view: Pick<PullRequestView, 'plan' | 'phase' | 'step'>): string {
+  const phase = view.plan.phases.find(found => found.number === view.phase)
+  const step = phase?.steps.find(found => found.number === view.step)
+  return `${view.phase}-${phase?.name ?? ''}/${view.step}-${step?.name ?? ''}`
+}
+
+function stepAfter(plan: Plan, phase: number, step: number): string | null {
+  const later = plan.phases.flatMap(found => found.steps.map(next => ({ found, next })))
+  const index = later.findIndex(({ found, next }) => found.number === phase && next.number === step)
+  const after = later[index + 1]
+  return index < 0 || after === undefined
+    ? null
+    : `${after.found.number}-${after.found.name}/${after.next.number}-${after.next.name}`
+}
+
+function stepOf(plan: Plan, phase: number, step: number): PlannedStep | undefined {
+  return plan.phases.find(found => found.number === phase)?.steps.find(found => found.number === step)
+}
+
+function phaseOf(plan: Plan, number: number): PlannedPhase {
+  return (
+    plan.phases.find(phase => phase.number === number) ?? {
+      number,
+      name: `phase-${number}`,
+      title: `phase ${number}`,
+      steps: [],
+    }
+  )
+}
+
+/** Cut at a whole character. */
+function cut(text: string, most: number, end = '…'): string {
+  return text.length <= most ? text : `${text.slice(0, most - end.length).replace(/[\ud800-\udbff]$/, '')}${end}`
+}

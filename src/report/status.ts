@@ -1,0 +1,208 @@
+import type { CertificateFacts, CertificateRole, Instant, SitePosition, Verdict } from '../rotation.ts'
+import { listed, plural, visible } from './escape.ts'
+import { columns, noPaint, type Paint, wrapped } from './paint.ts'
+
+export interface StatusPhase {
+  readonly number: number
+  readonly name: string
+  readonly title: string
+  /** done: every site is past it. now: some site is in it. ahead: none is. */
+  readonly mark: 'done' | 'now' | 'ahead'
+  readonly steps: number
+}
+
+export interface StatusSite {
+  readonly name: string
+  readonly path: string
+  readonly position: SitePosition
+  /** `2-trust-both/1-data`, where the position is a planned one; else null. */
+  readonly label: string | null
+  /** Wiring points that are missing, as file and purpose. */
+  readonly wiring: readonly string[]
+}
+
+export interface StatusPullRequest {
+  readonly number: number
+  readonly title: string
+  readonly state: 'open' | 'merged' | 'closed'
+  readonly url: string | null
+}
+
+/** A gate's claim over all sites; `because` names who is behind. */
+export interface StatusGate {
+  readonly id: string
+  readonly site: string
+  readonly claim: string
+  readonly verdict: Verdict
+  readonly because: readonly string[]
+  readonly hint: string | null
+}
+
+export interface StatusExpiry extends Pick<CertificateFacts, 'subject' | 'sha256' | 'notAfter'> {
+  readonly role: CertificateRole
+}
+
+/** One screen of `reanchor status`; plain data, and its own JSON. */
+export interface StatusView {
+  readonly rotation: string
+  readonly strategy: string
+  readonly paused: boolean
+  readonly now: Instant
+  readonly phases: readonly StatusPhase[]
+  readonly sites: readonly StatusSite[]
+  readonly pullRequests: readonly StatusPullRequest[]
+  /** Empty where the cluster was not asked. */
+  readonly gates: readonly StatusGate[]
+  /** Where the gates come from: just now, the committed evidence, or nowhere. */
+  readonly seen: { readonly from: 'live' | 'evidence'; readonly at: Instant } | null
+  readonly expires: readonly StatusExpiry[]
+  /** What to do next, one sentence. */
+  readonly next: string | null
+}
+
+export interface TextOptions {
+  readonly paint?: Paint
+  /** Columns of the terminal; 100 by default. */
+  readonly width?: number
+}
+
+const marks: Readonly<Record<StatusPhase['mark'], string>> = { done: '✔', now: '▶', ahead: '·' }
+const verdictMarks: Readonly<Record<Verdict, string>> = { holds: '√', pending: '…', violated: '×', unknown: '?' }
+const mostSites = 12
+const mostNames = 6
+
+export function statusText(view: StatusView, options: TextOptions = {}): string {
+  const paint = options.paint ?? noPaint
+  const width = options.width ?? 100
+  const lines: string[] = []
+  const heading = (text: string): void => {
+    lines.push('', paint.strong(text))
+  }
+
+  const paused = view.paused ? paint.wait(', paused') : ''
+  lines.push(`${paint.strong(visible(view.rotation))} (${view.strategy}${paused})`)
+
+  heading('phases')
+  for (const phase of view.phases) {
+    const text = `${marks[phase.mark]} ${phase.number} ${visible(phase.title)}`
+    const shown =
+      phase.mark === 'done' ? paint.good(text) : phase.mark === 'now' ? paint.strong(text) : paint.faint(text)
+    lines.push(`  ${shown}`)
+  }
+
+  heading('sites')
+  for (const line of siteLines(view.sites, paint)) lines.push(`  ${line}`)
+
+  if (view.pullRequests.length > 0) {
+    heading('pull requests')
+    for (const request of view.pullRequests.slice(0, mostSites)) {
+      const state = request.state === 'open' ? paint.wait(request.state) : paint.faint(request.state)
+      lines.push(
+        `  #${request.number} ${state} ${visible(request.title)}${request.url === null ? '' : ` ${paint.faint(visible(request.url))}`}`,
+      )
+    }
+    if (view.pullRequests.length > mostSites)
+      lines.push(paint.faint(`  and ${view.pullRequests.length - mostSites} more`))
+  }
+
+  heading(
+    view.seen === null
+      ? 'gates: not looked at (`reanchor verify`, or `status --live`)'
+      : `gates, ${view.seen.from === 'live' ? 'seen now' : `from evidence of ${view.seen.at}`}`,
+  )
+  for (const line of gateLines(view.gates, paint, width)) lines.push(line)
+
+  if (view.expires.length > 0) {
+    heading('certificates')
+    const rows = view.expires.map(certificate => [
+      certificate.role,
+      visible(certificate.subject),
+      certificate.sha256.slice(0, 12),
+      `ends ${certificate.notAfter.slice(0, 10)}`,
+      daysText(certificate.notAfter, view.now),
+    ])
+    for (const line of columns(rows)) lines.push(`  ${line}`)
+  }
+  if (view.next !== null) lines.push('', wrapped(`next: ${visible(view.next)}`, width, '      '))
+  return `${lines.join('\n')}\n`
+}
+
+function siteLines(sites: readonly StatusSite[], paint: Paint): readonly string[] {
+  // Sites that stand alike on a planned step are one line; one that is off the plan always has its own.
+  const groups = new Map<string, { names: string[]; text: string; fine: boolean; more: readonly string[] }>()
+  for (const site of sites) {
+    const { text, fine, more } = whereText(site)
+    const key = fine ? text : `${site.name} ${text}`
+    const group = groups.get(key)
+    if (group === undefined) groups.set(key, { names: [visible(site.name)], text, fine, more })
+    else group.names.push(visible(site.name))
+  }
+  const shown = [...groups.values()].sort((a, b) => Number(a.fine) - Number(b.fine))
+  const lines = shown.slice(0, mostSites).flatMap(group => {
+    const text = group.fine ? group.text : paint.bad(group.text)
+    return [
+      `${listed(group.names)}: ${text}`,
+      ...group.more.slice(0, mostNames).map(line => `    ${line}`),
+      ...(group.more.length > mostNames ? [`    and ${group.more.length - mostNames} more`] : []),
+    ]
+  })
+  if (shown.length > mostSites) lines.push(paint.faint(`and ${shown.length - mostSites} more groups of sites`))
+  return lines
+}
+
+function whereText(site: StatusSite): { text: string; fine: boolean; more: readonly string[] } {
+  const missing = site.wiring.map(point => `wiring missing: ${visible(point)}`)
+  const { position } = site
+  if (position.kind === 'at') {
+    const way = position.variant === 'step' ? '' : ` ${position.variant}`
+    const label = `${site.label ?? `phase ${position.phase}, step ${position.step}`}${way}`
+    return { text: missing.length === 0 ? label : `mixed (${label})`, fine: missing.length === 0, more: missing }
+  }
+  if (position.kind === 'absent') return { text: 'not adopted yet', fine: true, more: missing }
+  if (position.kind === 'mixed') {
+    const files = position.files.map(
+      file => `${visible(file.path)}: ${file.matches === null ? 'matches no step' : `as in ${visible(file.matches)}`}`,
+    )
+    return { text: `mixed: ${visible(position.why)}`, fine: false, more: [...files, ...missing] }
+  }
+  return {
+    text: `${visible(site.path)} matches no planned step`,
+    fine: false,
+    more: [...position.changed.map(change => `${change.what} ${visible(change.path)}`), ...missing],
+  }
+}
+
+function gateLines(gates: readonly StatusGate[], paint: Paint, width: number): readonly string[] {
+  const order: readonly Verdict[] = ['violated', 'unknown', 'pending']
+  const lines: string[] = []
+  const holding = gates.filter(gate => gate.verdict === 'holds').length
+  if (holding > 0)
+    lines.push(
+      `  ${paint.good(`${verdictMarks.holds} ${plural(holding, 'gate')} ${holding === 1 ? 'holds' : 'hold'}`)}`,
+    )
+  for (const verdict of order) {
+    for (const gate of gates.filter(found => found.verdict === verdict).slice(0, mostSites)) {
+      const colour = verdict === 'violated' ? paint.bad : paint.wait
+      lines.push(
+        colour(
+          wrapped(
+            `  ${verdictMarks[verdict]} ${visible(gate.site)}: ${visible(gate.claim)} (${verdict})`,
+            width,
+            '    ',
+          ),
+        ),
+      )
+      for (const because of gate.because.slice(0, mostNames))
+        lines.push(wrapped(`      ${visible(because)}`, width, '      '))
+      if (gate.because.length > mostNames) lines.push(`      and ${gate.because.length - mostNames} more`)
+      if (gate.hint !== null) lines.push(paint.faint(wrapped(`      ${visible(gate.hint)}`, width, '      ')))
+    }
+  }
+  return lines
+}
+
+/** `in 40 days`, `12 days ago`. */
+export function daysText(date: Instant, now: Instant): string {
+  const days = Math.floor((Date.parse(date) - Date.parse(now)) / 86_400_000)
+  return days < 0 ? `${plural(-days, 'day')} ago` : `in ${plural(days, 'day')}`
+}

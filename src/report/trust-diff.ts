@@ -1,0 +1,302 @@
+import type { CertificateFacts, Fingerprint } from '../rotation.ts'
+import { code, listed, plural, sentence, visible } from './escape.ts'
+import { type FoundPlace, type PlaceRole, placeName, readTrustPlaces } from './trust-places.ts'
+
+export type CertificateFate = 'added' | 'kept' | 'removed' | 'moved' | 'repeated'
+
+export interface CertificateChange {
+  readonly fate: CertificateFate
+  readonly sha256: Fingerprint
+  readonly subject: string
+  readonly key: string
+  readonly notAfter: string
+  /** How often it stands in the place. */
+  readonly count: { readonly before: number; readonly after: number }
+  /** `same key as …`, `same subject as …`: what makes two certificates easy to take for one another. */
+  readonly remarks: readonly string[]
+}
+
+export interface PlaceChange {
+  readonly file: string
+  readonly object: string | null
+  readonly key: string | null
+  readonly role: PlaceRole
+  readonly fate: 'added' | 'removed' | 'changed'
+  readonly certificates: readonly CertificateChange[]
+  /** The set of certificates differs; false: only order, repeats or bytes. */
+  readonly setChanged: boolean
+  readonly orderChanged: boolean
+  /** A value that only the cluster can open. */
+  readonly sealed: 'added' | 'removed' | 'changed' | null
+  readonly problems: readonly string[]
+}
+
+/** A change of trust: what a reviewer is asked to agree to. */
+export interface TrustChange {
+  /** True where no certificate, no sealed value and no order differs. */
+  readonly none: boolean
+  readonly places: readonly PlaceChange[]
+  /** Who is affected and how, one sentence each, the gravest first. */
+  readonly affected: readonly string[]
+}
+
+/** What changes in trust between two sets of files (path → text). Files that are equal or hold no certificate count for nothing. */
+export function describeChange(
+  before: Readonly<Record<string, string>>,
+  after: Readonly<Record<string, string>>,
+): TrustChange {
+  const places: PlaceChange[] = []
+  for (const file of [...new Set([...Object.keys(before), ...Object.keys(after)])].sort()) {
+    const [old, now] = [own(before, file), own(after, file)]
+    if (old === now) continue
+    places.push(...describePlaces(readTrustPlaces(file, old ?? ''), readTrustPlaces(file, now ?? '')))
+  }
+  return { none: places.length === 0, places, affected: affectedBy(places) }
+}
+
+function own(files: Readonly<Record<string, string>>, file: string): string | undefined {
+  return Object.hasOwn(files, file) ? files[file] : undefined
+}
+
+function describePlaces(before: readonly FoundPlace[], after: readonly FoundPlace[]): readonly PlaceChange[] {
+  const olds = new Map(before.map(place => [placeName(place), place]))
+  const news = new Map(after.map(place => [placeName(place), place]))
+  const changes: PlaceChange[] = []
+  for (const name of new Set([...olds.keys(), ...news.keys()])) {
+    const change = describePlace(olds.get(name), news.get(name))
+    if (change !== null) changes.push(change)
+  }
+  return changes
+}
+
+function describePlace(before: FoundPlace | undefined, after: FoundPlace | undefined): PlaceChange | null {
+  const place = after ?? before
+  if (place === undefined || before?.bytes === after?.bytes) return null
+  const olds = before?.certificates ?? []
+  const news = after?.certificates ?? []
+  const certificates = compare(olds, news)
+  return {
+    file: place.file,
+    object: place.object,
+    key: place.key,
+    role: place.role,
+    fate: before === undefined ? 'added' : after === undefined ? 'removed' : 'changed',
+    certificates,
+    setChanged: certificates.some(change => change.fate === 'added' || change.fate === 'removed'),
+    orderChanged: certificates.some(change => change.fate === 'moved'),
+    sealed: sealedChange(before, after),
+    problems: after?.problems ?? [],
+  }
+}
+
+function sealedChange(before: FoundPlace | undefined, after: FoundPlace | undefined): PlaceChange['sealed'] {
+  const [old, now] = [before?.sealed ?? null, after?.sealed ?? null]
+  if (old === now) return null
+  if (old === null) return 'added'
+  return now === null ? 'removed' : 'changed'
+}
+
+function compare(
+  before: readonly CertificateFacts[],
+  after: readonly CertificateFacts[],
+): readonly CertificateChange[] {
+  const olds = counts(before)
+  const news = counts(after)
+  // Of what stays, the order: the first places of each certificate, without what was added or removed.
+  const stayed = [...olds.keys()].filter(sha256 => news.has(sha256))
+  const stays = [...news.keys()].filter(sha256 => olds.has(sha256))
+  const all = new Map([...after, ...before].map(certificate => [certificate.sha256, certificate]))
+  return [...all.values()].map(certificate => {
+    const count = { before: olds.get(certificate.sha256) ?? 0, after: news.get(certificate.sha256) ?? 0 }
+    const moved = stayed.indexOf(certificate.sha256) !== stays.indexOf(certificate.sha256)
+    return {
+      fate: fateOf(count, moved),
+      sha256: certificate.sha256,
+      subject: certificate.subject,
+      key: certificate.key,
+      notAfter: certificate.notAfter,
+      count,
+      remarks: remarksOn(certificate, [...all.values()], count),
+    }
+  })
+}
+
+function fateOf(count: CertificateChange['count'], moved: boolean): CertificateFate {
+  if (count.before === 0) return 'added'
+  if (count.after === 0) return 'removed'
+  if (count.before !== count.after) return 'repeated'
+  return moved ? 'moved' : 'kept'
+}
+
+function counts(certificates: readonly CertificateFacts[]): ReadonlyMap<Fingerprint, number> {
+  const found = new Map<Fingerprint, number>()
+  for (const certificate of certificates) found.set(certificate.sha256, (found.get(certificate.sha256) ?? 0) + 1)
+  return found
+}
+
+function remarksOn(
+  certificate: CertificateFacts,
+  all: readonly CertificateFacts[],
+  count: CertificateChange['count'],
+): readonly string[] {
+  const remarks: string[] = []
+  for (const other of all) {
+    if (other.sha256 === certificate.sha256) continue
+    const sameKey = other.spki === certificate.spki
+    const sameSubject = other.subject === certificate.subject
+    if (sameKey)
+      remarks.push(
+        `same key as ${other.sha256.slice(0, 12)}: ${sameSubject ? 'a renewal, not a new CA' : 'another name for one key'}`,
+      )
+    else if (sameSubject)
+      remarks.push(`same subject as ${other.sha256.slice(0, 12)}, other key: tell them apart by SHA-256`)
+  }
+  if (count.after > count.before && count.before > 0)
+    remarks.push(
+      `stands ${count.after} times (was ${count.before}): the repeat adds no trust, it makes proxies renew their leaf now`,
+    )
+  else if (count.after > 1) remarks.push(`stands ${count.after} times`)
+  if (!certificate.ca) remarks.push('is no CA')
+  return remarks
+}
+
+// ---------------------------------------------------------------------------------------------- who is affected
+
+function affectedBy(places: readonly PlaceChange[]): readonly string[] {
+  const grave: string[] = []
+  const plain: string[] = []
+  for (const place of places) {
+    for (const problem of place.problems) grave.push(`${placeName(place)}: ${problem}.`)
+    if (place.role === 'trusted' || place.role === 'other') {
+      const gone = place.certificates.filter(change => change.fate === 'removed').map(nameOf)
+      const come = place.certificates.filter(change => change.fate === 'added').map(nameOf)
+      if (gone.length > 0)
+        grave.push(
+          `Whoever still presents a certificate that chains only to ${listed(gone)} is refused by all that read this bundle.`,
+        )
+      if (come.length > 0)
+        plain.push(
+          `All that read this bundle accept certificates that chain to ${listed(come)}${gone.length === 0 ? '; nobody loses trust' : ''}.`,
+        )
+      if (!place.setChanged && place.certificates.some(change => change.fate === 'repeated'))
+        plain.push('The set of trusted roots stays; the repeat alone makes proxies renew their leaf at once.')
+      if (!place.setChanged && place.orderChanged)
+        plain.push('The set of trusted roots stays; only their order changes.')
+    }
+    if (place.role === 'issuer') {
+      const come = place.certificates.filter(change => change.fate === 'added').map(nameOf)
+      const gone = place.certificates.filter(change => change.fate === 'removed').map(nameOf)
+      if (come.length > 0 && gone.length > 0)
+        plain.push(
+          `New leaves are signed by ${listed(come)} instead of ${listed(gone)}: every peer must trust its root already.`,
+        )
+      else if (come.length > 0) plain.push(`New leaves are signed by ${listed(come)}.`)
+      else if (gone.length > 0)
+        grave.push(`The CA ${listed(gone)} is taken away: what reads it falls back to a CA of its own or stops.`)
+    }
+    if (place.role !== 'key' && place.sealed === 'changed')
+      plain.push(`What is sealed in ${placeName(place)} changes; only its consumer can tell to what.`)
+    if (place.role === 'key' && place.sealed === 'changed') plain.push('The sealed private key of the CA changes.')
+    if (place.role === 'key' && place.sealed === 'removed')
+      grave.push('The sealed private key of the CA is taken away.')
+  }
+  return [...new Set([...grave, ...plain])]
+}
+
+function nameOf(certificate: Pick<CertificateChange, 'subject' | 'sha256'>): string {
+  return `\`${certificate.subject}\` (${certificate.sha256.slice(0, 12)})`
+}
+
+// ------------------------------------------------------------------------------------------------------- words
+
+const signs: Readonly<Record<CertificateFate, string>> = {
+  added: '+',
+  removed: '-',
+  kept: '=',
+  moved: '~',
+  repeated: '*',
+}
+
+const roleWords: Readonly<Record<PlaceRole, string>> = {
+  trusted: 'roots that are trusted',
+  issuer: 'CA that signs leaves',
+  chain: 'certificates sent with a leaf',
+  key: 'private key of the CA',
+  other: 'certificates',
+}
+
+/** Places that change in the same way, told once: a thousand sites must not be a thousand tables. */
+export interface PlaceGroup {
+  readonly change: PlaceChange
+  readonly names: readonly string[]
+}
+
+export function groupPlaces(places: readonly PlaceChange[]): readonly PlaceGroup[] {
+  const groups = new Map<string, { change: PlaceChange; names: string[] }>()
+  for (const change of places) {
+    const key = JSON.stringify([change.role, change.fate, change.sealed, change.problems, change.certificates])
+    const group = groups.get(key)
+    if (group === undefined) groups.set(key, { change, names: [placeName(change)] })
+    else group.names.push(placeName(change))
+  }
+  return [...groups.values()]
+}
+
+/** The change in plain text, for a terminal. */
+export function trustDiffText(change: TrustChange): string {
+  if (change.none) return 'no change of trust\n'
+  const lines: string[] = []
+  for (const { change: place, names } of groupPlaces(change.places)) {
+    lines.push(visible(`${listed(names, 6)} (${roleWords[place.role]}): ${headline(place)}`))
+    for (const certificate of place.certificates) {
+      lines.push(visible(`  ${signs[certificate.fate]} ${certificate.fate.padEnd(8)} ${certificate.subject}`))
+      lines.push(`             SHA-256 ${certificate.sha256}, ${certificate.key}, ends ${certificate.notAfter}`)
+      for (const remark of certificate.remarks) lines.push(visible(`             ${remark}`))
+    }
+    for (const problem of place.problems) lines.push(visible(`  ! ${problem}`))
+    lines.push('')
+  }
+  for (const affected of change.affected) lines.push(visible(`> ${affected.replaceAll('`', '"')}`))
+  return `${lines.join('\n').trimEnd()}\n`
+}
+
+/** The change as Markdown tables, one per group of places that change alike; at most `most` groups. */
+export function trustDiffMarkdown(change: TrustChange, options: { readonly most?: number } = {}): string {
+  if (change.none) return 'No change of trust.\n'
+  const groups = groupPlaces(change.places)
+  const most = options.most ?? 40
+  const lines: string[] = []
+  for (const { change: place, names } of groups.slice(0, most)) {
+    const more = names.length > 4 ? ` and ${plural(names.length - 3, 'more place')}` : ''
+    const shown = names.slice(0, names.length > 4 ? 3 : 4).map(code)
+    lines.push(`**${roleWords[place.role]}**: ${headline(place)} in ${shown.join(', ')}${more}`, '')
+    if (place.certificates.length > 0) {
+      lines.push('| | subject | SHA-256 | key | ends | |', '|---|---|---|---|---|---|')
+      for (const certificate of place.certificates.slice(0, 50)) {
+        const remarks = certificate.remarks.map(sentence).join('<br>')
+        lines.push(
+          `| ${certificate.fate === 'kept' ? 'kept' : `**${certificate.fate}**`} | ${code(certificate.subject)} | ${code(certificate.sha256)} | ${sentence(certificate.key)} | ${certificate.notAfter.slice(0, 10)} | ${remarks} |`,
+        )
+      }
+      if (place.certificates.length > 50) lines.push(`| | and ${place.certificates.length - 50} more | | | | |`)
+      lines.push('')
+    }
+    for (const problem of place.problems) lines.push(`> **${sentence(problem)}**`, '')
+  }
+  if (groups.length > most)
+    lines.push(`… and ${plural(groups.length - most, 'more group')} of places; \`reanchor diff\` shows all.`, '')
+  return `${lines.join('\n').trimEnd()}\n`
+}
+
+function headline(place: PlaceChange): string {
+  if (place.sealed !== null) return `sealed value ${place.sealed}`
+  if (place.fate !== 'changed') return place.fate
+  if (place.certificates.length === 0) return 'changed'
+  const parts: string[] = []
+  for (const fate of ['added', 'removed', 'repeated', 'moved', 'kept'] as const) {
+    const count = place.certificates.filter(change => change.fate === fate).length
+    if (count > 0) parts.push(`${count} ${fate}`)
+  }
+  if (place.certificates.every(change => change.fate === 'kept')) parts.push('the bytes around them differ')
+  return parts.join(', ')
+}

@@ -1,0 +1,152 @@
+import type { ConsumerClass, EvidenceGroup, Fingerprint, Plan, TrustState, Verdict } from '../../rotation.ts'
+import type { SeenConsumer } from '../../verify/groups.ts'
+import { bundleDigest, type PlannedPlace } from '../../verify/planned.ts'
+import { sortedSet } from '../../verify/values.ts'
+import { multirootSetting, xdsAgentSetting } from './phases.ts'
+
+/** What every consumer must look like once a step has reached it: derived from the declared state and nothing else. */
+export interface Expected {
+  /** Sorted set. */
+  readonly roots: readonly Fingerprint[]
+  readonly issuer: Fingerprint
+  /** SHA-256 of the exact bytes of `istio-ca-root-cert`; null where istiod writes it from its own CA. */
+  readonly bundle: string | null
+  readonly settings: Readonly<Record<string, string>>
+  readonly restarts: Readonly<Record<string, string>>
+  readonly source: TrustState['source']
+  /** Every certificate of the plan: what is none of these is foreign. */
+  readonly planned: ReadonlySet<Fingerprint>
+  /** The state must have reached every consumer. Otherwise the step only delivers data that the next one makes them read. */
+  readonly full: boolean
+}
+
+export function expectedOf(plan: Plan, place: PlannedPlace): Expected {
+  const { state } = place.tree
+  const roots = sortedSet(state.bundle)
+  const restarted = state.restarts.istiod !== undefined
+  return {
+    roots,
+    issuer: state.issuer,
+    bundle: state.source === 'plugged' && restarted ? bundleDigest(plan, state) : null,
+    settings: state.settings,
+    restarts: state.restarts,
+    source: state.source,
+    planned: new Set(plan.certificates.map(certificate => certificate.sha256)),
+    full: place.full,
+  }
+}
+
+/** One way in which a consumer differs from what is expected. */
+export interface Departure {
+  readonly aspect: 'roots' | 'bundle' | 'issuer' | 'settings' | 'subscription' | 'restart' | 'running'
+  readonly reason: string
+  readonly detail: string
+  readonly verdict: Exclude<Verdict, 'holds'>
+}
+
+type Looked = Pick<SeenConsumer, 'consumer' | 'trusts' | 'presents' | 'bundleDigest' | 'facts'> | EvidenceGroup
+
+const trusting: ReadonlySet<ConsumerClass> = new Set([
+  'sidecar',
+  'gateway',
+  'waypoint',
+  'ztunnel',
+  'configmap',
+  'webhook',
+])
+const presenting: ReadonlySet<ConsumerClass> = new Set(['istiod', 'sidecar', 'gateway', 'waypoint', 'ztunnel'])
+const envoys: ReadonlySet<ConsumerClass> = new Set(['sidecar', 'gateway', 'waypoint'])
+
+/** Everything in which a consumer differs from the whole state; empty: it conforms. */
+export function departures(seen: Looked, expected: Expected): readonly Departure[] {
+  const { state } = seen.facts
+  if (state === 'not-ready') {
+    return [{ aspect: 'running', reason: 'not-ready', detail: 'its proxy does not run', verdict: 'pending' }]
+  }
+  if (state === 'terminating') {
+    return [{ aspect: 'running', reason: 'not-ready', detail: 'is going away', verdict: 'pending' }]
+  }
+  // A ztunnel on a node without workloads of the mesh gets roots and leaf together, with the first workload.
+  if (state === 'no-identities' && seen.consumer === 'ztunnel') return restartDepartures(seen, expected)
+  return [
+    ...rootDepartures(seen, expected),
+    ...issuerDepartures(seen, expected),
+    ...settingDepartures(seen, expected),
+    ...restartDepartures(seen, expected),
+  ]
+}
+
+function rootDepartures(seen: Looked, expected: Expected): readonly Departure[] {
+  if (!trusting.has(seen.consumer)) return []
+  if (seen.trusts === null) return [unseen('roots', 'which roots it trusts was not seen')]
+  const foreign = seen.trusts.filter(root => !expected.planned.has(root))
+  const missing = expected.roots.filter(root => !seen.trusts?.includes(root))
+  const extra = seen.trusts.filter(root => !expected.roots.includes(root))
+  const detail = `trusts ${shortList(seen.trusts)}, expected ${shortList(expected.roots)}`
+  if (foreign.length > 0) return [{ aspect: 'roots', reason: 'foreign-root', detail, verdict: 'violated' }]
+  if (missing.length > 0 || extra.length > 0)
+    return [{ aspect: 'roots', reason: 'stale-roots', detail, verdict: 'pending' }]
+  if (seen.consumer !== 'configmap' || expected.bundle === null || seen.bundleDigest === expected.bundle) return []
+  const bytes = `bytes ${short(seen.bundleDigest ?? 'none')}, expected ${short(expected.bundle)}`
+  return [{ aspect: 'bundle', reason: 'other-bytes', detail: bytes, verdict: 'pending' }]
+}
+
+function issuerDepartures(seen: Looked, expected: Expected): readonly Departure[] {
+  if (!presenting.has(seen.consumer)) return []
+  if (seen.facts.entries === 'differ') {
+    return [
+      { aspect: 'issuer', reason: 'entries-differ', detail: 'holds leaves of several CAs at once', verdict: 'pending' },
+    ]
+  }
+  if (seen.presents === null) return [unseen('issuer', 'which CA signed its leaf was not seen')]
+  const [issuer] = seen.presents
+  if (issuer === undefined) return [unseen('issuer', 'no certificate at hand verifies its leaf')]
+  if (issuer === expected.issuer) return []
+  const detail = `leaf is signed by ${short(issuer)}, expected ${short(expected.issuer)}`
+  if (expected.planned.has(issuer)) return [{ aspect: 'issuer', reason: 'old-issuer', detail, verdict: 'pending' }]
+  return [{ aspect: 'issuer', reason: 'foreign-issuer', detail, verdict: 'violated' }]
+}
+
+function settingDepartures(seen: Looked, expected: Expected): readonly Departure[] {
+  const departed: Departure[] = []
+  const multiroot = expected.settings[multirootSetting]
+  if (seen.consumer === 'istiod' && multiroot !== undefined && seen.facts.multiroot !== multiroot) {
+    departed.push(setting(multirootSetting, seen.facts.multiroot, multiroot))
+  }
+  const agent = expected.settings[xdsAgentSetting]
+  if (!envoys.has(seen.consumer) || agent === undefined) return departed
+  if (seen.facts.xdsAgent !== agent) departed.push(setting(xdsAgentSetting, seen.facts.xdsAgent, agent))
+  if (agent !== 'true' || seen.facts.subscribed === 'true') return departed
+  const known = seen.facts.subscribed === 'false'
+  const detail = known
+    ? 'is connected and has not asked for pushed trust'
+    : 'whether it asked for pushed trust was not seen'
+  const verdict = known ? 'pending' : 'unknown'
+  departed.push({ aspect: 'subscription', reason: 'not-subscribed', detail, verdict })
+  return departed
+}
+
+function setting(name: string, found: string | undefined, expected: string): Departure {
+  const detail = `${name} is ${found ?? 'unset'}, expected ${expected}`
+  return { aspect: 'settings', reason: 'setting-missing', detail, verdict: 'pending' }
+}
+
+function restartDepartures(seen: Looked, expected: Expected): readonly Departure[] {
+  const token = seen.consumer === 'istiod' || seen.consumer === 'ztunnel' ? expected.restarts[seen.consumer] : undefined
+  if (token === undefined || seen.facts.restart === token) return []
+  const detail = `runs with restart token ${short(seen.facts.restart ?? 'none')}, expected ${short(token)}`
+  return [{ aspect: 'restart', reason: 'not-restarted', detail, verdict: 'pending' }]
+}
+
+function unseen(aspect: Departure['aspect'], detail: string): Departure {
+  return { aspect, reason: 'unreadable', detail, verdict: 'unknown' }
+}
+
+/** Enough of a digest for a person to tell two apart; the whole stands in the evidence. */
+export function short(digest: string): string {
+  return digest.slice(0, 12)
+}
+
+export function shortList(digests: readonly string[]): string {
+  return digests.length === 0 ? 'nothing' : digests.map(short).join('+')
+}

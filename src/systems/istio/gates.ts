@@ -1,0 +1,588 @@
+import type {
+  ConsumerClass,
+  Evidence,
+  EvidenceException,
+  GateResult,
+  Instant,
+  ObjectEvidence,
+  Plan,
+  Verdict,
+} from '../../rotation.ts'
+import { bundleDigest, type PlannedPlace, plannedAt, type Variant, variantOf } from '../../verify/planned.ts'
+import { instantOf } from '../../verify/values.ts'
+import { worst } from '../../verify/verdict.ts'
+import { type Departure, departures, type Expected, expectedOf, short } from './expected.ts'
+import { multirootSetting, xdsAgentSetting } from './phases.ts'
+
+/** A person's word for consumers that no API shows; it counts for one bundle only. */
+export interface Attestation {
+  readonly name: string
+  readonly phase: number
+  /** SHA-256 of the root bundle's bytes that the word was given for. */
+  readonly bundle: string
+}
+
+export interface GateContext {
+  readonly plan: Plan
+  readonly now: Date
+  readonly attestations: readonly Attestation[]
+}
+
+/** One condition for leaving a step, about one site. Pure: it reads what it is handed and nothing else. */
+export interface Gate {
+  readonly id: string
+  readonly claim: string
+  readonly hint: string
+  judge(evidence: Evidence, context: GateContext): GateResult
+}
+
+interface Judged {
+  readonly verdict: Verdict
+  readonly because: readonly string[]
+  readonly retryAt?: Instant | null
+  readonly counted?: GateResult['counted']
+  readonly hint?: string
+}
+
+interface Case extends GateContext {
+  readonly evidence: Evidence
+  readonly place: PlannedPlace
+  readonly expected: Expected
+}
+
+interface Rule {
+  readonly id: string
+  readonly claim: string
+  readonly hint: string
+  judge(subject: Case): Judged
+}
+
+/**
+ * The gates of one step, in the order in which a roll-out fulfils them. What each expects is derived from the state that the
+ * evidence's tree declares, so steps, undos and nudges of every strategy have the gates that fit them.
+ */
+export function gatesFor(plan: Plan, phase: number, step: number, variant?: Variant): readonly Gate[] {
+  const site = plan.sites.find(({ name }) => plannedAt(plan, name, phase, step, variant) !== null)
+  const place = site === undefined ? null : plannedAt(plan, site.name, phase, step, variant)
+  if (place === null) return []
+  return rulesFor(plan, place).map(rule => gateOf(rule, phase, step))
+}
+
+function rulesFor(plan: Plan, place: PlannedPlace): readonly Rule[] {
+  const { state } = place.tree
+  const rules = [delivered, canaryUnsealed]
+  if (place.phase === 0) rules.push(wiringInEffect)
+  rules.push(state.source === 'plugged' ? secretDelivered : secretAbsent, controlPlaneRolled)
+  if (Object.keys(state.restarts).some(key => key.startsWith('workloads'))) rules.push(workloadsRestarted)
+  rules.push(consumersSeen, machinesDeclared)
+  if (!place.full) return [...rules, istiodRestarted]
+  rules.push(istiodServes, rootConfigMaps, webhooks, rootsTrusted)
+  if (state.settings[xdsAgentSetting] === 'true') rules.push(proxiesSubscribed)
+  rules.push(leavesIssued)
+  if (place.before !== null && bundleDigest(plan, place.before) !== bundleDigest(plan, state)) rules.push(attested)
+  return rules
+}
+
+function gateOf(rule: Rule, phase: number, step: number): Gate {
+  const { id, claim, hint } = rule
+  return {
+    id,
+    claim,
+    hint,
+    judge(evidence, context) {
+      const judged = judgeRule(rule, evidence, context, phase, step)
+      const { verdict } = judged
+      return {
+        id,
+        site: evidence.site,
+        claim,
+        verdict,
+        because: verdict === 'holds' ? [] : judged.because.length > 0 ? judged.because : [claim],
+        hint: verdict === 'holds' ? null : (judged.hint ?? hint),
+        retryAt: verdict === 'holds' || verdict === 'violated' ? null : (judged.retryAt ?? soon(context.now)),
+        counted: judged.counted ?? null,
+      }
+    },
+  }
+}
+
+function judgeRule(rule: Rule, evidence: Evidence, context: GateContext, phase: number, step: number): Judged {
+  const { plan } = context
+  const about = `evidence is about phase ${evidence.phase} step ${evidence.step} of ${evidence.rotation}`
+  if (evidence.rotation !== plan.metadata.name || evidence.phase !== phase || evidence.step !== step) {
+    return { verdict: 'unknown', because: [about] }
+  }
+  const variant = variantOf(plan, evidence.site, phase, step, evidence.treeDigest)
+  const place = variant === null ? null : plannedAt(plan, evidence.site, phase, step, variant)
+  if (place === null) {
+    return {
+      verdict: 'unknown',
+      because: [`evidence is about tree ${short(evidence.treeDigest)}, which is not planned here`],
+    }
+  }
+  return rule.judge({ ...context, evidence, place, expected: expectedOf(plan, place) })
+}
+
+function soon(now: Date): Instant {
+  return instantOf(new Date(now.getTime() + 30_000))
+}
+
+// -------------------------------------------------------------------------------------------- delivery
+
+const delivered: Rule = {
+  id: 'delivery/applied',
+  claim: 'the deliverer has applied this step',
+  hint: 'look at the delivery object; it says what it waits for',
+  judge({ evidence, place, plan }) {
+    const { delivery } = evidence
+    const hint = delivery.hurry === null ? undefined : `to hurry it, run: ${delivery.hurry}`
+    const retryAt = delivery.nextDue
+    const wait = (because: string, verdict: Verdict = 'pending'): Judged => ({
+      verdict,
+      because: [`${delivery.object}: ${because}${delivery.message === '' ? '' : ` (${delivery.message})`}`],
+      retryAt,
+      ...(hint === undefined ? {} : { hint }),
+    })
+    if (delivery.suspended)
+      return { ...wait('is suspended', 'violated'), hint: 'resume it: nothing is applied meanwhile' }
+    if (delivery.revision === null) return wait('shows no applied commit', 'unknown')
+    if (!delivery.observed) return wait('has not taken up its newest declaration')
+    if (!delivery.ready) return wait('is not ready')
+    if (delivery.treeDigest === null) {
+      const because = `applied commit ${delivery.revision}, whose folder is not in this clone`
+      return { ...wait(because, 'unknown'), hint: 'fetch the base branch into this clone and look again' }
+    }
+    const applied = plan.formerDigests[delivery.treeDigest] ?? delivery.treeDigest
+    if (applied !== place.tree.digest) {
+      return wait(
+        `applied tree ${short(delivery.treeDigest)} of commit ${short(delivery.revision)}, expected ${short(place.tree.digest)}`,
+      )
+    }
+    const missing = ['reanchor-canary', ...(place.tree.state.source === 'plugged' ? ['cacerts'] : [])].filter(
+      name => !delivery.inventory.some(id => sealedKinds.test(id) && id.endsWith(`/${name}`)),
+    )
+    if (missing.length > 0) return wait(`its inventory lacks ${missing.join(', ')}`)
+    return { verdict: 'holds', because: [] }
+  },
+}
+
+/** What stands in Git for a Secret, by custody. */
+const sealedKinds = /^(Secret|SealedSecret|ExternalSecret)\//
+
+const canaryUnsealed: Rule = {
+  id: 'istio/canary',
+  claim: 'the canary was unsealed in the cluster',
+  hint: 'custody does not work in this cluster: check the decryption key of the deliverer before a CA depends on it',
+  judge({ evidence, plan }) {
+    const found = objectNamed(evidence, 'Secret', 'reanchor-canary')
+    if (found === null) return { verdict: 'unknown', because: ['Secret reanchor-canary could not be read'] }
+    const planned = plan.canaries[evidence.site]
+    if (planned === undefined) return { verdict: 'unknown', because: ['the plan holds no canary for this site'] }
+    if (!found.present) return { verdict: 'pending', because: [`${found.id} does not exist`] }
+    if (found.facts.sha256 === planned) return { verdict: 'holds', because: [] }
+    return {
+      verdict: 'violated',
+      because: [`${found.id}: its value is not the planned one: it arrived sealed, or another`],
+    }
+  },
+}
+
+// --------------------------------------------------------------------------------------------- objects
+
+const wiringInEffect: Rule = {
+  id: 'istio/wiring',
+  claim: 'what reanchor delivers reaches the control plane and the workloads',
+  hint: 'the Component in the folder patches nothing: check that the kustomization includes it and that kind and name match',
+  judge({ evidence, plan, place }) {
+    const because: string[] = []
+    const carrier = evidence.objects.find(({ id }) => id.startsWith('Istio/') || id.startsWith('HelmRelease/'))
+    if (carrier !== undefined && !carrier.present) because.push(`${carrier.id} does not exist`)
+    if (carrier?.present === true && carrier.id.startsWith('Istio/') && carrier.facts.rotation !== plan.metadata.name) {
+      because.push(`${carrier.id}: annotation reanchor.dev/rotation is ${carrier.facts.rotation ?? 'absent'}`)
+    }
+    if (carrier?.present === true && carrier.id.startsWith('HelmRelease/') && carrier.facts.wired !== 'true') {
+      because.push(`${carrier.id}: valuesFrom does not name reanchor-istiod-values`)
+    }
+    if (restartsWorkloads(plan, evidence.site)) {
+      const workloads = evidence.objects.find(({ id }) => id === 'Workloads')
+      if (workloads === undefined) return { verdict: 'unknown', because: ['workloads were not listed'] }
+      if (!workloads.present) because.push('no workload carries annotation reanchor.dev/rotation of this rotation')
+    }
+    if (place.phase === 0 && carrier === undefined && unseenCarrier(evidence)) {
+      return { verdict: 'unknown', because: ['what declares the control plane could not be read'] }
+    }
+    return { verdict: because.length === 0 ? 'holds' : 'pending', because }
+  },
+}
+
+function unseenCarrier(evidence: Evidence): boolean {
+  return evidence.exceptions.some(({ consumer, name }) => consumer === 'object' && /^(Istio|HelmRelease)\//.test(name))
+}
+
+function restartsWorkloads(plan: Plan, site: string): boolean {
+  const steps = plan.phases.flatMap(phase => phase.steps)
+  return steps.some(step =>
+    Object.keys(step.sites[site]?.state.restarts ?? {}).some(key => key.startsWith('workloads')),
+  )
+}
+
+const secretKeys = ['ca-cert.pem', 'ca-key.pem', 'cert-chain.pem', 'root-cert.pem'] as const
+
+/**
+ * Who may own a key of `cacerts`: what applies the folder, and the controllers that unseal. A key of anyone else survives Flux and Argo CD,
+ * and a stale `tls.crt` beats `ca-cert.pem` (istio security/pkg/pki, detectSigningCABundleAndCRL).
+ */
+const deliverers: Readonly<Record<Evidence['delivery']['kind'], readonly string[]>> = {
+  flux: ['kustomize-controller'],
+  argocd: ['argocd-controller', 'argocd-application-controller'],
+  none: [],
+}
+/** `controller` is the name of sealed-secrets' binary, and so its field manager. */
+const unsealers = ['controller', 'sealed-secrets-controller', 'external-secrets']
+
+const secretDelivered: Rule = {
+  id: 'istio/secret',
+  claim: 'Secret cacerts has exactly the four keys, and no one else owns one',
+  hint: 'the deliverer creates the Secret; see delivery/applied',
+  judge({ evidence }) {
+    const found = objectNamed(evidence, 'Secret', 'cacerts')
+    if (found === null) return { verdict: 'unknown', because: ['Secret cacerts could not be read'] }
+    if (!found.present) return { verdict: 'pending', because: [`${found.id} does not exist`] }
+    const { keys } = found
+    if (keys === null)
+      return { verdict: 'unknown', because: [`${found.id} has no managedFields, so its keys are not known`] }
+    const namespace = found.id.split('/')[1] ?? 'istio-system'
+    const extra = keys.filter(key => !secretKeys.some(wanted => wanted === key))
+    if (extra.length > 0) {
+      const removals = extra.map(key => ({
+        op: 'remove',
+        path: `/data/${key.replaceAll('~', '~0').replaceAll('/', '~1')}`,
+      }))
+      return {
+        verdict: 'violated',
+        because: extra.map(key => `${found.id}: key ${key} is not ours (owned by ${owners(found, key)})`),
+        hint: `free it: kubectl --namespace ${namespace} patch secret cacerts --type=json --patch '${JSON.stringify(removals)}'`,
+      }
+    }
+    const missing = secretKeys.filter(key => !keys.includes(key))
+    if (missing.length > 0)
+      return { verdict: 'pending', because: missing.map(key => `${found.id}: key ${key} is missing`) }
+    const known = [...deliverers[evidence.delivery.kind], ...unsealers]
+    const foreign = keys.filter(key => (found.managers[key] ?? []).some(manager => !known.includes(manager)))
+    if (foreign.length === 0) return { verdict: 'holds', because: [] }
+    return {
+      verdict: 'violated',
+      because: foreign.map(key => `${found.id}: key ${key} is also owned by ${owners(found, key)}`),
+      hint: `free it: kubectl --namespace ${namespace} get secret cacerts --show-managed-fields --output yaml, then clear the foreign entry: kubectl --namespace ${namespace} patch secret cacerts --type=merge --patch '{"metadata":{"managedFields":[{}]}}'; the deliverer takes ownership at its next apply`,
+    }
+  },
+}
+
+function owners(found: ObjectEvidence, key: string): string {
+  const managers = found.managers[key] ?? []
+  return managers.length === 0 ? 'no one' : managers.join(', ')
+}
+
+const secretAbsent: Rule = {
+  id: 'istio/secret',
+  claim: 'no Secret cacerts stands beside the self-signed CA',
+  hint: 'an istiod that restarts would plug it in: find out who made it, and move it away or adopt it',
+  judge({ evidence }) {
+    const found = objectNamed(evidence, 'Secret', 'cacerts')
+    if (found === null) return { verdict: 'unknown', because: ['whether a Secret cacerts exists could not be read'] }
+    if (!found.present) return { verdict: 'holds', because: [] }
+    return { verdict: 'violated', because: [`${found.id} exists, but the folder declares istiod's own CA`] }
+  },
+}
+
+const controlPlaneRolled: Rule = {
+  id: 'istio/control-plane',
+  claim: 'the declared settings are live and every istiod Deployment is rolled out',
+  hint: 'see the status of the object named; an unready replica shows its reason in `kubectl describe pod`',
+  judge({ evidence, expected }) {
+    const { objects } = evidence
+    const because: string[] = []
+    const multiroot = expected.settings[multirootSetting]
+    const agent = expected.settings[xdsAgentSetting]
+    const token = expected.restarts.istiod
+    for (const { id, present, facts } of objects) {
+      const wants = (fact: string, wanted: string | undefined): void => {
+        if (wanted !== undefined && facts[fact] !== wanted)
+          because.push(`${id}: ${fact} is ${facts[fact] ?? 'unset'}, expected ${wanted}`)
+      }
+      if (id.startsWith('Istio/')) {
+        if (!present) because.push(`${id} does not exist`)
+        wants(multirootSetting, multiroot)
+        wants(xdsAgentSetting, agent)
+        wants('restart', token)
+        wants('observed', 'true')
+        wants('reconciled', 'True')
+        wants('ready', 'True')
+      }
+      if (id.startsWith('HelmRelease/')) {
+        wants('observed', 'true')
+        wants('ready', 'True')
+      }
+      if (id.startsWith('Deployment/')) {
+        wants(multirootSetting, multiroot)
+        wants('restart', token)
+        if (facts.rolled !== 'true') because.push(`${id}: ${facts.rolling ?? 'roll-out unknown'}`)
+      }
+      if (isMeshConfig(id)) wants(xdsAgentSetting, agent)
+    }
+    if (because.length > 0) return { verdict: 'pending', because }
+    if (!objects.some(({ id }) => id.startsWith('Deployment/'))) {
+      return { verdict: 'unknown', because: ['no Deployment of istiod was seen'] }
+    }
+    if (agent !== undefined && !objects.some(({ id }) => isMeshConfig(id))) {
+      return { verdict: 'unknown', because: ['no MeshConfig was seen, so what the injector writes is not known'] }
+    }
+    return { verdict: 'holds', because: [] }
+  },
+}
+
+function isMeshConfig(id: string): boolean {
+  return /^ConfigMap\/[^/]+\/istio(-|$)/.test(id)
+}
+
+const workloadsRestarted: Rule = {
+  id: 'istio/workloads-restarted',
+  claim: 'every wired workload carries the restart and is rolled out',
+  hint: 'the owner of a workload that hangs has to look at it; reanchor restarts nothing itself',
+  judge({ evidence, expected }) {
+    const found = evidence.objects.find(({ id }) => id === 'Workloads')
+    if (found === undefined) return { verdict: 'unknown', because: ['workloads were not listed'] }
+    const tokens = [...new Set(workloadTokens(expected))]
+    const wired = Number(found.facts.wired ?? '0')
+    const carried = tokens.map(token => Number(found.facts[`restart ${token}`] ?? '0'))
+    const carrying = carried.reduce((sum, count) => sum + count, 0)
+    const rolling = evidence.exceptions.filter(({ reason }) => reason === 'not-rolled')
+    const because = rolling.map(exceptionText)
+    if (carried.some(count => count === 0)) because.unshift('no workload carries the restart token of this step')
+    // Batches restart one after another: only at the last step does every wired workload have a token of the plan's.
+    if (expected.full && carrying < wired)
+      because.unshift(`${wired - carrying} of ${wired} wired workloads lack the restart token`)
+    const counted = { of: wired, conform: Math.max(0, carrying - rolling.length) }
+    return { verdict: because.length === 0 ? 'holds' : 'pending', because: limited(because), counted }
+  },
+}
+
+function workloadTokens(expected: Expected): readonly string[] {
+  return Object.entries(expected.restarts).flatMap(([key, token]) => (key.startsWith('workloads') ? [token] : []))
+}
+
+// ------------------------------------------------------------------------------------------- consumers
+
+const consumersSeen: Rule = {
+  id: 'istio/consumers-seen',
+  claim: 'every consumer runs, was read, and takes its trust from this mesh',
+  hint: 'a consumer that cannot be seen cannot be counted: make it readable, remove it, or declare it under gates.attest',
+  judge({ evidence }) {
+    const standing = evidence.exceptions.filter(exception => !isClaimedElsewhere(exception))
+    const of = evidence.groups.reduce((sum, group) => sum + group.count, 0)
+    const conform = Math.max(0, of - new Set(standing.map(({ consumer, name }) => `${consumer} ${name}`)).size)
+    const because = [...standing].sort(byGravity).map(exceptionText)
+    return {
+      verdict: worst(standing.map(({ verdict }) => verdict)),
+      because: limited(because),
+      counted: { of, conform },
+    }
+  },
+}
+
+const ownGates: Readonly<Record<string, true>> = {
+  'stale-roots': true,
+  'foreign-root': true,
+  'other-bytes': true,
+  'old-issuer': true,
+  'foreign-issuer': true,
+  'entries-differ': true,
+  'setting-missing': true,
+  'not-subscribed': true,
+  'not-restarted': true,
+}
+
+/** Every exception decides exactly one gate. */
+function isClaimedElsewhere({ consumer, reason }: EvidenceException): boolean {
+  if (consumer === 'vm') return reason === 'needs-attestation'
+  return consumer !== 'object' && consumer !== 'delivery' && ownGates[reason] === true
+}
+
+const istiodRestarted: Rule = {
+  id: 'istio/istiod-rolled',
+  claim: 'every replica of istiod runs with the declared settings',
+  hint: 'wait for the roll-out; a replica that stays behind is named',
+  judge: subject => judgeConsumers(subject, ['istiod'], ['settings', 'restart', 'running']),
+}
+
+const istiodServes: Rule = {
+  id: 'istio/istiod-serves',
+  claim: 'every replica of istiod runs with the declared settings and is certified by the planned CA',
+  hint: 'istiod reads another CA than the folder declares: restart it declaratively, and see its log for `root-cert`',
+  judge: subject => judgeConsumers(subject, ['istiod'], ['settings', 'restart', 'issuer', 'running']),
+}
+
+const rootConfigMaps: Rule = {
+  id: 'istio/root-configmaps',
+  claim: 'every ConfigMap istio-ca-root-cert is exactly the planned bundle',
+  hint: 'istiod writes them; the leader among its replicas may still hold the bundle of before',
+  judge: subject => judgeConsumers(subject, ['configmap'], ['roots', 'bundle']),
+}
+
+const webhooks: Rule = {
+  id: 'istio/webhooks',
+  claim: 'every webhook of istiod is called with exactly the planned roots',
+  hint: 'istiod patches caBundle; under Argo CD it must be ignored in the comparison, or Argo CD writes the old one back',
+  judge: subject => judgeConsumers(subject, ['webhook'], ['roots']),
+}
+
+const rootsTrusted: Rule = {
+  id: 'istio/roots-trusted',
+  claim: 'every proxy trusts exactly the planned roots',
+  hint: 'a proxy that stays behind gets the roots with its next leaf; restarting the workload gives them now',
+  judge: subject => judgeConsumers(subject, proxies, ['roots', 'running', 'restart'], true),
+}
+
+const proxiesSubscribed: Rule = {
+  id: 'istio/proxies-subscribed',
+  claim: 'every proxy was started with PROXY_CONFIG_XDS_AGENT and has asked for pushed trust',
+  hint: 'the variable is written at injection: workloads made before it have to be created anew by their owners',
+  judge: subject => judgeConsumers(subject, envoys, ['settings', 'subscription', 'running'], true),
+}
+
+const leavesIssued: Rule = {
+  id: 'istio/leaves-issued',
+  claim: 'every proxy presents a leaf of the planned CA',
+  hint: 'a nudge (one more repeat of the root in the bundle) makes every subscribed proxy renew at once',
+  judge: subject => judgeConsumers(subject, proxies, ['issuer', 'running'], true),
+}
+
+const proxies: readonly ConsumerClass[] = ['sidecar', 'gateway', 'waypoint', 'ztunnel']
+const envoys: readonly ConsumerClass[] = ['sidecar', 'gateway', 'waypoint']
+
+/**
+ * Counts consumers of some classes that conform in some aspects. `mayBeNone`: a mesh may have no consumer of these classes;
+ * otherwise seeing none means that something was not seen.
+ */
+function judgeConsumers(
+  subject: Case,
+  classes: readonly ConsumerClass[],
+  aspects: readonly Departure['aspect'][],
+  mayBeNone = false,
+): Judged {
+  const { evidence, expected } = subject
+  const verdicts: Verdict[] = []
+  const groupTexts: string[] = []
+  let of = 0
+  let conform = 0
+  let lastLeaf: Instant | null = null
+  for (const group of evidence.groups) {
+    if (!classes.includes(group.consumer)) continue
+    of += group.count
+    const departed = departures(group, expected).filter(({ aspect }) => aspects.includes(aspect))
+    if (departed.length === 0) {
+      conform += group.count
+      continue
+    }
+    verdicts.push(...departed.map(({ verdict }) => verdict))
+    groupTexts.push(`${group.owner} (${group.count}): ${departed.map(({ detail }) => detail).join('; ')}`)
+    const last = group.leavesExpire?.last ?? null
+    if (aspects.includes('issuer') && last !== null && (lastLeaf === null || Date.parse(last) > Date.parse(lastLeaf)))
+      lastLeaf = last
+  }
+  const named = evidence.exceptions.filter(
+    exception => classes.some(wanted => wanted === exception.consumer) && aspectOf(exception.reason, aspects),
+  )
+  verdicts.push(...named.map(({ verdict }) => verdict))
+  const counted = { of, conform }
+  if (of === 0 && !mayBeNone) {
+    return { verdict: 'unknown', because: [`no ${classes.join(' or ')} was seen`], counted }
+  }
+  const verdict = overdue(subject, worst(verdicts))
+  const texts = named.length > 0 ? [...named].sort(byGravity).map(exceptionText) : groupTexts
+  const because = limited(texts)
+  const cleared = lastLeaf === null ? [] : [`at the latest at ${lastLeaf} the last of these leaves has ended`]
+  return { verdict, because: verdict === 'holds' ? [] : [...because, ...cleared], counted }
+}
+
+/** Reasons that a gate about these aspects names; each belongs to one aspect. */
+const reasonAspects: Readonly<Record<string, Departure['aspect']>> = {
+  'stale-roots': 'roots',
+  'foreign-root': 'roots',
+  'other-bytes': 'bundle',
+  'old-issuer': 'issuer',
+  'foreign-issuer': 'issuer',
+  'entries-differ': 'issuer',
+  'setting-missing': 'settings',
+  'not-subscribed': 'subscription',
+  'not-restarted': 'restart',
+}
+
+function aspectOf(reason: string, aspects: readonly Departure['aspect'][]): boolean {
+  const aspect = reasonAspects[reason]
+  return aspect !== undefined && aspects.includes(aspect)
+}
+
+/** Waiting ends when even the slowest renewal, a whole life of a leaf, has passed since the last change. */
+function overdue({ evidence, plan, now }: Case, verdict: Verdict): Verdict {
+  if (verdict !== 'pending' || evidence.lastChange === null) return verdict
+  return now.getTime() - Date.parse(evidence.lastChange) > plan.leafHours * 3_600_000 ? 'violated' : verdict
+}
+
+const machinesDeclared: Rule = {
+  id: 'istio/machines-declared',
+  claim: 'every machine outside the cluster is declared',
+  hint: 'declare it under gates.attest in rotation.yaml, by namespace/name or namespace/*, and say why it is there',
+  judge({ evidence, plan }) {
+    const machines = evidence.exceptions.filter(({ consumer, reason }) => consumer === 'vm' && reason === 'needs-attestation')
+    const undeclared = machines.filter(({ name }) => !plan.gates.attest.some(declared => covers(declared.name, name)))
+    const because = undeclared.map(({ name }) => `WorkloadEntry ${name} is not declared under gates.attest`)
+    const counted = { of: machines.length, conform: machines.length - undeclared.length }
+    return { verdict: undeclared.length > 0 ? 'violated' : 'holds', because: limited(because), counted }
+  },
+}
+
+const attested: Rule = {
+  id: 'istio/attested',
+  claim: 'a person has vouched for every consumer that no API shows',
+  hint: 'ask its owner whether it trusts this bundle, then run `reanchor attest NAME --phase N`',
+  judge({ plan, place, attestations }) {
+    const bundle = bundleDigest(plan, place.tree.state)
+    const declared = plan.gates.attest.map(({ name }) => name)
+    const waiting = declared.filter(
+      name => !attestations.some(word => word.name === name && word.phase === place.phase && word.bundle === bundle),
+    )
+    const because = waiting.map(name => `${name}: no word yet for bundle ${short(bundle)}`)
+    const counted = { of: declared.length, conform: declared.length - waiting.length }
+    return { verdict: waiting.length > 0 ? 'pending' : 'holds', because: limited(because), counted }
+  },
+}
+
+/** A declared name stands for a machine by its namespace/name, or for a whole namespace as `namespace/*`. */
+function covers(declared: string, machine: string): boolean {
+  return declared === machine || (declared.endsWith('/*') && machine.startsWith(declared.slice(0, -1)))
+}
+
+// ---------------------------------------------------------------------------------------------- shared
+
+function objectNamed(evidence: Evidence, kind: string, name: string): ObjectEvidence | null {
+  return evidence.objects.find(({ id }) => id.startsWith(`${kind}/`) && id.endsWith(`/${name}`)) ?? null
+}
+
+function exceptionText({ consumer, name, detail }: EvidenceException): string {
+  return `${consumer} ${name}: ${detail}`
+}
+
+const gravity: Readonly<Record<EvidenceException['verdict'], number>> = { violated: 0, unknown: 1, pending: 2 }
+
+function byGravity(one: EvidenceException, other: EvidenceException): number {
+  return gravity[one.verdict] - gravity[other.verdict] || (one.name < other.name ? -1 : 1)
+}
+
+/** A result names this many; the evidence names all. */
+const namedAtMost = 20
+
+function limited(because: readonly string[]): readonly string[] {
+  if (because.length <= namedAtMost) return because
+  return [...because.slice(0, namedAtMost), `and ${because.length - namedAtMost} more, named in the evidence`]
+}

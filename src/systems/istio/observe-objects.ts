@@ -1,0 +1,155 @@
+import type { KubernetesObject } from '../../cluster/cluster.ts'
+import { resources } from '../../cluster/resources.ts'
+import type { ObjectEvidence } from '../../rotation.ts'
+import { unreadable } from '../../verify/exceptions.ts'
+import { condition, dataOwnership, isObserved, lastWritten } from '../../verify/objects.ts'
+import { at, list, objectId, record, sha256, text } from '../../verify/values.ts'
+import { type Looking, rollOutDetail } from './observe.ts'
+import { rotationAnnotation, trustAnnotation } from './observe-pods.ts'
+import { multirootSetting, xdsAgentSetting } from './phases.ts'
+
+export const canaryName = 'reanchor-canary'
+export const cacertsName = 'cacerts'
+/** ConfigMap that a HelmRelease takes values from. */
+export const helmValuesName = 'reanchor-istiod-values'
+
+/** Live objects that carry a phase: the Secrets, what declares the control plane, and what the injector reads. */
+export async function observeObjects(looking: Looking): Promise<void> {
+  const { istio, cluster } = looking.options
+  const { namespace } = istio
+  await observed(looking, objectId('Secret', namespace, cacertsName), async id => {
+    const secret = await cluster.metadata(resources.secrets, namespace, cacertsName)
+    return secret === null ? absent(id) : { ...present(id, secret), ...dataOwnership(secret) }
+  })
+  await observed(looking, objectId('Secret', namespace, canaryName), id => canary(looking, id))
+  if (istio.install === 'sail') await observeIstioResource(looking)
+  if (istio.install === 'helmRelease') await observeHelmRelease(looking)
+  const revisions = await observeDeployments(looking)
+  for (const revision of revisions) await observeMeshConfig(looking, revision)
+}
+
+async function observed(looking: Looking, id: string, look: (id: string) => Promise<ObjectEvidence>): Promise<void> {
+  try {
+    const found = await look(id)
+    looking.objects.push(found)
+    looking.changedAt(found.lastChange)
+  } catch (cause) {
+    looking.exceptions.push(unreadable('object', id, cause))
+  }
+}
+
+function absent(id: string): ObjectEvidence {
+  return { id, present: false, keys: null, managers: {}, facts: {}, lastChange: null }
+}
+
+function present(id: string, object: KubernetesObject, facts: Readonly<Record<string, string>> = {}): ObjectEvidence {
+  const rotation = object.metadata.annotations?.[rotationAnnotation]
+  const held = rotation === undefined ? facts : { ...facts, rotation }
+  return { id, present: true, keys: null, managers: {}, facts: held, lastChange: lastWritten(object) }
+}
+
+/** The one Secret whose value is read: it is random, guards nothing, and shows that custody was unsealed whole. */
+async function canary(looking: Looking, id: string): Promise<ObjectEvidence> {
+  const { cluster, istio } = looking.options
+  const secret = await cluster.get(resources.secrets, istio.namespace, canaryName)
+  if (secret === null) return absent(id)
+  const encoded = text(at(secret.data, 'canary'))
+  const facts = encoded === null ? {} : { sha256: sha256(Buffer.from(encoded, 'base64')) }
+  return { ...present(id, secret, facts), ...dataOwnership(secret) }
+}
+
+async function observeIstioResource(looking: Looking): Promise<void> {
+  const { istio, cluster, site } = looking.options
+  const name = istio.controlPlane[site]?.name ?? 'default'
+  await observed(looking, objectId('Istio', null, name), async id => {
+    const found = await cluster.get(resources.istios, null, name)
+    if (found === null) return absent(id)
+    const values = at(found.spec, 'values')
+    const facts: Record<string, string> = { observed: String(isObserved(found)) }
+    put(facts, multirootSetting, at(values, 'pilot', 'env', multirootSetting))
+    put(facts, xdsAgentSetting, at(values, 'meshConfig', 'defaultConfig', 'proxyMetadata', xdsAgentSetting))
+    put(facts, 'restart', at(values, 'pilot', 'podAnnotations', trustAnnotation))
+    put(facts, 'version', at(found.spec, 'version'))
+    for (const type of ['Reconciled', 'Ready']) put(facts, type.toLowerCase(), condition(found, type)?.status)
+    put(facts, 'reason', condition(found, 'Ready')?.reason)
+    return present(id, found, facts)
+  })
+}
+
+async function observeHelmRelease(looking: Looking): Promise<void> {
+  const { istio, cluster, site } = looking.options
+  const name = istio.controlPlane[site]?.name ?? 'istiod'
+  await observed(looking, `HelmRelease/${name}`, async () => {
+    const options = { fieldSelector: `metadata.name=${name}` }
+    for await (const page of cluster.list(resources.helmReleases, options)) {
+      for (const release of page) {
+        if (release.metadata.name !== name) continue
+        const sources = list(at(release.spec, 'valuesFrom')).map(source => text(record(source).name))
+        const facts: Record<string, string> = { observed: String(isObserved(release)) }
+        facts.wired = String(sources.includes(helmValuesName))
+        put(facts, 'ready', condition(release, 'Ready')?.status)
+        put(facts, 'reason', condition(release, 'Ready')?.reason)
+        return present(objectId('HelmRelease', release.metadata.namespace ?? '', name), release, facts)
+      }
+    }
+    return absent(`HelmRelease/${name}`)
+  })
+}
+
+/** istiod and its revisions. All share one `cacerts`, so each counts. Returns their revisions. */
+async function observeDeployments(looking: Looking): Promise<readonly string[]> {
+  const { istio, cluster } = looking.options
+  const revisions = new Set<string>()
+  try {
+    const options = { namespace: istio.namespace, labelSelector: 'app=istiod' }
+    for await (const page of cluster.list(resources.deployments, options)) {
+      for (const deployment of page) {
+        // A cluster that does not know the selector gives all Deployments.
+        if (deployment.metadata.labels?.app !== 'istiod') continue
+        revisions.add(deployment.metadata.labels?.['istio.io/rev'] ?? 'default')
+        const found = istiodDeployment(deployment)
+        looking.objects.push(found)
+        looking.changedAt(found.lastChange)
+      }
+    }
+  } catch (cause) {
+    looking.incomplete(`list Deployments of istiod in ${istio.namespace}`, cause)
+  }
+  return [...revisions].sort()
+}
+
+function istiodDeployment(deployment: KubernetesObject): ObjectEvidence {
+  const { namespace, name } = deployment.metadata
+  const containers = list(at(deployment.spec, 'template', 'spec', 'containers'))
+  const container = containers.find(candidate => record(candidate).name === 'discovery') ?? containers[0]
+  const env = list(record(container).env)
+  const facts: Record<string, string> = {}
+  put(facts, multirootSetting, record(env.find(variable => record(variable).name === multirootSetting)).value)
+  put(facts, 'restart', at(deployment.spec, 'template', 'metadata', 'annotations', trustAnnotation))
+  const rolling = rollOutDetail('Deployment', deployment)
+  facts.rolled = String(rolling === null)
+  if (rolling !== null) facts.rolling = rolling
+  return present(objectId('Deployment', namespace ?? '', name), deployment, facts)
+}
+
+/** What istiod and its injector read: a pod injected before the flag stands here is without it for good. */
+async function observeMeshConfig(looking: Looking, revision: string): Promise<void> {
+  const { istio, cluster } = looking.options
+  const name = revision === 'default' ? 'istio' : `istio-${revision}`
+  await observed(looking, objectId('ConfigMap', istio.namespace, name), async id => {
+    const found = await cluster.get(resources.configMaps, istio.namespace, name)
+    if (found === null) return absent(id)
+    const { parse } = await import('yaml')
+    // Aliases are a bomb's fuse, and nobody writes a MeshConfig with them.
+    const mesh: unknown = parse(text(at(found.data, 'mesh')) ?? '', { maxAliasCount: 0 })
+    const facts: Record<string, string> = {}
+    put(facts, xdsAgentSetting, at(mesh, 'defaultConfig', 'proxyMetadata', xdsAgentSetting))
+    return present(id, found, facts)
+  })
+}
+
+function put(facts: Record<string, string>, name: string, value: unknown): void {
+  if (typeof value === 'string') facts[name] = value
+  // Values that lost their quotes on the way are still what they say.
+  if (typeof value === 'boolean' || typeof value === 'number') facts[name] = String(value)
+}

@@ -1,0 +1,696 @@
+import type { Cluster, KubernetesObject, ListOptions } from '../../cluster/cluster.ts'
+import { resources } from '../../cluster/resources.ts'
+import type {
+  CertificateFacts,
+  EvidenceException,
+  EvidenceGroup,
+  Instant,
+  IstioSettings,
+  ObjectEvidence,
+  Plan,
+} from '../../rotation.ts'
+import { type CertificateBook, certificateBook, factsOf } from '../../verify/certificates.ts'
+import { causeText, oneLine, unreadable } from '../../verify/exceptions.ts'
+import { groupCollector, type SeenConsumer } from '../../verify/groups.ts'
+import { isObserved, lastWritten } from '../../verify/objects.ts'
+import type { PlannedPlace } from '../../verify/planned.ts'
+import { inPool } from '../../verify/pool.ts'
+import { at, instant, later, list, sha256, text } from '../../verify/values.ts'
+import { departures, type Expected, expectedOf } from './expected.ts'
+import { envoySecretsPath, readEnvoySecrets } from './observe-envoy.ts'
+import { observeObjects } from './observe-objects.ts'
+import { type MeshPod, meshPod, rotationAnnotation, trustAnnotation } from './observe-pods.ts'
+import { type ConnectedProxy, debugPorts, readSync, readWatchers, syncPath, watchesPath } from './observe-sync.ts'
+import { readZtunnelCertificates, ztunnelDumpPath } from './observe-ztunnel.ts'
+
+export interface Progress {
+  /** `list pods`, `read proxies`, … */
+  readonly stage: string
+  readonly done: number
+  /** Null while it is not known yet. */
+  readonly of: number | null
+}
+
+export interface IstioObservation {
+  readonly groups: readonly EvidenceGroup[]
+  readonly exceptions: readonly EvidenceException[]
+  readonly objects: readonly ObjectEvidence[]
+  readonly lastChange: Instant | null
+  readonly certificates: readonly CertificateFacts[]
+  readonly complete: boolean
+}
+
+export interface IstioObserveOptions {
+  readonly cluster: Cluster
+  readonly plan: Plan
+  readonly site: string
+  readonly place: PlannedPlace
+  readonly istio: IstioSettings
+  readonly now: Date
+  readonly concurrency: number
+  readonly onProgress: (progress: Progress) => void
+}
+
+/** What is collected while looking. */
+export interface Looking {
+  readonly options: IstioObserveOptions
+  readonly expected: Expected
+  readonly book: CertificateBook
+  readonly exceptions: EvidenceException[]
+  readonly objects: ObjectEvidence[]
+  add(seen: SeenConsumer): void
+  changedAt(time: Instant | null): void
+  /** A list that cannot be had whole: nothing may be concluded from what is absent. */
+  incomplete(what: string, cause: unknown): void
+}
+
+/**
+ * Looks at everything in one cluster that verifies or presents a certificate of the mesh. Changes nothing and judges nothing, but names every
+ * consumer that differs from the state that the step declares: groups hold only digests of names.
+ */
+export async function observeIstio(options: IstioObserveOptions): Promise<IstioObservation> {
+  const collector = groupCollector()
+  const exceptions: EvidenceException[] = []
+  const objects: ObjectEvidence[] = []
+  const expected = expectedOf(options.plan, options.place)
+  let lastChange: Instant | null = null
+  let complete = true
+  const looking: Looking = {
+    options,
+    expected,
+    book: certificateBook(options.plan),
+    exceptions,
+    objects,
+    add(seen) {
+      collector.add(seen)
+      if (!expected.full) return
+      for (const { reason, detail, verdict } of departures(seen, expected)) {
+        // What was not seen has an exception already that says why.
+        if (reason === 'unreadable' || reason === 'not-ready') continue
+        exceptions.push({ consumer: seen.consumer, name: seen.name, reason, detail, verdict })
+      }
+    },
+    changedAt(time) {
+      lastChange = later(lastChange, time)
+    },
+    incomplete(what, cause) {
+      complete = false
+      exceptions.push(unreadable('object', what, cause))
+    },
+  }
+  await observeObjects(looking)
+  const pods = await listMeshPods(looking)
+  const namespaces = new Set(pods.filter(pod => pod.consumer !== 'istiod').map(pod => pod.namespace))
+  await observeRootConfigMaps(looking, namespaces)
+  await observeWebhooks(looking)
+  await observeMachines(looking)
+  await observeWorkloads(looking)
+  const connected = await observeIstiods(
+    looking,
+    pods.filter(pod => pod.consumer === 'istiod'),
+  )
+  await observeProxies(
+    looking,
+    pods.filter(pod => pod.consumer !== 'istiod'),
+    connected,
+  )
+  return {
+    groups: collector.groups(),
+    exceptions: sortedExceptions(exceptions),
+    objects: [...objects].sort((one, other) => (one.id < other.id ? -1 : 1)),
+    lastChange,
+    certificates: await unplannedFacts(looking),
+    complete,
+  }
+}
+
+function sortedExceptions(exceptions: readonly EvidenceException[]): readonly EvidenceException[] {
+  const keyed = exceptions.map(exception => ({
+    exception,
+    key: [exception.consumer, exception.name, exception.reason].join('\n'),
+  }))
+  keyed.sort((one, other) => (one.key < other.key ? -1 : one.key > other.key ? 1 : 0))
+  return keyed.map(({ exception }) => exception)
+}
+
+async function unplannedFacts(looking: Looking): Promise<readonly CertificateFacts[]> {
+  const facts: CertificateFacts[] = []
+  for (const { sha256: fingerprint, pem } of looking.book.unplanned()) {
+    try {
+      facts.push(...(await factsOf([pem])))
+    } catch (cause) {
+      looking.exceptions.push(unreadable('object', `certificate ${fingerprint}`, cause))
+    }
+  }
+  return facts
+}
+
+// ------------------------------------------------------------------------------------------------- pods
+
+async function listMeshPods(looking: Looking): Promise<readonly MeshPod[]> {
+  const { options } = looking
+  const pods: MeshPod[] = []
+  let seen = 0
+  await readPages(looking, 'list pods', resources.pods, {}, pod => {
+    seen += 1
+    const found = meshPod(pod, options.istio.namespace)
+    if (found !== null) pods.push(found)
+    if (seen % 500 === 0) options.onProgress({ stage: 'list pods', done: seen, of: null })
+  })
+  options.onProgress({ stage: 'list pods', done: seen, of: seen })
+  for (const time of birthsOfTemplates(pods)) looking.changedAt(time)
+  return pods
+}
+
+/**
+ * Since when each template has pods. A roll-out changes the template; a pod more of the same template is no change of trust, and in a large
+ * mesh one comes every second. Pods of Jobs come and go by themselves.
+ */
+function birthsOfTemplates(pods: readonly MeshPod[]): Iterable<Instant> {
+  const births = new Map<string, Instant>()
+  for (const { owner, template, transient, started } of pods) {
+    if (transient || started === null) continue
+    const key = `${owner} ${template}`
+    const before = births.get(key)
+    if (before === undefined || Date.parse(started) < Date.parse(before)) births.set(key, started)
+  }
+  return births.values()
+}
+
+async function readPages(
+  looking: Looking,
+  what: string,
+  type: Parameters<Cluster['list']>[0],
+  options: ListOptions,
+  take: (object: KubernetesObject) => void,
+): Promise<boolean> {
+  try {
+    for await (const page of looking.options.cluster.list(type, options)) for (const object of page) take(object)
+    return true
+  } catch (cause) {
+    looking.incomplete(what, cause)
+    return false
+  }
+}
+
+// ------------------------------------------------------------------------- root bundles, webhooks, machines
+
+const rootConfigMap = 'istio-ca-root-cert'
+
+async function observeRootConfigMaps(looking: Looking, meshNamespaces: ReadonlySet<string>): Promise<void> {
+  const seen = new Set<string>()
+  const whole = await readPages(
+    looking,
+    `list ConfigMaps ${rootConfigMap}`,
+    resources.configMaps,
+    { fieldSelector: `metadata.name=${rootConfigMap}` },
+    object => {
+      // A cluster that does not know the selector gives all ConfigMaps.
+      if (object.metadata.name !== rootConfigMap) return
+      const namespace = object.metadata.namespace ?? ''
+      seen.add(namespace)
+      looking.changedAt(lastWritten(object))
+      observeRootConfigMap(looking, object, namespace)
+    },
+  )
+  if (!whole) return
+  for (const namespace of meshNamespaces) {
+    if (seen.has(namespace)) continue
+    const detail = `namespace ${namespace} has proxies and no ConfigMap ${rootConfigMap}`
+    looking.exceptions.push({ consumer: 'configmap', name: namespace, reason: 'missing', detail, verdict: 'pending' })
+  }
+}
+
+function observeRootConfigMap(looking: Looking, object: KubernetesObject, namespace: string): void {
+  const bundle = text(at(object.data, 'root-cert.pem')) ?? ''
+  let trusts: readonly string[] | null = null
+  try {
+    trusts = looking.book.roots(bundle)
+  } catch (cause) {
+    looking.exceptions.push({
+      ...unreadable('configmap', namespace, cause),
+      verdict: 'violated',
+      reason: 'broken-bundle',
+    })
+  }
+  looking.add({
+    consumer: 'configmap',
+    owner: `ConfigMap/${rootConfigMap}`,
+    name: namespace,
+    trusts,
+    presents: null,
+    bundleDigest: sha256(bundle),
+    facts: {},
+    leafExpires: null,
+  })
+}
+
+const webhookTypes = [
+  { kind: 'MutatingWebhookConfiguration', type: resources.mutatingWebhooks },
+  { kind: 'ValidatingWebhookConfiguration', type: resources.validatingWebhooks },
+] as const
+
+/** Names that istiod keeps the caBundle of (istio pilot/pkg/bootstrap/webhook.go, tag and revision charts). */
+const webhookNames = /^(istio-sidecar-injector|istio-revision-tag|istio-validator|istiod-default-validator)/
+
+async function observeWebhooks(looking: Looking): Promise<void> {
+  for (const { kind, type } of webhookTypes) {
+    let found = 0
+    const whole = await readPages(looking, `list ${kind}s`, type, {}, object => {
+      if (!webhookNames.test(object.metadata.name) || !isOurs(object, looking.options.istio.namespace)) return
+      found += 1
+      looking.changedAt(lastWritten(object))
+      observeWebhook(looking, kind, object)
+    })
+    if (!whole || found > 0 || kind !== 'MutatingWebhookConfiguration') continue
+    const detail = 'no istio-sidecar-injector webhook was found, though sidecars cannot be injected without one'
+    looking.exceptions.push({ consumer: 'webhook', name: kind, reason: 'missing', detail, verdict: 'unknown' })
+  }
+}
+
+/** Two control planes may share a cluster; a webhook is ours when it calls a service of our namespace. */
+function isOurs(object: KubernetesObject, istioNamespace: string): boolean {
+  const namespaces = list(object.webhooks).map(webhook => text(at(webhook, 'clientConfig', 'service', 'namespace')))
+  return namespaces.some(namespace => namespace === istioNamespace) || namespaces.every(namespace => namespace === null)
+}
+
+function observeWebhook(looking: Looking, kind: string, object: KubernetesObject): void {
+  const bundles = list(object.webhooks).map(webhook => text(at(webhook, 'clientConfig', 'caBundle')) ?? '')
+  const name = `${kind}/${object.metadata.name}`
+  let trusts: readonly string[] | null = null
+  try {
+    const sets = bundles.map(bundle =>
+      bundle === '' ? [] : looking.book.roots(Buffer.from(bundle, 'base64').toString('latin1')),
+    )
+    trusts = intersection(sets)
+  } catch (cause) {
+    looking.exceptions.push(unreadable('webhook', name, cause))
+  }
+  looking.add({
+    consumer: 'webhook',
+    owner: name,
+    name,
+    trusts,
+    presents: null,
+    bundleDigest: null,
+    facts: {},
+    leafExpires: null,
+  })
+}
+
+function intersection(sets: readonly (readonly string[])[]): readonly string[] {
+  const [first, ...rest] = sets
+  return (first ?? []).filter(member => rest.every(set => set.includes(member)))
+}
+
+async function observeMachines(looking: Looking): Promise<void> {
+  const machines = new Set<string>()
+  for (const type of [resources.workloadEntries, resources.workloadEntriesV1]) {
+    await readPages(looking, 'list WorkloadEntries', type, {}, entry => {
+      machines.add(`${entry.metadata.namespace ?? ''}/${entry.metadata.name}`)
+    })
+  }
+  for (const name of [...machines].sort()) {
+    const detail = 'a machine outside the cluster (WorkloadEntry): no API shows which roots it trusts'
+    looking.exceptions.push({ consumer: 'vm', name, reason: 'needs-attestation', detail, verdict: 'unknown' })
+  }
+}
+
+// ------------------------------------------------------------------------------------- wired workloads
+
+const workloadTypes = [
+  { kind: 'Deployment', type: resources.deployments },
+  { kind: 'StatefulSet', type: resources.statefulSets },
+  { kind: 'DaemonSet', type: resources.daemonSets },
+] as const
+
+/** Workloads that the Component reached, in one object: how many, with which restart token, rolled or not. */
+async function observeWorkloads(looking: Looking): Promise<void> {
+  const rotation = looking.options.plan.metadata.name
+  const tokens = new Map<string, number>()
+  let wired = 0
+  let rolled = 0
+  for (const { kind, type } of workloadTypes) {
+    await readPages(looking, `list ${kind}s`, type, {}, object => {
+      if (object.metadata.annotations?.[rotationAnnotation] !== rotation) return
+      wired += 1
+      const token = text(at(object.spec, 'template', 'metadata', 'annotations', trustAnnotation)) ?? ''
+      tokens.set(token, (tokens.get(token) ?? 0) + 1)
+      const name = `${object.metadata.namespace ?? ''}/${kind}/${object.metadata.name}`
+      const rolling = rollOutDetail(kind, object)
+      if (rolling === null) rolled += 1
+      else
+        looking.exceptions.push({ consumer: 'object', name, reason: 'not-rolled', detail: rolling, verdict: 'pending' })
+    })
+  }
+  const carried = [...tokens].filter(([token]) => token !== '').sort()
+  looking.objects.push({
+    id: 'Workloads',
+    present: wired > 0,
+    keys: null,
+    managers: {},
+    facts: {
+      wired: String(wired),
+      rolled: String(rolled),
+      ...Object.fromEntries(carried.map(([token, count]) => [`restart ${token}`, String(count)])),
+    },
+    lastChange: null,
+  })
+}
+
+/** Why a workload's roll-out is not through, or null where it is: the API server's own account of it. */
+export function rollOutDetail(kind: string, object: KubernetesObject): string | null {
+  if (!isObserved(object)) return 'its controller has not taken up the newest template'
+  const { spec, status } = object
+  const count = (field: string): number => {
+    const value = at(status, field)
+    return typeof value === 'number' ? value : 0
+  }
+  if (kind === 'DaemonSet') {
+    const desired = count('desiredNumberScheduled')
+    if (count('updatedNumberScheduled') === desired && count('numberAvailable') === desired) return null
+    return `${count('updatedNumberScheduled')} of ${desired} pods updated, ${count('numberAvailable')} available`
+  }
+  const asked = at(spec, 'replicas')
+  const desired = typeof asked === 'number' ? asked : 1
+  const updated = count('updatedReplicas')
+  const available = kind === 'StatefulSet' ? count('readyReplicas') : count('availableReplicas')
+  if (updated === desired && available === desired && count('replicas') === desired) return null
+  const paused = at(spec, 'paused') === true ? '; it is paused' : ''
+  return `${updated} of ${desired} replicas updated, ${available} available, ${count('replicas')} in all${paused}`
+}
+
+// ----------------------------------------------------------------------------------------------- istiod
+
+interface Connections {
+  readonly proxies: ReadonlyMap<string, ConnectedProxy>
+  /** Every replica showed its connections: only then does absence mean something. */
+  readonly whole: boolean
+}
+
+async function observeIstiods(looking: Looking, pods: readonly MeshPod[]): Promise<Connections> {
+  const { options, exceptions } = looking
+  const proxies = new Map<string, ConnectedProxy>()
+  let whole = pods.length > 0
+  if (pods.length === 0) {
+    const detail = `no pod with app=istiod in ${options.istio.namespace}`
+    exceptions.push({
+      consumer: 'istiod',
+      name: options.istio.namespace,
+      reason: 'missing',
+      detail,
+      verdict: 'unknown',
+    })
+  }
+  await inPool(pods, options.concurrency, async pod => {
+    const name = `${pod.namespace}/${pod.name}`
+    if (pod.notRunning !== null) {
+      // A replica that does not run serves nobody and holds no connections.
+      notReady(looking, pod, name)
+      return
+    }
+    await observeServedIssuer(looking, pod, name)
+    try {
+      for (const proxy of await connectionsOf(options.cluster, pod)) {
+        const before = proxies.get(proxy.name)
+        // A proxy that moved between replicas while we looked stands with both; one subscription is enough.
+        proxies.set(proxy.name, before?.subscribed === true ? before : proxy)
+      }
+    } catch (cause) {
+      whole = false
+      exceptions.push({ ...unreadable('istiod', name, cause), reason: 'connections-unreadable' })
+    }
+  })
+  return { proxies, whole }
+}
+
+async function observeServedIssuer(looking: Looking, pod: MeshPod, name: string): Promise<void> {
+  const { options, book, exceptions } = looking
+  const base = {
+    consumer: pod.consumer,
+    owner: pod.owner,
+    name,
+    trusts: null,
+    bundleDigest: null,
+    facts: pod.facts,
+  } as const
+  try {
+    const chain = await options.cluster.servedChain(pod, 15012, `istiod.${options.istio.namespace}.svc`)
+    const leaf = book.leafOfDer(chain)
+    expiredLeaf(looking, pod, name, leaf.notAfter)
+    looking.add({ ...base, presents: leaf.issuers, leafExpires: leaf.notAfter })
+  } catch (cause) {
+    exceptions.push(unreadable('istiod', name, cause))
+    looking.add({ ...base, presents: null, leafExpires: null })
+  }
+}
+
+async function connectionsOf(cluster: Cluster, pod: MeshPod): Promise<readonly ConnectedProxy[]> {
+  let failure: unknown = null
+  for (const port of debugPorts) {
+    try {
+      const proxies = readSync(await cluster.httpGet(pod, port, syncPath))
+      if (proxies.every(proxy => proxy.subscribed !== null)) return proxies
+      const watchers = readWatchers(await cluster.httpGet(pod, port, watchesPath))
+      return proxies.map(proxy => ({ ...proxy, subscribed: proxy.subscribed ?? watchers.has(proxy.name) }))
+    } catch (cause) {
+      failure ??= cause
+    }
+  }
+  throw failure
+}
+
+// ---------------------------------------------------------------------------------------------- proxies
+
+async function observeProxies(looking: Looking, pods: readonly MeshPod[], connections: Connections): Promise<void> {
+  const { options } = looking
+  const known = new Set(pods.map(pod => `${pod.namespace}/${pod.name}`))
+  let done = 0
+  const gone: MeshPod[] = []
+  await inPool(pods, options.concurrency, async pod => {
+    if (!(await observeProxy(looking, pod, connections))) gone.push(pod)
+    done += 1
+    if (done % 100 === 0 || done === pods.length) options.onProgress({ stage: 'read proxies', done, of: pods.length })
+  })
+  if (gone.length > 0) {
+    for (const pod of gone) known.add(`${pod.namespace}/${pod.name}`)
+    await observeSuccessors(looking, gone, known, connections)
+  }
+  await observeStrangers(looking, known, connections)
+}
+
+/** Pods that went away while we looked have successors that were not in the list: those are read too, once. */
+async function observeSuccessors(
+  looking: Looking,
+  gone: readonly MeshPod[],
+  known: Set<string>,
+  connections: Connections,
+): Promise<void> {
+  const { options } = looking
+  const successors: MeshPod[] = []
+  for (const namespace of new Set(gone.map(pod => pod.namespace))) {
+    await readPages(looking, `list pods in ${namespace}`, resources.pods, { namespace }, object => {
+      const pod = meshPod(object, options.istio.namespace)
+      if (pod === null || pod.consumer === 'istiod' || known.has(`${pod.namespace}/${pod.name}`)) return
+      known.add(`${pod.namespace}/${pod.name}`)
+      successors.push(pod)
+    })
+  }
+  await inPool(successors, options.concurrency, async pod => {
+    // It may have connected after the replicas were asked, so its absence there means nothing.
+    if (await observeProxy(looking, pod, { ...connections, whole: false })) return
+    const name = `${pod.namespace}/${pod.name}`
+    const detail = 'came and went while it was looked for'
+    looking.exceptions.push({ consumer: pod.consumer, name, reason: 'unreadable', detail, verdict: 'unknown' })
+  })
+}
+
+interface Look {
+  readonly trusts: readonly string[] | null
+  readonly presents: readonly string[] | null
+  readonly facts: Readonly<Record<string, string>>
+  readonly leafExpires: Date | null
+}
+
+/** False where the pod is gone, and then it is no consumer any more. */
+async function observeProxy(looking: Looking, pod: MeshPod, connections: Connections): Promise<boolean> {
+  const { options, exceptions } = looking
+  const name = `${pod.namespace}/${pod.name}`
+  if (pod.notRunning !== null) {
+    notReady(looking, pod, name)
+    return true
+  }
+  let look: Look
+  try {
+    look = pod.consumer === 'ztunnel' ? await lookAtZtunnel(looking, pod, name) : await lookAtEnvoy(looking, pod, name)
+  } catch (cause) {
+    if (await isGone(options.cluster, pod)) return false
+    exceptions.push(
+      pod.terminating
+        ? {
+            consumer: pod.consumer,
+            name,
+            reason: 'terminating',
+            detail: `is going away: ${causeText(cause)}`,
+            verdict: 'pending',
+          }
+        : unreadable(pod.consumer, name, cause),
+    )
+    look = { trusts: null, presents: null, facts: pod.terminating ? { state: 'terminating' } : {}, leafExpires: null }
+  }
+  if (pod.ownTrustSource !== null) ownTrustSource(looking, pod, name, pod.ownTrustSource)
+  looking.add({
+    consumer: pod.consumer,
+    owner: pod.owner,
+    name,
+    trusts: look.trusts,
+    presents: look.presents,
+    bundleDigest: null,
+    facts: { ...pod.facts, ...look.facts, ...subscription(looking, pod, name, connections) },
+    leafExpires: look.leafExpires,
+  })
+  return true
+}
+
+async function isGone(cluster: Cluster, pod: MeshPod): Promise<boolean> {
+  try {
+    return (await cluster.get(resources.pods, pod.namespace, pod.name)) === null
+  } catch {
+    // Not knowing is not being gone.
+    return false
+  }
+}
+
+function subscription(
+  looking: Looking,
+  pod: MeshPod,
+  name: string,
+  connections: Connections,
+): Readonly<Record<string, string>> {
+  if (pod.consumer === 'ztunnel') return {}
+  const connected = connections.proxies.get(name)
+  if (connected !== undefined) return { subscribed: String(connected.subscribed === true) }
+  if (!connections.whole) return {}
+  const detail = 'runs a proxy, but no replica of istiod has a connection from it'
+  looking.exceptions.push({ consumer: pod.consumer, name, reason: 'not-connected', detail, verdict: 'unknown' })
+  return {}
+}
+
+async function lookAtEnvoy(looking: Looking, pod: MeshPod, name: string): Promise<Look> {
+  const { options, book, exceptions } = looking
+  const secrets = readEnvoySecrets(await options.cluster.httpGet(pod, 15000, envoySecretsPath))
+  const found = (reason: string, detail: string, verdict: EvidenceException['verdict']): void => {
+    exceptions.push({ consumer: pod.consumer, name, reason, detail, verdict })
+  }
+  if (secrets.ownTrustSource) ownTrustSource(looking, pod, name, 'a SPIFFE validator with bundles of its own')
+  for (const warming of new Set(secrets.warming)) {
+    found('warming', `${warming} was asked for and has not arrived`, 'pending')
+  }
+  if (secrets.crl !== null) {
+    found(
+      'revocation-list',
+      `checks the revocation list ${secrets.crl}; a CA that has none there is refused`,
+      'violated',
+    )
+  }
+  const absent = [secrets.bundles.length === 0 ? 'ROOTCA' : '', secrets.chains.length === 0 ? 'default' : ''].filter(
+    entry => entry !== '',
+  )
+  for (const entry of absent) {
+    if (secrets.warming.includes(entry) || (entry === 'ROOTCA' && secrets.ownTrustSource)) continue
+    found('no-secret', `holds no active ${entry}: its proxy uses no mutual TLS, or has not got it yet`, 'unknown')
+  }
+  const updated = instant(secrets.rootsUpdated)
+  if (isLiveChange(pod, updated)) looking.changedAt(updated)
+  // The entries of one name differ for a moment: trusted is what every entry trusts.
+  const trusts = secrets.bundles.length === 0 ? null : intersection(secrets.bundles.map(bundle => book.roots(bundle)))
+  const leaves = secrets.chains.map(chain => book.leaf(chain))
+  for (const leaf of leaves) expiredLeaf(looking, pod, name, leaf.notAfter)
+  return { trusts, ...agreedLeaf(leaves) }
+}
+
+function agreedLeaf(
+  leaves: readonly { readonly issuers: readonly string[]; readonly notAfter: Date }[],
+): Pick<Look, 'presents' | 'facts' | 'leafExpires'> {
+  const [first] = leaves
+  if (first === undefined) return { presents: null, facts: {}, leafExpires: null }
+  const earliest = leaves.reduce((least, leaf) => (leaf.notAfter < least ? leaf.notAfter : least), first.notAfter)
+  const agree = leaves.every(leaf => leaf.issuers[0] === first.issuers[0])
+  return { presents: first.issuers, facts: agree ? {} : { entries: 'differ' }, leafExpires: earliest }
+}
+
+/** An update soon after the start is the start itself, which counts with its template. */
+const startUp = 120_000
+
+function isLiveChange(pod: MeshPod, updated: Instant | null): boolean {
+  if (updated === null || pod.transient) return false
+  return pod.started === null || Date.parse(updated) - Date.parse(pod.started) > startUp
+}
+
+async function lookAtZtunnel(looking: Looking, pod: MeshPod, name: string): Promise<Look> {
+  const { options, book, exceptions } = looking
+  const certificates = readZtunnelCertificates(await options.cluster.httpGet(pod, 15000, ztunnelDumpPath))
+  const usable = certificates.filter(certificate => certificate.state === 'Available')
+  for (const { identity, state } of certificates) {
+    if (state === 'Available') continue
+    const detail = oneLine(`${identity}: ${state === '' ? 'no state' : state}`)
+    exceptions.push({ consumer: 'ztunnel', name, reason: 'warming', detail, verdict: 'pending' })
+  }
+  // A node without workloads of the mesh: it trusts and presents nothing, and gets both with the first one.
+  if (certificates.length === 0)
+    return { trusts: null, presents: null, facts: { state: 'no-identities' }, leafExpires: null }
+  const trusts = intersection(usable.map(certificate => book.roots(certificate.roots)))
+  const leaves = usable.map(certificate => book.leaf(certificate.chain))
+  for (const leaf of leaves) expiredLeaf(looking, pod, name, leaf.notAfter)
+  return { trusts: usable.length === 0 ? null : trusts, ...agreedLeaf(leaves) }
+}
+
+function expiredLeaf(looking: Looking, pod: MeshPod, name: string, notAfter: Date): void {
+  if (notAfter >= looking.options.now) return
+  const detail = `presents a leaf that ended at ${notAfter.toISOString()}`
+  looking.exceptions.push({ consumer: pod.consumer, name, reason: 'leaf-expired', detail, verdict: 'violated' })
+}
+
+function ownTrustSource(looking: Looking, pod: MeshPod, name: string, source: string): void {
+  const detail = `takes its trust from ${source}: this rotation does not reach it`
+  looking.exceptions.push({ consumer: pod.consumer, name, reason: 'own-trust-source', detail, verdict: 'unknown' })
+}
+
+function notReady(looking: Looking, pod: MeshPod, name: string): void {
+  const detail = pod.notRunning ?? ''
+  looking.exceptions.push({ consumer: pod.consumer, name, reason: 'not-ready', detail, verdict: 'pending' })
+  const { consumer, owner } = pod
+  const facts = { ...pod.facts, state: 'not-ready' }
+  looking.add({ consumer, owner, name, trusts: null, presents: null, bundleDigest: null, facts, leafExpires: null })
+}
+
+/** Proxies that istiod knows and the pod list does not: a pod that was made meanwhile, or one that is no pod of this cluster. */
+async function observeStrangers(looking: Looking, known: ReadonlySet<string>, connections: Connections): Promise<void> {
+  const { options } = looking
+  const strangers = [...connections.proxies.values()].filter(proxy => !known.has(proxy.name))
+  await inPool(strangers, options.concurrency, async proxy => {
+    if (await observeLateComer(looking, proxy, connections)) return
+    const place = proxy.cluster === '' ? '' : ` from cluster ${oneLine(proxy.cluster)}`
+    const detail = `is connected to istiod${place}, but is no pod with a proxy here`
+    looking.exceptions.push({
+      consumer: 'sidecar',
+      name: oneLine(proxy.name),
+      reason: 'unknown-proxy',
+      detail,
+      verdict: 'unknown',
+    })
+  })
+}
+
+async function observeLateComer(looking: Looking, proxy: ConnectedProxy, connections: Connections): Promise<boolean> {
+  const { cluster, istio } = looking.options
+  const slash = proxy.name.indexOf('/')
+  try {
+    const object = await cluster.get(resources.pods, proxy.name.slice(0, slash), proxy.name.slice(slash + 1))
+    const pod = object === null ? null : meshPod(object, istio.namespace)
+    return pod !== null && (await observeProxy(looking, pod, connections))
+  } catch {
+    // Not to be asked for: it stays a stranger, and that is said.
+    return false
+  }
+}

@@ -1,0 +1,157 @@
+import { X509Certificate } from 'node:crypto'
+import type { CertificateFacts, Fingerprint, Plan } from '../rotation.ts'
+import { sha256, sortedSet } from './values.ts'
+
+/** One leaf as a consumer presents it. */
+export interface PresentedLeaf {
+  /** The CA whose key made the leaf's signature, then that CA's issuer and so on; empty where no certificate at hand verifies it. */
+  readonly issuers: readonly Fingerprint[]
+  readonly notBefore: Date
+  readonly notAfter: Date
+}
+
+/**
+ * Live certificates by fingerprint, and which of them signed what.
+ *
+ * A mesh presents few CA certificates many times over, so parsed bundles and chains are kept by their text; leaves are not.
+ * Issuers are found by verifying signatures with the plan's certificates and those served: names prove nothing, as every
+ * mesh that was made by Istio's Makefile has a root `O=Istio, CN=Root CA`.
+ */
+export interface CertificateBook {
+  /** Sorted set of the fingerprints in PEM text. Throws `UnreadableCertificate` where it holds none, or a broken one. */
+  roots(pem: string): readonly Fingerprint[]
+  /** A PEM chain, leaf first. Throws `UnreadableCertificate`. */
+  leaf(chainPem: string): PresentedLeaf
+  /** The same for DER. */
+  leafOfDer(chain: readonly Buffer[]): PresentedLeaf
+  /** PEM of the CA certificates that were seen and that the plan does not hold, sorted by fingerprint. */
+  unplanned(): readonly { readonly sha256: Fingerprint; readonly pem: string }[]
+}
+
+export class UnreadableCertificate extends Error {
+  constructor(message: string, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause })
+    this.name = 'UnreadableCertificate'
+  }
+}
+
+interface Known {
+  readonly sha256: Fingerprint
+  readonly x509: X509Certificate
+}
+
+/** Bundles and chains kept by text. A mesh has a handful; the bound keeps a hostile answer from growing it. */
+const keptTexts = 512
+
+export function certificateBook(plan: Pick<Plan, 'certificates'>): CertificateBook {
+  const planned = plan.certificates.map(certificate => known(new X509Certificate(certificate.pem)))
+  const plannedSet = new Set(planned.map(certificate => certificate.sha256))
+  const seen = new Map<Fingerprint, Known>()
+  const parsed = new Map<string, readonly Known[]>()
+  const rootSets = new Map<string, readonly Fingerprint[]>()
+
+  function parse(pem: string): readonly Known[] {
+    const kept = parsed.get(pem)
+    if (kept !== undefined) return kept
+    const certificates = pemBlocks(pem).map(block => known(readX509(block)))
+    for (const certificate of certificates) note(certificate)
+    if (parsed.size >= keptTexts) parsed.clear()
+    parsed.set(pem, certificates)
+    return certificates
+  }
+
+  function note(certificate: Known): void {
+    if (!certificate.x509.ca || plannedSet.has(certificate.sha256) || seen.size >= keptTexts) return
+    seen.set(certificate.sha256, certificate)
+  }
+
+  function present(leaf: X509Certificate, served: readonly Known[]): PresentedLeaf {
+    const candidates = [...served, ...planned]
+    return {
+      issuers: issuersOf(leaf, candidates),
+      notBefore: new Date(leaf.validFrom),
+      notAfter: new Date(leaf.validTo),
+    }
+  }
+
+  return {
+    roots(pem) {
+      const kept = rootSets.get(pem)
+      if (kept !== undefined) return kept
+      const certificates = parse(pem)
+      if (certificates.length === 0) throw new UnreadableCertificate('no certificate in the bundle')
+      const set = sortedSet(certificates.map(certificate => certificate.sha256))
+      if (rootSets.size >= keptTexts) rootSets.clear()
+      rootSets.set(pem, set)
+      return set
+    },
+    leaf(chainPem) {
+      const end = chainPem.indexOf(endMark)
+      if (end === -1) throw new UnreadableCertificate('no certificate in the chain')
+      const first = pemBlocks(chainPem.slice(0, end + endMark.length))[0]
+      if (first === undefined) throw new UnreadableCertificate('no certificate in the chain')
+      return present(readX509(first), parse(chainPem.slice(end + endMark.length)))
+    },
+    leafOfDer(chain) {
+      const [first, ...rest] = chain
+      if (first === undefined) throw new UnreadableCertificate('nothing was presented')
+      const served = rest.map(der => known(readX509(der)))
+      for (const certificate of served) note(certificate)
+      return present(readX509(first), served)
+    },
+    unplanned() {
+      const certificates = [...seen.values()].sort((one, other) => (one.sha256 < other.sha256 ? -1 : 1))
+      return certificates.map(({ sha256: fingerprint, x509 }) => ({ sha256: fingerprint, pem: x509.toString() }))
+    },
+  }
+}
+
+/** Facts of certificates that the plan does not hold, so that evidence can be read by itself. */
+export async function factsOf(pems: readonly string[]): Promise<readonly CertificateFacts[]> {
+  if (pems.length === 0) return []
+  const { readCertificate } = await import('../pki/certificate.ts')
+  return pems.map(pem => readCertificate(pem))
+}
+
+const endMark = '-----END CERTIFICATE-----'
+
+function pemBlocks(pem: string): readonly string[] {
+  return pem.match(/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g) ?? []
+}
+
+function readX509(data: string | Buffer): X509Certificate {
+  try {
+    return new X509Certificate(data)
+  } catch (cause) {
+    throw new UnreadableCertificate('a certificate cannot be parsed', cause)
+  }
+}
+
+function known(x509: X509Certificate): Known {
+  return { sha256: sha256(x509.raw), x509 }
+}
+
+/** Longest chain that is followed upwards. Istio's own have two or three. */
+const longestChain = 8
+
+function issuersOf(leaf: X509Certificate, candidates: readonly Known[]): readonly Fingerprint[] {
+  const path: Fingerprint[] = []
+  let below = leaf
+  while (path.length < longestChain) {
+    const issuer = candidates.find(({ x509 }) => x509.ca && signed(x509, below))
+    if (issuer === undefined || path.includes(issuer.sha256)) return path
+    path.push(issuer.sha256)
+    if (issuer.x509.raw.equals(below.raw) || signed(issuer.x509, issuer.x509)) return path
+    below = issuer.x509
+  }
+  return path
+}
+
+function signed(issuer: X509Certificate, subject: X509Certificate): boolean {
+  try {
+    return subject.verify(issuer.publicKey)
+  } catch {
+    // A key of another type, or one that OpenSSL refuses, signed nothing here.
+    return false
+  }
+}

@@ -1,0 +1,247 @@
+import type { Digest, Evidence, GateResult, Instant, Plan, Verdict } from '../rotation.ts'
+import { type Attestation, gatesFor } from '../systems/istio/gates.ts'
+import { observationDigest } from './observation.ts'
+import { plannedAt, type Variant, variantOf } from './planned.ts'
+import { instantOf } from './values.ts'
+import { worst } from './verdict.ts'
+
+export interface Judgement {
+  readonly verdict: Verdict
+  readonly gates: readonly GateResult[]
+  /** The earliest instant at which looking again may change it, or null. */
+  readonly retryAt: Instant | null
+}
+
+export interface JudgeOptions {
+  /** The step that is judged. @default the one that the first evidence is about */
+  readonly phase?: number
+  readonly step?: number
+  /** Sites that must have evidence. @default every site of the step */
+  readonly sites?: readonly string[]
+  /** Which tree of the step must stand in the folders. @default whichever of step, undo and nudge the evidence is about */
+  readonly variant?: Variant
+  /** UID of each site's cluster as seen before. @default none known */
+  readonly clusters?: Readonly<Record<string, string>>
+  /** @default none given */
+  readonly attestations?: readonly Attestation[]
+}
+
+/** An API server's clock may run ahead of ours by this much before its times are called future ones. */
+const skew = 60_000
+
+/**
+ * Whether the next step may open: every gate of the step holds at every site. Pure.
+ * Evidence that is missing, stale, partial, damaged, of another cluster or of a future time is `unknown`, and unknown never opens a step.
+ */
+export function judge(plan: Plan, evidence: readonly Evidence[], now: Date, options: JudgeOptions = {}): Judgement {
+  const phase = options.phase ?? evidence[0]?.phase ?? 0
+  const step = options.step ?? evidence[0]?.step ?? 1
+  const sites = options.sites ?? sitesOf(plan, phase, step)
+  const results: GateResult[] = []
+  if (sites.length === 0) {
+    const because = `the plan has no site at phase ${phase} step ${step}`
+    results.push(result('evidence/present', '', 'there is evidence of every site', 'unknown', [because], null))
+  }
+  for (const site of sites) {
+    const ours = evidence.filter(one => one.site === site)
+    const [looked] = ours
+    if (looked === undefined || ours.length > 1) {
+      const because =
+        looked === undefined ? `no evidence of site ${site}` : `${ours.length} pieces of evidence of site ${site}`
+      results.push(
+        result(
+          'evidence/present',
+          site,
+          'there is evidence of the site',
+          'unknown',
+          [because],
+          'run `reanchor verify`',
+        ),
+      )
+      continue
+    }
+    results.push(...judgeEvidence(plan, looked, evidence, now, { ...options, phase, step }))
+    const variant = options.variant ?? variantOf(plan, site, phase, step, looked.treeDigest) ?? 'step'
+    const context = { plan, now, attestations: options.attestations ?? [] }
+    const gates = gatesFor(plan, phase, step, variant)
+    if (gates.length === 0) {
+      const because = `phase ${phase} step ${step} is not planned`
+      results.push(result('evidence/step', site, 'the step is planned', 'unknown', [because], null))
+    }
+    results.push(...gates.map(gate => gate.judge(looked, context)))
+    results.push(judgeHold(plan, looked, now), judgeSettled(plan, looked))
+  }
+  const verdict = worst(results.map(gate => gate.verdict))
+  return { verdict, gates: results, retryAt: verdict === 'holds' ? null : earliest(results) }
+}
+
+function sitesOf(plan: Plan, phase: number, step: number): readonly string[] {
+  const planned = plan.phases.find(({ number }) => number === phase)?.steps.find(({ number }) => number === step)
+  const named = Object.keys(planned?.sites ?? {})
+  if (named.length > 0) return named.sort()
+  return plan.sites.filter(({ name }) => plannedAt(plan, name, phase, step) !== null).map(({ name }) => name)
+}
+
+function judgeEvidence(
+  plan: Plan,
+  evidence: Evidence,
+  all: readonly Evidence[],
+  now: Date,
+  options: JudgeOptions & { readonly phase: number; readonly step: number },
+): readonly GateResult[] {
+  const { site } = evidence
+  return [
+    result('evidence/step', site, 'the evidence is about this step', ...judgeStep(plan, evidence, options)),
+    result(
+      'evidence/cluster',
+      site,
+      'the evidence is from this cluster',
+      ...judgeCluster(evidence, all, options.clusters ?? {}),
+    ),
+    result('evidence/fresh', site, 'the evidence is fresh', ...judgeFresh(plan, evidence, now)),
+    result('evidence/complete', site, 'the evidence is whole', ...judgeComplete(evidence)),
+  ]
+}
+
+type Finding = readonly [verdict: Verdict, because: readonly string[], hint: string | null]
+
+const holding: Finding = ['holds', [], null]
+
+function judgeStep(
+  plan: Plan,
+  evidence: Evidence,
+  options: JudgeOptions & { readonly phase: number; readonly step: number },
+): Finding {
+  const { phase, step, treeDigest, rotation, site } = evidence
+  if (rotation !== plan.metadata.name) return ['unknown', [`it is about rotation ${rotation}`], null]
+  if (phase !== options.phase || step !== options.step)
+    return ['unknown', [`it is about phase ${phase} step ${step}`], null]
+  const variant = variantOf(plan, site, phase, step, treeDigest)
+  if (variant === null) return ['unknown', [`tree ${treeDigest} is not planned at this step`], null]
+  if (options.variant === undefined || variant === options.variant) return holding
+  return ['unknown', [`it is about the step's ${variant}, not its ${options.variant}`], null]
+}
+
+function judgeCluster(
+  evidence: Evidence,
+  all: readonly Evidence[],
+  clusters: Readonly<Record<string, string>>,
+): Finding {
+  const { uid } = evidence.cluster
+  if (uid === '') return ['unknown', ['the cluster does not say who it is'], null]
+  const hint = "check the site's `cluster` in rotation.yaml: the context may point elsewhere now"
+  const known = clusters[evidence.site]
+  if (known !== undefined && known !== uid)
+    return ['unknown', [`cluster ${uid}, but earlier evidence is from ${known}`], hint]
+  const twin = all.find(other => other.site !== evidence.site && other.cluster.uid === uid)
+  if (twin !== undefined) return ['unknown', [`cluster ${uid} is also what site ${twin.site} shows`], hint]
+  return holding
+}
+
+function judgeFresh(plan: Plan, evidence: Evidence, now: Date): Finding {
+  const from = Date.parse(evidence.from)
+  const to = Date.parse(evidence.to)
+  if (Number.isNaN(from) || Number.isNaN(to) || from > to)
+    return ['unknown', [`from ${evidence.from} to ${evidence.to} is no span of time`], null]
+  if (to > now.getTime() + skew) {
+    return [
+      'unknown',
+      [`it is from ${evidence.to}, and now is ${instantOf(now)}`],
+      'set the clocks: this machine and the API server disagree',
+    ]
+  }
+  const change = evidence.lastChange === null ? Number.NEGATIVE_INFINITY : Date.parse(evidence.lastChange)
+  if (Number.isNaN(change) || change > to + skew)
+    return ['unknown', [`its last change, ${evidence.lastChange ?? ''}, is in the future`], null]
+  if (now.getTime() - from > plan.gates.fresh) {
+    return [
+      'unknown',
+      [`it was begun at ${evidence.from}, longer ago than gates.fresh`],
+      'run `reanchor verify` to look again',
+    ]
+  }
+  return holding
+}
+
+function judgeComplete(evidence: Evidence): Finding {
+  if (!evidence.complete)
+    return [
+      'unknown',
+      ['a list came back incomplete, so what is absent proves nothing'],
+      'see the exceptions for which one, and why',
+    ]
+  const computed: Digest = observationDigest(evidence)
+  if (computed !== evidence.observation)
+    return [
+      'unknown',
+      ['its content does not match its digest: it is damaged or was edited'],
+      'run `reanchor verify` to look again',
+    ]
+  return holding
+}
+
+function judgeHold(plan: Plan, evidence: Evidence, now: Date): GateResult {
+  const claim = 'the last change lies back long enough'
+  const { hold } = plan.gates
+  const { site, lastChange } = evidence
+  if (hold === 0) return result('evidence/hold', site, claim, 'holds', [], null)
+  if (lastChange === null) {
+    const because = 'the cluster shows no time of a change'
+    return result('evidence/hold', site, claim, 'unknown', [because], null)
+  }
+  // Held against the end of the observation: what happened after it is not known.
+  const until = Date.parse(lastChange) + hold
+  if (until <= Date.parse(evidence.to)) return result('evidence/hold', site, claim, 'holds', [], null)
+  const retryAt = instantOf(new Date(Math.max(until, now.getTime())))
+  return result(
+    'evidence/hold',
+    site,
+    claim,
+    'pending',
+    [`last change at ${lastChange}, holds from ${retryAt}`],
+    null,
+    retryAt,
+  )
+}
+
+function judgeSettled(plan: Plan, evidence: Evidence): GateResult {
+  const claim = 'two observations some time apart agree'
+  const { site, agreesWith } = evidence
+  const { settle } = plan.gates
+  if (settle === 0) return result('evidence/settled', site, claim, 'holds', [], null)
+  if (agreesWith === null) {
+    const retryAt = instantOf(new Date(Date.parse(evidence.to) + settle))
+    return result('evidence/settled', site, claim, 'pending', ['no earlier observation agrees with it'], null, retryAt)
+  }
+  const because: string[] = []
+  if (agreesWith.observation !== evidence.observation) because.push('the earlier observation is another one')
+  const until = Date.parse(agreesWith.at) + settle
+  if (because.length > 0) return result('evidence/settled', site, claim, 'unknown', because, null)
+  if (until <= Date.parse(evidence.from)) return result('evidence/settled', site, claim, 'holds', [], null)
+  return result(
+    'evidence/settled',
+    site,
+    claim,
+    'pending',
+    [`the observation that agrees is from ${agreesWith.at}`],
+    null,
+    instantOf(new Date(until)),
+  )
+}
+
+function result(
+  id: string,
+  site: string,
+  claim: string,
+  verdict: Verdict,
+  because: readonly string[],
+  hint: string | null,
+  retryAt: Instant | null = null,
+): GateResult {
+  return { id, site, claim, verdict, because, hint, retryAt, counted: null }
+}
+
+function earliest(results: readonly GateResult[]): Instant | null {
+  const times = results.flatMap(({ retryAt }) => (retryAt === null ? [] : [retryAt]))
+  return times.sort((one, other) => Date.parse(one) - Date.parse(other))[0] ?? null
+}

@@ -1,0 +1,50 @@
+import type { KubernetesObject } from '../cluster/cluster.ts'
+import type { Instant, ObjectEvidence } from '../rotation.ts'
+import { at, instant, later, list, record, sortedSet, text } from './values.ts'
+
+/** Keys of `data` and who owns them, as managedFields tell; keys null: the object carries no managedFields. */
+export function dataOwnership(object: KubernetesObject): Pick<ObjectEvidence, 'keys' | 'managers'> {
+  const fields = object.metadata.managedFields
+  if (fields === undefined || fields.length === 0) return { keys: null, managers: {} }
+  const owners = new Map<string, Set<string>>()
+  for (const entry of fields) {
+    for (const field of Object.keys(record(at(entry.fieldsV1, 'f:data')))) {
+      if (!field.startsWith('f:')) continue
+      const key = field.slice(2)
+      const managers = owners.get(key) ?? new Set<string>()
+      managers.add(entry.manager ?? '')
+      owners.set(key, managers)
+    }
+  }
+  const keys = [...owners.keys()].sort()
+  return { keys, managers: Object.fromEntries(keys.map(key => [key, sortedSet(owners.get(key) ?? [])])) }
+}
+
+/** When something other than its status was written last. */
+export function lastWritten(object: KubernetesObject): Instant | null {
+  let newest = instant(object.metadata.creationTimestamp)
+  for (const entry of object.metadata.managedFields ?? []) {
+    if (entry.subresource === 'status' || entry.subresource === 'scale') continue
+    newest = later(newest, instant(entry.time))
+  }
+  return newest
+}
+
+/** metadata.generation has been taken up by the controller. */
+export function isObserved(object: KubernetesObject): boolean {
+  const observed = at(object.status, 'observedGeneration')
+  return typeof observed === 'number' && observed === object.metadata.generation
+}
+
+export interface Condition {
+  readonly status: string
+  readonly reason: string
+  readonly message: string
+}
+
+export function condition(object: KubernetesObject, type: string): Condition | null {
+  const found = list(at(object.status, 'conditions')).find(candidate => record(candidate).type === type)
+  if (found === undefined) return null
+  const { status, reason, message } = record(found)
+  return { status: text(status) ?? '', reason: text(reason) ?? '', message: text(message) ?? '' }
+}

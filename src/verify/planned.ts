@@ -1,0 +1,77 @@
+import type { Digest, Plan, PlannedStep, PlannedTree, TrustState } from '../rotation.ts'
+import { sha256 } from './values.ts'
+
+export type Variant = 'step' | 'undo' | 'nudge'
+
+export interface PlannedPlace {
+  readonly phase: number
+  readonly step: number
+  readonly stepName: string
+  readonly variant: Variant
+  readonly tree: PlannedTree
+  /** The last step of its phase, or a variant: then the whole state must have reached every consumer. */
+  readonly full: boolean
+  /** What the folder declared before this step; null at the first. */
+  readonly before: TrustState | null
+}
+
+/**
+ * What a site's folder declares at a step, or null where that step is not planned for the site at all.
+ * A phase that changes no site (the closing one) leaves what was declared last.
+ */
+export function plannedAt(
+  plan: Plan,
+  site: string,
+  phase: number,
+  step: number,
+  variant: Variant = 'step',
+): PlannedPlace | null {
+  let found: PlannedPlace | null = null
+  let before: TrustState | null = null
+  for (const { number: phaseNumber, steps } of plan.phases) {
+    if (phaseNumber > phase) break
+    for (const [index, planned] of steps.entries()) {
+      if (phaseNumber === phase && planned.number > step) break
+      const tree = treeOf(planned, site, phaseNumber === phase && planned.number === step ? variant : 'step')
+      if (tree === null) continue
+      const isVariant = phaseNumber === phase && planned.number === step && variant !== 'step'
+      found = {
+        phase: phaseNumber,
+        step: planned.number,
+        stepName: planned.name,
+        variant: isVariant ? variant : 'step',
+        tree,
+        full: isVariant || index === steps.length - 1,
+        before,
+      }
+      before = tree.state
+    }
+  }
+  return found?.variant === variant ? found : null
+}
+
+function treeOf(step: PlannedStep, site: string, variant: Variant): PlannedTree | null {
+  const planned = step.sites[site]
+  if (planned === undefined) return null
+  return variant === 'step' ? planned : planned[variant]
+}
+
+/** Which variant of a step has this digest; a digest from before the step was sealed again counts as the present one. */
+export function variantOf(plan: Plan, site: string, phase: number, step: number, digest: Digest): Variant | null {
+  const present = plan.formerDigests[digest] ?? digest
+  for (const variant of ['step', 'undo', 'nudge'] as const) {
+    if (plannedAt(plan, site, phase, step, variant)?.tree.digest === present) return variant
+  }
+  return null
+}
+
+/** Bytes of root-cert.pem as the folder delivers it, and as istiod copies it into every namespace. */
+export function bundleBytes(plan: Pick<Plan, 'certificates'>, state: TrustState): string {
+  const pems = new Map(plan.certificates.map(({ sha256: fingerprint, pem }) => [fingerprint, pem]))
+  return state.bundle.map(fingerprint => pems.get(fingerprint) ?? '').join('')
+}
+
+/** What an attestation is bound to. */
+export function bundleDigest(plan: Pick<Plan, 'certificates'>, state: TrustState): Digest {
+  return sha256(bundleBytes(plan, state))
+}
