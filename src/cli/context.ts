@@ -30,9 +30,9 @@ export async function systemContext(options: ContextOptions, terminal: Terminal)
       name: process.env.GIT_AUTHOR_NAME ?? 'reanchor',
       email: process.env.GIT_AUTHOR_EMAIL ?? 'reanchor@users.noreply.invalid',
     },
-    async openForge(choice) {
-      const { openForge } = await import('../forge/select.ts')
-      return await openForge(choice, repository)
+    async openForge({ forge, base }) {
+      const { openForge } = await import('../forge/open.ts')
+      return await openForge(forge, repository, { now: () => new Date(), base })
     },
     async openCluster(site) {
       const { openKubernetesCluster } = await import('../cluster/kubernetes.ts')

@@ -14,6 +14,8 @@ export interface CommandResult {
   readonly exit: ExitCode
   readonly result: unknown
   readonly text: string
+  /** Print `result` itself as JSON, without the envelope: `demo` alone does. */
+  readonly bare?: true
 }
 
 export interface Terminal {
@@ -40,7 +42,7 @@ export function systemTerminal(options: { readonly color: boolean }): Terminal {
 export function printResult(terminal: Terminal, command: string, format: 'text' | 'json', result: CommandResult): ExitCode {
   if (format === 'json') {
     const envelope: Envelope = { command, rotation: result.rotation, exit: result.exit, result: result.result }
-    terminal.out(`${JSON.stringify(envelope, null, 2)}\n`)
+    terminal.out(`${JSON.stringify(result.bare === true ? result.result : envelope, null, 2)}\n`)
   } else if (result.text !== '') {
     terminal.out(result.text.endsWith('\n') ? result.text : `${result.text}\n`)
   }

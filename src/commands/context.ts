@@ -3,7 +3,7 @@ import type { WrapDataKey } from '../custody/age.ts'
 import type { Forge } from '../forge/forge.ts'
 import type { KeySource } from '../pki/keys.ts'
 import type { Person, Repository } from '../repository/repository.ts'
-import type { ForgeChoice, Site } from '../rotation.ts'
+import type { Declaration, Site } from '../rotation.ts'
 
 /**
  * Everything that a command reads the world through. Time, randomness, keys and clusters are handed in, so that the rehearsal
@@ -18,7 +18,7 @@ export interface Context {
   /** How custody seals its data keys; age with the system's randomness where it is absent. */
   readonly wrapDataKey?: WrapDataKey
   readonly author: Person
-  readonly openForge: (choice: ForgeChoice) => Promise<Forge>
+  readonly openForge: (declaration: Pick<Declaration, 'forge' | 'base'>) => Promise<Forge>
   readonly openCluster: (site: Site) => Promise<Cluster>
   /** A file of the user's, by a path as it was typed. Throws ReanchorError where it cannot be read. */
   readonly readFile: (path: string) => string

@@ -1,7 +1,7 @@
 import { assertNoPrivateKey } from '../custody/leak.ts'
 import { exitCodes, ReanchorError } from '../errors.ts'
 import type { Forge, PullRequest } from '../forge/forge.ts'
-import { decideNext, type NextAction } from '../plan/advance.ts'
+import { decideNext, type NextAction, positionText } from '../plan/advance.ts'
 import {
   batchName,
   closeBranch,
@@ -9,6 +9,7 @@ import {
   findStep,
   type PlanStep,
   planBranch,
+  plannedTree,
   rotationFolder,
   stepBranch,
   stepFolder,
@@ -16,17 +17,19 @@ import {
   type Variant,
 } from '../plan/steps.ts'
 import { treeDigest } from '../repository/tree-digest.ts'
+import { provePlan } from '../safety/prove.ts'
 import type { GateResult, SitePosition } from '../rotation.ts'
 import type { Context } from './context.ts'
 import { somebodyElse } from './plan.ts'
 import { loadRotation, type OpenRotation, positionsAt } from './rotation.ts'
 import { lookAtSites, type SiteLook } from './verify.ts'
+import { addWiring, missingWiring } from './wire.ts'
 
 export interface NextOptions {
   readonly rotation: string | null
   readonly base: string | null
-  /** Open the nudge of the present step instead of the next step: for proxies that kept an old leaf. */
-  readonly nudge: boolean
+  /** `nudge` or `undo`: open that tree of the present step instead of the next step. */
+  readonly variant: Variant
 }
 
 export type NextOutcome =
@@ -44,7 +47,7 @@ export async function next(context: Context, options: NextOptions): Promise<{ re
   const { declaration, plan, snapshot } = rotation
   if (rotation.closed) return { rotation, outcome: { kind: 'done' } }
   refusePaused(rotation)
-  const forge = await context.openForge(declaration.forge)
+  const forge = await context.openForge(declaration)
   const positions = await positionsAt(snapshot, plan)
   await refuseMissingWiring(rotation, positions)
   await refuseEditedRequests(context, rotation, forge)
@@ -56,7 +59,7 @@ export async function next(context: Context, options: NextOptions): Promise<{ re
     positions,
     verdicts: Object.fromEntries(looks.map(look => [look.site, look.verdict])),
   })
-  const chosen = options.nudge ? nudgeAction(rotation, positions) : action
+  const chosen = options.variant === 'step' ? action : variantAction(rotation, positions, options.variant)
   switch (chosen.kind) {
     case 'done':
       return { rotation, outcome: { kind: 'done' } }
@@ -70,7 +73,7 @@ export async function next(context: Context, options: NextOptions): Promise<{ re
     case 'open':
       return {
         rotation,
-        outcome: await openRequest(context, rotation, forge, stepRequest(rotation, chosen, options.nudge ? 'nudge' : 'step'), looks, positions),
+        outcome: await openRequest(context, rotation, forge, stepRequest(rotation, chosen, options.variant), looks, positions),
       }
   }
 }
@@ -96,25 +99,44 @@ function closing(rotation: OpenRotation, after: PlanStep): Request {
   return { kind: 'close', at: after, variant: 'step', sites, batch: null, branch: closeBranch(rotation.name, rotation.plan), after }
 }
 
-function nudgeAction(rotation: OpenRotation, positions: Readonly<Record<string, SitePosition>>): NextAction {
-  const sites = rotation.plan.sites.filter(site => {
+/** The undo or the nudge of the step that the foremost sites are at; it needs no gate, it must be safe from there. */
+function variantAction(
+  rotation: OpenRotation,
+  positions: Readonly<Record<string, SitePosition>>,
+  variant: 'undo' | 'nudge',
+): NextAction {
+  const reached = rotation.plan.sites.flatMap(site => {
     const position = positions[site.name]
-    if (position?.kind !== 'at' || position.variant !== 'step') return false
-    const at = findStep(rotation.plan, position.phase, position.step)
-    return at?.step.sites[site.name]?.nudge != null
+    const at = position?.kind === 'at' && position.variant !== variant ? findStep(rotation.plan, position.phase, position.step) : null
+    return at === null ? [] : [{ site: site.name, at }]
   })
-  const first = positions[sites[0]?.name ?? '']
-  const at = first?.kind === 'at' ? findStep(rotation.plan, first.phase, first.step) : null
-  if (at === null) {
+  const foremost = Math.max(-1, ...reached.map(each => each.at.index))
+  const sites = reached.filter(each => each.at.index === foremost && plannedTree(each.at.step.sites[each.site], variant) !== null)
+  const at = sites[0]?.at
+  if (at === undefined) {
+    const found = rotation.plan.sites.map(site => `${site.name} ${positionText(positions[site.name] ?? { kind: 'absent' })}`)
     throw new ReanchorError({
-      what: 'there is nothing to nudge',
-      expected: 'a site in phase issue-new',
-      found: Object.entries(positions).map(([site, position]) => `${site}: ${position.kind}`).join(', '),
-      todo: 'run `reanchor verify` for what is missing',
-      exit: exitCodes.waiting,
+      what: variant === 'nudge' ? 'there is nothing to nudge' : 'there is no way back from here',
+      expected: variant === 'nudge' ? 'a site in phase issue-new' : 'a step whose undo is planned',
+      found: found.join('; '),
+      todo: 'see `reanchor status`; after adopt, and after a restart that changes no trust, the only way is forward',
+      exit: exitCodes.refused,
     })
   }
-  return { kind: 'open', at, sites: sites.map(site => site.name), batch: null, after: null }
+  const unsafe = provePlan(rotation.plan).transitions.find(
+    transition => transition.counterexample !== null && transition.to.includes(variant) && transition.from.includes(stepFolder(at)),
+  )
+  if (unsafe !== undefined) {
+    throw new ReanchorError({
+      what: `the ${variant} would break connections`,
+      where: { object: `${unsafe.from} → ${unsafe.to}` },
+      expected: 'every handshake to succeed',
+      found: unsafe.counterexample?.sentence ?? '',
+      todo: 'go forward instead',
+      exit: exitCodes.refused,
+    })
+  }
+  return { kind: 'open', at, sites: sites.map(each => each.site), batch: null, after: null }
 }
 
 /** Opens the request, or finds it open. Every write can be the last one: run again, it ends in the same place. */
@@ -219,15 +241,6 @@ async function addEvidence(rotation: OpenRotation, looks: readonly SiteLook[], c
   }
 }
 
-async function addWiring(rotation: OpenRotation, sites: readonly string[], changes: Map<string, string | null>): Promise<void> {
-  const { applyWiring } = await import('../gitops/yaml-edit.ts')
-  for (const point of rotation.plan.wiring.filter(each => sites.includes(each.site))) {
-    const before = changes.get(point.file) ?? (await rotation.snapshot.read(point.file))
-    const { text, changed } = applyWiring(before, point.edit, point.file)
-    if (changed) changes.set(point.file, text)
-  }
-}
-
 function damagedTree(folder: string, expected: string, found: string): ReanchorError {
   return new ReanchorError({
     what: 'the rendered files of a step are not what the plan locked',
@@ -253,20 +266,17 @@ function refusePaused(rotation: OpenRotation): void {
 
 /** After `adopt` the user's files must still carry the wiring, or a step would reach nothing. */
 async function refuseMissingWiring(rotation: OpenRotation, positions: Readonly<Record<string, SitePosition>>): Promise<void> {
-  const { wiringHolds } = await import('../gitops/yaml-edit.ts')
-  for (const point of rotation.plan.wiring) {
-    if (positions[point.site]?.kind !== 'at') continue
-    const held = wiringHolds(await rotation.snapshot.read(point.file), point.edit, point.file)
-    if (held.holds) continue
-    throw new ReanchorError({
-      what: `wiring missing: what ${point.purpose} is gone`,
-      where: { file: point.file, object: `site ${point.site}` },
-      expected: 'the line that the adopt pull request added',
-      found: held.found,
-      todo: 'put it back, from the adopt pull request',
-      exit: exitCodes.refused,
-    })
-  }
+  const wired = rotation.plan.sites.filter(site => positions[site.name]?.kind === 'at').map(site => site.name)
+  const [first] = await missingWiring(rotation, wired)
+  if (first === undefined) return
+  throw new ReanchorError({
+    what: `wiring missing: what ${first.point.purpose} is gone`,
+    where: { file: first.point.file, object: `site ${first.point.site}` },
+    expected: 'the line that the adopt pull request added',
+    found: first.found,
+    todo: 'put it back, from the adopt pull request',
+    exit: exitCodes.refused,
+  })
 }
 
 /** A pull request of ours that was edited by hand is judged anew, never trusted: its bytes must be a planned step's. */
@@ -288,7 +298,6 @@ async function refuseEditedRequests(context: Context, rotation: OpenRotation, fo
 }
 
 async function editedRequest(context: Context, rotation: OpenRotation, request: PullRequest): Promise<{ readonly path: string; readonly why: string } | null> {
-  const { positionText } = await import('../plan/advance.ts')
   const snapshot = context.repository.snapshot(request.head)
   const positions = await positionsAt(snapshot, rotation.plan)
   for (const site of rotation.plan.sites) {

@@ -20,6 +20,8 @@ export interface PlanOptions {
   readonly base: string | null
   /** Where the new root's private key goes, sealed to the recipients; needed where reanchor makes the root. */
   readonly rootKeyOut: string | null
+  /** The issuing CAs that an offline root signed, for a plan that wrote requests. */
+  readonly chain: readonly string[] | null
   readonly acceptOutage: boolean
 }
 
@@ -117,7 +119,7 @@ export async function plan(context: Context, options: PlanOptions): Promise<Plan
   const written: string[] = []
   if (next.rootKey !== null && options.rootKeyOut !== null) {
     await keep(context, pendingRef(declaration.name), commit)
-    await writeRootKey(context, declaration, next, options.rootKeyOut, snapshot)
+    await writeRootKey(declaration, next, options.rootKeyOut, snapshot)
     written.push(options.rootKeyOut)
   }
   return await publishPlan(context, declaration, made.plan, commit, base, branch, written)
@@ -317,10 +319,10 @@ async function recipientsOf(
     })
   }
   const rules = readSopsRules(text, '.sops.yaml')
-  return destination => recipientsFor(rules, destination).recipients
+  return destination => recipientsFor(rules, destination)
 }
 
-async function rootRecipients(context: Context, declaration: Declaration, snapshot: Snapshot): Promise<readonly string[]> {
+async function rootRecipients(declaration: Declaration, snapshot: Snapshot): Promise<readonly string[]> {
   const { custody } = declaration
   if (custody.kind === 'sealedSecrets') return custody.age
   if (custody.kind === 'externalSecrets') return []
@@ -328,7 +330,7 @@ async function rootRecipients(context: Context, declaration: Declaration, snapsh
   return typeof recipients === 'function' ? recipients(`${declaration.sites[0]?.path}/cacerts.yaml`) : recipients
 }
 
-async function writeRootKey(context: Context, declaration: Declaration, next: NewCa, path: string, snapshot: Snapshot): Promise<void> {
+async function writeRootKey(declaration: Declaration, next: NewCa, path: string, snapshot: Snapshot): Promise<void> {
   const { writeRootKeyFile } = await import('../custody/root-key.ts')
   if (next.rootKey === null) return
   await writeRootKeyFile({
@@ -336,8 +338,7 @@ async function writeRootKey(context: Context, declaration: Declaration, next: Ne
     keyPem: privateKeyPem(next.rootKey),
     certificate: next.root,
     rotation: declaration.name,
-    recipients: await rootRecipients(context, declaration, snapshot),
-    ...(context.wrapDataKey === undefined ? {} : { wrap: context.wrapDataKey }),
+    recipients: await rootRecipients(declaration, snapshot),
   })
 }
 
@@ -459,7 +460,7 @@ export function somebodyElse(ref: string): ReanchorError {
 }
 
 async function openPlanRequest(context: Context, declaration: Declaration, made: Plan, branch: string): Promise<PullRequest | null> {
-  const forge = await context.openForge(declaration.forge)
+  const forge = await context.openForge(declaration)
   const { planRequestView } = await import('./views.ts')
   const { pullRequestBody, pullRequestTitle } = await import('../report/pull-request.ts')
   const view = await planRequestView(made, context.now())

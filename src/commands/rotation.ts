@@ -35,7 +35,7 @@ export async function defaultBase(repository: Repository): Promise<string> {
 
 async function headBranch(repository: Repository): Promise<string | null> {
   if (repository.remote !== null) {
-    const remote = symbolicRef(join(repository.gitDir, 'refs', 'remotes', repository.remote, 'HEAD'))
+    const remote = symbolicRef(join(repository.commonDir, 'refs', 'remotes', repository.remote, 'HEAD'))
     if (remote !== null) return remote.slice(`refs/remotes/${repository.remote}/`.length)
   }
   const local = symbolicRef(join(repository.gitDir, 'HEAD'))

@@ -24,7 +24,7 @@ export function findPrivateKeys(content: string | Uint8Array, planted: readonly 
   const bytes =
     typeof content === 'string' ? Buffer.from(content) : Buffer.from(content.buffer, content.byteOffset, content.length)
   const findings = new Map<string, Finding>()
-  scan(bytes, [], 0, planted, findings)
+  scan(bytes, [], 0, { planted, ...runs(planted), scanned: new Set() }, findings)
   return [...findings.values()]
 }
 
@@ -48,50 +48,90 @@ export function assertNoPrivateKey(
 
 const deepest = 3
 
-// The shortest key is a SEC1 EC key without parameters: 39 bytes are 52 letters of base64 and 78 of hex.
-const base64Run = /[A-Za-z0-9+/_-]{44,}/g
-const hexRun = /[0-9A-Fa-f]{64,}/g
-const lineBreak = /(?:\r?\n|\\+[rn])[ \t]*/g
-const decoratedLineBreak = /(?:\r?\n|\\+[rn])[ \t]*(?:[-+>#|*/"',]+[ \t]*)+/g
+const publicBlock = /-----BEGIN (CERTIFICATE|CERTIFICATE REQUEST|PUBLIC KEY)-----\s([A-Za-z0-9+/=\s]*)-----END \1-----/g
+
+// Escaped line breaks with as many backslashes as texts nested in JSON four deep have; more would let hostile text be slow.
+const lineBreak = /(?:\r?\n|\\{1,16}[rn])[ \t]*(?![\w-]*[.:])/g
+const decoratedLineBreak = /(?:\r?\n|\\{1,16}[rn])[ \t]*(?:[-+>#|*/"',]+[ \t]*)+/g
+
+interface Wanted {
+  readonly planted: readonly Uint8Array[]
+  /** Printable text that is long enough to be looked into. */
+  readonly text: RegExp
+  readonly base64: RegExp
+  readonly hex: RegExp
+  /** Public blocks that were looked into already. */
+  readonly scanned: Set<string>
+}
+
+/** Runs of letters that are long enough to hold what is looked for. */
+function runs(planted: readonly Uint8Array[]): Omit<Wanted, 'planted' | 'scanned'> {
+  // The shortest key is a SEC1 EC key without parameters: 39 bytes.
+  const bytes = Math.min(39, ...planted.map(secret => secret.length))
+  return {
+    text: new RegExp(`[\\t\\n\\r -~]{${Math.floor((bytes * 4) / 3)},}`),
+    base64: new RegExp(`[A-Za-z0-9+/_-]{${Math.floor((bytes * 4) / 3)},}`, 'g'),
+    hex: new RegExp(`[0-9A-Fa-f]{${bytes * 2},}`, 'g'),
+  }
+}
 
 function scan(
   bytes: Buffer,
   wrappings: readonly string[],
   origin: number,
-  planted: readonly Uint8Array[],
+  wanted: Wanted,
   findings: Map<string, Finding>,
 ): void {
-  const text = bytes.toString('latin1')
+  const whole = bytes.toString('latin1')
   const add = (kind: string, last: string, offset: number) => {
     const encoding = [...wrappings, ...(last === '' ? [] : [last])].join(' of ')
     const at = wrappings.length === 0 ? offset : origin
     findings.set(`${kind}\0${encoding}\0${at}`, { kind, encoding, offset: at })
   }
-  for (const secret of planted) {
+  for (const secret of wanted.planted) {
     const at = bytes.indexOf(secret)
     if (at >= 0) add('planted secret', '', at)
   }
-  scanText(text, add)
   scanDer(bytes, add)
+  for (const magic of ['\xfe\xed\xfe\xed\x00\x00\x00\x02', '\xce\xce\xce\xce\x00\x00\x00\x02']) {
+    const at = whole.indexOf(magic)
+    if (at >= 0) add('Java key store', '', at)
+  }
+  // What text holds needs a run of letters; nearly all that is decoded here is none, and is done with.
+  if (wrappings.length > 0 && whole.search(wanted.text) < 0) return
+  scanText(whole, add)
   if (wrappings.length === deepest) return
 
-  // Joined lines only matter where there are lines; each variant is looked at once.
+  // Well-formed public blocks, the bulk of all that is looked at, are decoded once instead of in every way that text can be.
+  const text = whole.replaceAll(publicBlock, (block: string, _label: string, body: string, offset: number) => {
+    const der = Buffer.from(body, 'base64')
+    if (
+      body.replaceAll(/\s/g, '').length !== Math.ceil(der.length / 3) * 4 ||
+      element(der, 0, tag.sequence)?.end !== der.length
+    )
+      return block
+    if (!wanted.scanned.has(body))
+      scan(der, [...wrappings, 'PEM'], wrappings.length === 0 ? offset : origin, wanted, findings)
+    wanted.scanned.add(body)
+    return '\n'.repeat(block.length)
+  })
+  // Lines are joined, except where the next begins with a field's name; each variant is looked at once.
   const variants = new Set([text, text.replaceAll(lineBreak, ''), text.replaceAll(decoratedLineBreak, '')])
   for (const variant of variants) {
-    for (const run of variant.matchAll(base64Run)) {
+    for (const run of variant.matchAll(wanted.base64)) {
       const at = wrappings.length === 0 ? run.index : origin
       // A run may begin with letters that do not belong to it, so all four alignments are looked at.
       for (let shift = 0; shift < 4; shift += 1) {
-        scan(Buffer.from(run[0].slice(shift), 'base64'), [...wrappings, 'base64'], at + shift, planted, findings)
+        scan(Buffer.from(run[0].slice(shift), 'base64'), [...wrappings, 'base64'], at + shift, wanted, findings)
       }
     }
   }
-  const dense = text.replaceAll(/([0-9A-Fa-f]{2})(?:[ :,-]|\s+|\\[rn]\s*)+(?=[0-9A-Fa-f]{2})/g, '$1')
+  const dense = text.replaceAll(/([0-9A-Fa-f]{2})(?:[\s:,-]|\\{1,16}[rn])+(?=[0-9A-Fa-f]{2})/g, '$1')
   for (const variant of new Set([text, text.replaceAll(lineBreak, ''), dense])) {
-    for (const run of variant.matchAll(hexRun)) {
+    for (const run of variant.matchAll(wanted.hex)) {
       const at = wrappings.length === 0 ? run.index : origin
       for (let shift = 0; shift < 2; shift += 1) {
-        scan(Buffer.from(run[0].slice(shift), 'hex'), [...wrappings, 'hex'], at + shift, planted, findings)
+        scan(Buffer.from(run[0].slice(shift), 'hex'), [...wrappings, 'hex'], at + shift, wanted, findings)
       }
     }
   }
@@ -100,7 +140,7 @@ function scan(
 function scanText(text: string, add: (kind: string, last: string, offset: number) => void): void {
   // A label without a body is how documentation and error messages speak of keys.
   const pem =
-    /-----BEGIN ((?:[A-Z0-9]{1,20} ){0,3}PRIVATE KEY(?: BLOCK)?)-----(?:\s|\\+[rn]|[-+>#|*"',]|[A-Za-z][A-Za-z-]{2,30}: [^\n\\]{0,100}(?:\n|\\+n))*[A-Za-z0-9+/]{16}/g
+    /-----BEGIN ((?:[A-Z0-9]{1,20} ){0,3}PRIVATE KEY(?: BLOCK)?)-----(?:\s|\\{1,16}[rn]|[-+>#|*"',]|[A-Za-z][A-Za-z-]{2,30}: [^\n\\]{0,100}(?:\n|\\{1,16}n))*[A-Za-z0-9+/]{16}/g
   for (const match of text.matchAll(pem))
     add((match[1] ?? '').toLowerCase().replace('ec ', 'EC ').replace('rsa ', 'RSA '), 'PEM', match.index)
   for (const match of text.matchAll(/AGE-SECRET-KEY-(?:PQ-)?1[02-9AC-HJ-NP-Z]{40,}/gi))
@@ -108,10 +148,6 @@ function scanText(text: string, add: (kind: string, last: string, offset: number
   if (text.includes('"kty"')) {
     for (const match of text.matchAll(/"d"\s{0,20}:\s{0,20}"[A-Za-z0-9_-]{40,}/g))
       add('JSON Web Key with a private part', '', match.index)
-  }
-  for (const magic of ['\xfe\xed\xfe\xed\x00\x00\x00\x02', '\xce\xce\xce\xce\x00\x00\x00\x02']) {
-    const at = text.indexOf(magic)
-    if (at >= 0) add('Java key store', '', at)
   }
 }
 

@@ -1,23 +1,10 @@
 import { isDeepStrictEqual } from 'node:util'
-import {
-  Document,
-  isAlias,
-  isMap,
-  isScalar,
-  isSeq,
-  LineCounter,
-  Pair,
-  parse,
-  parseDocument,
-  Scalar,
-  YAMLMap,
-  YAMLSeq,
-} from 'yaml'
+import { isAlias, isMap, isScalar, isSeq, LineCounter, parse, parseDocument } from 'yaml'
 import { ReanchorError, type Where } from '../errors.ts'
 import type { PlainSecret } from './custody.ts'
 
-/** A tree of maps, lists and strings that is written in its own order. Maps keep the order even of keys such as `10`. */
-export type Tree = string | boolean | readonly Tree[] | ReadonlyMap<string, Tree>
+/** What a manifest is made of, written in its own order: Maps, unlike objects, keep the place of keys such as `10`. */
+export type Tree = string | boolean | ReadonlyMap<string, Tree> | readonly ReadonlyMap<string, Tree>[]
 
 /** A map whose keys are sorted by code unit, so that equal objects are equal bytes. */
 export function sortedMap(record: Readonly<Record<string, string>>): ReadonlyMap<string, string> {
@@ -26,52 +13,80 @@ export function sortedMap(record: Readonly<Record<string, string>>): ReadonlyMap
 
 /**
  * YAML that every reader in the chain reads alike: `yaml` here, go-yaml in sops and kustomize, sigs.k8s.io/yaml in kubectl and Argo CD.
- * The text is read back under YAML 1.1 and 1.2 and compared before it is given out.
+ * Only what needs no knowledge of YAML's versions stands plain or as a block; all else is quoted. Text beyond printable
+ * ASCII is read back under YAML 1.1 and 1.2 and compared before it is given out.
  */
 export function writeManifest(tree: ReadonlyMap<string, Tree>): string {
-  const document = new Document(null, { version: '1.1' })
-  document.contents = node(tree) as unknown as typeof document.contents
-  const text = document.toString({ lineWidth: 0 }).replaceAll(unprintable, escapedLetter)
-  const wanted = plain(tree)
-  for (const version of ['1.1', '1.2'] as const) {
-    // Two literals that only differ in the reader's version of YAML must not exist in what we write.
-    if (!isDeepStrictEqual(plain(parse(text, { version, mapAsMap: true })), wanted)) {
-      throw new Error(`a manifest does not read back under YAML ${version} as it was written`)
-    }
-  }
+  const lines: string[] = []
+  writeMap(tree, '', '', lines)
+  const text = `${lines.join('\n')}\n`
+  if (!/^[ -~\n]*$/.test(text) || text.includes('\\u') || text.includes('\\x')) compareReadBack(text, tree)
   return text
 }
 
-// Nodes are made here because YAML 1.1 would write a JavaScript Map as !!omap, which Go readers refuse.
-function node(tree: Tree): YAMLMap | YAMLSeq | Scalar {
-  if (typeof tree === 'string' || typeof tree === 'boolean') {
-    const scalar = new Scalar(tree)
-    if (typeof tree === 'string' && ambiguous(tree)) scalar.type = 'QUOTE_DOUBLE'
-    return scalar
+function writeMap(map: ReadonlyMap<string, Tree>, indent: string, first: string, lines: string[]): void {
+  let lead = first === '' ? indent : first
+  for (const [key, value] of map) {
+    writeValue(value, `${lead}${scalar(key)}:`, indent, lines)
+    lead = indent
   }
-  if (Array.isArray(tree)) {
-    const list = new YAMLSeq()
-    for (const item of tree as readonly Tree[]) list.add(node(item))
-    return list
-  }
-  const map = new YAMLMap()
-  for (const [key, value] of tree as ReadonlyMap<string, Tree>) map.items.push(new Pair(node(key), node(value)))
-  return map
 }
 
-// Texts that `yaml` leaves plain or in a block although a Go reader takes them for something else: sigs.k8s.io/yaml reads
-// 0o17 as a number, go-yaml refuses a block scalar that begins with a tab. All that begins like a number is quoted at once,
-// since base64 may well be `1234` or `1e34`.
-function ambiguous(text: string): boolean {
-  return /^[\d.+\-~\t=]/.test(text) || text.search(unprintable) >= 0
+function writeValue(value: Tree, lead: string, indent: string, lines: string[]): void {
+  if (typeof value === 'boolean') {
+    lines.push(`${lead} ${value}`)
+  } else if (typeof value === 'string') {
+    if (!isBlock(value)) lines.push(`${lead} ${scalar(value)}`)
+    else
+      lines.push(
+        `${lead} |`,
+        ...value
+          .slice(0, -1)
+          .split('\n')
+          .map(line => (line === '' ? '' : `${indent}  ${line}`)),
+      )
+  } else if (value instanceof Map) {
+    if (value.size === 0) lines.push(`${lead} {}`)
+    else {
+      lines.push(lead)
+      writeMap(value, `${indent}  `, '', lines)
+    }
+  } else {
+    lines.push(lead)
+    for (const item of value as readonly ReadonlyMap<string, Tree>[])
+      writeMap(item, `${indent}    `, `${indent}  - `, lines)
+  }
+}
+
+// A block scalar keeps its bytes if it ends with exactly one newline and does not begin with a blank: go-yaml refuses a tab there.
+function isBlock(text: string): boolean {
+  return /^[!-~][ -~]*\n(?:[ -~]*\n)*$/.test(text) && !text.endsWith('\n\n')
+}
+
+// Words that some version of YAML reads as a boolean or null. What begins with a digit, a sign or a dot is quoted at once, since
+// base64 may well be `1234` or `1e34`, and sigs.k8s.io/yaml reads 0o17 as a number where others do not.
+const words = /^(?:y|n|yes|no|on|off|true|false|null)$/i
+const plainText = /^(?:[A-Za-z/^][A-Za-z0-9_./@:+=()\\|$^-]*|ENC\[[A-Za-z0-9_,:/+=-]*\])$/
+
+function scalar(text: string): string {
+  if (plainText.test(text) && !text.endsWith(':') && !words.test(text)) return text
+  return JSON.stringify(text).replaceAll(unprintable, escapedLetter)
 }
 
 // go-yaml refuses most of these where they stand as they are, and takes U+0085, U+2028 and U+2029 for line breaks even
-// between quotes. They only ever stand between double quotes here.
+// between quotes.
 const unprintable = /[^\P{Cc}\n\t]|[\u2028\u2029\ufeff\ufffe\uffff]/gu
 
 function escapedLetter(letter: string): string {
   return `\\u${letter.charCodeAt(0).toString(16).padStart(4, '0')}`
+}
+
+function compareReadBack(text: string, tree: ReadonlyMap<string, Tree>): void {
+  const wanted = plain(tree)
+  for (const version of ['1.1', '1.2'] as const) {
+    if (isDeepStrictEqual(plain(parse(text, { version, mapAsMap: true })), wanted)) continue
+    throw new Error(`a manifest does not read back under YAML ${version} as it was written`)
+  }
 }
 
 function plain(tree: unknown): unknown {

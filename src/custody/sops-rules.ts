@@ -63,11 +63,16 @@ export function readSopsRules(yaml: string, file: string): SopsRules {
   return { file, rules: list.items.map((item, index) => reader.rule(item, index)) }
 }
 
+/** As `applyRule`, the recipients alone. */
+export function recipientsFor(rules: SopsRules, destination: string): readonly string[] {
+  return applyRule(rules, destination).recipients
+}
+
 /**
  * The recipients of the first rule that matches, as sops chooses it. `destination` is the path relative to the folder of
  * .sops.yaml, with `/`. Throws where no rule matches, or the rule's keys need the sops binary.
  */
-export function recipientsFor(rules: SopsRules, destination: string): RuleRecipients {
+export function applyRule(rules: SopsRules, destination: string): RuleRecipients {
   const rule = rules.rules.find(candidate => candidate.matches(destination))
   if (rule === undefined) {
     const known = rules.rules.map(candidate => candidate.pathRegex ?? '(every path)')

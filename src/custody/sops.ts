@@ -3,7 +3,7 @@ import { ReanchorError, type Where } from '../errors.ts'
 import { ageDecrypt, checkRecipients, readIdentities, type WrapDataKey, wrapDataKey as wrapWithAge } from './age.ts'
 import type { Custody, PlainSecret } from './custody.ts'
 import { goRegExp } from './go-regexp.ts'
-import { assertNoPrivateKey } from './leak.ts'
+import { createGuard } from './guard.ts'
 import {
   checkPlainSecret,
   type Leaf,
@@ -40,7 +40,7 @@ export interface SopsCustodyOptions {
   readonly random: (size: number) => Buffer
   /** Seals a data key to one recipient; age by default. */
   readonly wrapDataKey?: WrapDataKey
-  /** Manifests of an earlier plan whose sealed values are to be kept. */
+  /** Manifests of an earlier plan whose sealed values are to be kept; those that SOPS did not seal are passed over. */
   readonly keep?: readonly SealedFile[]
   /** Text of an age key file, as SOPS_AGE_KEY holds it. With it, kept manifests are opened and new values may join them. */
   readonly identity?: string
@@ -116,6 +116,7 @@ export function createSopsCustody(options: SopsCustodyOptions): Custody {
   const wrap = options.wrapDataKey ?? wrapWithAge
   const lastmodified = options.now.toISOString().replace(/\.\d+Z$/, 'Z')
   const objects = new Map<string, Generation[]>()
+  const guard = createGuard(isSealedValue)
   let loaded: Promise<void> | null = null
   let previous: Promise<unknown> = Promise.resolve()
 
@@ -156,7 +157,7 @@ export function createSopsCustody(options: SopsCustodyOptions): Custody {
     const text = writeManifest(
       manifestTree(secret, new Map(keys.map((key, index) => [key, sealed[index] ?? ''])), chosen, mac),
     )
-    assertNoPrivateKey(text, destination)
+    guard(text, secret, destination)
     return text
   }
 
@@ -422,6 +423,8 @@ async function keepSealed(
   const where: Where = { file: kept.file ?? kept.destination }
   const manifest = readManifest(kept.yaml, where.file)
   const object = manifest.object()
+  // A site whose custody changed has manifests of another kind: their values cannot be kept, and `seal` says so if asked.
+  if (object.sops === undefined) return
   const block = readBlock(object.sops, where)
   const secret = secretManifest(object, where)
   if (!block.macOnlyEncrypted) {

@@ -30,7 +30,7 @@ export interface YamlLimits {
 }
 
 /** Room for a declaration of thousands of sites; far from what exhausts memory or the stack. */
-export const declarationLimits: YamlLimits = { size: 1024 * 1024, depth: 16, nodes: 100_000 }
+const declarationLimits: YamlLimits = { size: 1024 * 1024, depth: 16, nodes: 100_000 }
 
 /** `spec.sites[0].path`; names that are no plain words are quoted. */
 export function fieldText(path: FieldPath): string {
@@ -239,7 +239,7 @@ function shownMessage(message: string): string {
   return line.length > 120 ? `${line.slice(0, 120)}…` : line
 }
 
-/** What the parser itself would spend its stack on, found before it runs: flow brackets and compact block indicators. */
+/** What the parser itself would spend its stack on, found before it runs: brackets, indents and compact block indicators. */
 function bombPlace(
   text: string,
   limits: YamlLimits,
@@ -253,7 +253,8 @@ function bombPlace(
   let open = 0
   for (const [index, line] of text.split('\n').entries()) {
     const compact = /^(?: |[-?:] )*/.exec(line)?.[0] ?? ''
-    if (compact.replaceAll(' ', '').length > deepest) {
+    // A level needs a column or an indicator: this bounds how deep the parser can go, whose stack is not endless.
+    if (compact.length > deepest) {
       return { what: 'is nested too deeply', expected, position: { line: index + 1, column: 1 } }
     }
     for (let column = 0; column < line.length; column += 1) {

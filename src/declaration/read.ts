@@ -111,7 +111,7 @@ export interface SchemaNode {
   readonly examples?: readonly unknown[]
   readonly type?: string
   readonly enum?: readonly unknown[]
-  readonly const?: unknown
+  readonly default?: unknown
   readonly properties?: Readonly<Record<string, SchemaNode>>
   readonly required?: readonly string[]
   readonly additionalProperties?: boolean | SchemaNode

@@ -385,7 +385,7 @@ const next = choice(
       .meta({
         title: 'settings of the requests',
         description:
-          'Offline root: `plan` writes certificates/<site>.csr and takes the signed chain back with `--chain FILE`.',
+          'Offline root: `plan` writes `certificates/<site>.csr` and takes the signed chain back with `--chain FILE`.',
         examples: [{}],
       })
       .optional(),

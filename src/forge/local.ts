@@ -230,8 +230,10 @@ export async function openLocalForge(
 
   async function merge(number: number, how: MergeOptions): Promise<PullRequest> {
     return change(async snapshot => {
-      const was = await current(await storedOne(snapshot, number))
-      if (was.state === 'merged') return { result: neutral(was) }
+      const known = await storedOne(snapshot, number)
+      if (known.state === 'merged') return { result: neutral(known) }
+      const branch = await repository.readRef(branchRef(known.branch))
+      const was: Stored = known.state === 'open' ? { ...known, head: branch ?? known.head } : known
       await refuseUnready(snapshot, was, how.required ?? [])
       const onto = await repository.head(was.base)
       const contained = await repository.containedBy(onto, was.head)
@@ -247,7 +249,6 @@ export async function openLocalForge(
         onto: before,
       }
       const to = contained === null ? commit : onto
-      const branch = await repository.readRef(branchRef(was.branch))
       return put(`merge #${number} (${how.method})`, was, is, neutral(is), [
         { ref: branchRef(was.base), from: onto, to },
         // What was looked at is what is merged: a push in between loses this race, and the loop looks again.

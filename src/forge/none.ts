@@ -70,12 +70,7 @@ export function openNoForge(repository: Repository, options: { readonly base: st
     async open(draft) {
       checkBranch(draft.base)
       const found = await read(checkBranch(draft.branch), draft.base)
-      if (
-        found === null ||
-        (found.state === 'merged' &&
-          (await repository.containedBy(draft.base === '' ? '' : await repository.head(draft.base), found.head)) !==
-            null)
-      ) {
+      if (found === null || (await repository.isAncestor(found.head, await repository.head(draft.base)))) {
         throw new ReanchorError({
           what: 'there is nothing to bring to the base branch',
           where: { file: repository.gitDir, object: `branch ${draft.branch}` },

@@ -1,3 +1,4 @@
+import { resolve } from 'node:path'
 import { ReanchorError } from '../errors.ts'
 import { localPathOf } from '../repository/names.ts'
 import { openRepository, type Repository } from '../repository/repository.ts'
@@ -22,7 +23,7 @@ export async function openForge(choice: ForgeChoice, repository: Repository, opt
     expected: 'local or none',
     found: `${choice.kind} (${choice.repository})`,
     todo: `use forge none: reanchor pushes each branch, and you open its pull request on ${choice.kind} by hand`,
-    example: 'forge: {none: {}}',
+    example: 'forge: none',
   })
 }
 
@@ -38,8 +39,11 @@ export async function openForgeOf(repository: Repository, options: { readonly no
       expected: 'the path of a bare repository',
       found: url.replace(/\/\/[^/@]*@/, '//***@'),
       todo: 'use forge none (reanchor pushes branches), or a bare repository on this machine as the remote',
-      example: 'forge: {none: {}}',
+      example: 'forge: none',
     })
   }
-  return openLocalForge(await openRepository(path, { onWrite: repository.onWrite }), options)
+  return openLocalForge(
+    await openRepository(resolve(repository.workTree ?? repository.gitDir, path), { onWrite: repository.onWrite }),
+    options,
+  )
 }

@@ -34,7 +34,12 @@ export interface ParsedFile {
   readonly error: ReanchorError | null
 }
 
-const parsedFiles = new WeakMap<FileTree, Map<string, ParsedFile>>()
+interface CachedFile {
+  readonly text: string
+  readonly parsed: ParsedFile
+}
+
+const caches = new WeakMap<FileTree, Map<string, CachedFile>>()
 
 /**
  * The documents of a YAML (or JSON) file of the tree, parsed once per tree. A missing file is null; a file that is
@@ -43,16 +48,25 @@ const parsedFiles = new WeakMap<FileTree, Map<string, ParsedFile>>()
 export function parsedFile(files: FileTree, path: string): ParsedFile | null {
   const text = files.get(path)
   if (text === undefined) return null
-  let cache = parsedFiles.get(files)
-  if (cache === undefined) {
-    cache = new Map()
-    parsedFiles.set(files, cache)
-  }
+  const cache = cacheOf(files)
   const known = cache.get(path)
-  if (known !== undefined) return known
+  if (known !== undefined && known.text === text) return known.parsed
   const parsed = parseYamlFile(text, path)
-  cache.set(path, parsed)
+  cache.set(path, { text, parsed })
   return parsed
+}
+
+/** Lets a tree that was made from another one use what was parsed there; files whose text differs are parsed anew. */
+export function shareParsed(from: FileTree, to: FileTree): void {
+  caches.set(to, new Map(cacheOf(from)))
+}
+
+function cacheOf(files: FileTree): Map<string, CachedFile> {
+  const known = caches.get(files)
+  if (known !== undefined) return known
+  const made = new Map<string, CachedFile>()
+  caches.set(files, made)
+  return made
 }
 
 /** Parses YAML text as kustomize does: version 1.2 scalars, merge keys, aliases up to a bound; a repeated key is an error. */

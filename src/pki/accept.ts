@@ -5,27 +5,27 @@ import { keyMatches } from './keys.ts'
 import { findPaths, type PathReason } from './path.ts'
 import { certificateProblem } from './profile.ts'
 
-/** What makes a certificate unfit to be trusted anew, or to sign from now on. */
+/** What speaks against trusting a CA certificate anew, or against signing with it from now on. */
 export interface Weakness {
   readonly reason: PathReason
   readonly detail: string
+  /** False: verifiers in use let it pass, although RFC 5280 does not; worth a remark, not a refusal. */
+  readonly refused: boolean
 }
 
 /**
- * Everything that `strict` finds wrong with a CA certificate at an instant, worst first; empty: nothing. A root's own
- * signature is looked at here, unlike in the path search: who signs a new root with SHA-1 should hear of it.
+ * What is wrong with a CA certificate at an instant, worst first; empty: nothing. A root's own signature is looked at
+ * here, unlike in the path search: who signs a new root with SHA-1 should hear of it. Certificates as Istio's
+ * tools/certs Makefile makes them have no AKI where openssl is older than 3.2: a remark, no refusal.
  */
 export function weaknesses(certificate: Certificate, at: Date): readonly Weakness[] {
   const found: Weakness[] = []
   const roles = isSelfIssued(certificate) ? (['anchor', 'intermediate'] as const) : (['intermediate'] as const)
-  for (const role of roles) {
-    for (const profile of ['deployed', 'strict'] as const) {
+  for (const profile of ['deployed', 'strict'] as const) {
+    for (const role of roles) {
       const problem = certificateProblem(certificate, role, at, profile)
-      if (
-        problem !== null &&
-        !found.some(({ reason, detail }) => reason === problem.reason && detail === problem.detail)
-      )
-        found.push(problem)
+      if (problem === null || found.some(({ detail }) => detail === problem.detail)) continue
+      found.push({ ...problem, refused: profile === 'deployed' })
     }
   }
   return found
@@ -33,7 +33,7 @@ export function weaknesses(certificate: Certificate, at: Date): readonly Weaknes
 
 /** Refuses what may not become a new root: weak, expired, no CA, not self-signed. Exit 2, with place and way out. */
 export function acceptRoot(root: Certificate, now: Date, where: Where = {}): void {
-  const [worst] = weaknesses(root, now)
+  const worst = weaknesses(root, now).find(weakness => weakness.refused)
   if (worst !== undefined)
     throw refused('a new root that no verifier should trust', root, worst.detail, where, todoFor(worst.reason))
   if (!isSelfSigned(root)) {
@@ -64,7 +64,7 @@ export interface IssuingMaterial {
 export function acceptIssuing(issuing: Certificate, material: IssuingMaterial): void {
   const { root, now, key } = material
   const where = material.where ?? {}
-  const [worst] = weaknesses(issuing, now)
+  const worst = weaknesses(issuing, now).find(weakness => weakness.refused)
   if (worst !== undefined)
     throw refused('an issuing CA that verifiers would refuse', issuing, worst.detail, where, todoFor(worst.reason))
   if (key !== undefined && !keyMatches(issuing, key)) {
@@ -94,7 +94,6 @@ export function acceptIssuing(issuing: Certificate, material: IssuingMaterial): 
       {
         at: now,
         purpose,
-        profile: 'strict',
       },
     )
     const below = paths.some(path =>

@@ -158,10 +158,10 @@ class PathSearch {
     return { reason: 'wrong-purpose', detail: `extendedKeyUsage does not list ${this.#options.purpose} authentication` }
   }
 
-  /** OpenSSL's purposes sslserver and sslclient (crypto/x509/v3_purp.c). RFC 5280 has no word against a CA as a leaf. */
+  /** OpenSSL's purposes sslserver and sslclient (crypto/x509/v3_purp.c). A CA in the place of the leaf is let pass (RFC 5280 §6.1). */
   #usageProblem(): Problem | null {
     const usage = this.#leaf.parts.extensions.keyUsage
-    if (usage === null || (this.#leaf.ca && this.#profile === 'strict')) return null
+    if (usage === null || this.#leaf.ca) return null
     const fits =
       this.#options.purpose === 'server'
         ? (['digitalSignature', 'keyEncipherment', 'keyAgreement'] as const)

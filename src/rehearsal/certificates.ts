@@ -234,5 +234,5 @@ function pemOfKey(key: KeyObject): string {
 
 /** When a certificate ends, in milliseconds. */
 export function endOf(certificate: string): number {
-  return new X509Certificate(certificate).validToDate?.getTime() ?? Date.parse(new X509Certificate(certificate).validTo)
+  return Date.parse(new X509Certificate(certificate).validTo)
 }

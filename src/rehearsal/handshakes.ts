@@ -66,7 +66,7 @@ export interface ControlLink {
 }
 
 const concurrency = 24
-const busyInterval = 20_000
+const busyInterval = 30_000
 const longestInterval = 30 * 60_000
 const settledAfter = 120_000
 const keptFailures = 500

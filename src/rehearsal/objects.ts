@@ -100,7 +100,7 @@ function group(name: string, names: string, namespaced: boolean): KindEntry[] {
 function pluralOf(kind: string): string {
   const lower = kind.toLowerCase()
   if (lower === 'endpoints') return lower
-  if (lower.endsWith('policy')) return `${lower.slice(0, -1)}ies`
+  if (/[^aeiou]y$/.test(lower)) return `${lower.slice(0, -1)}ies`
   return lower.endsWith('s') ? `${lower}es` : `${lower}s`
 }
 

@@ -56,24 +56,27 @@ export class Endpoint {
   /** `clientCertificate`: `required` as between sidecars, `ifGiven` as istiod on 15012. */
   private constructor(material: LoadedMaterial, clientCertificate: 'required' | 'ifGiven') {
     this.#material = material
+    const required = clientCertificate === 'required'
+    // OpenSSL verifies the client either way; that it is refused here and not inside Node keeps OpenSSL's reason.
     this.#server = createServer({
       ...serverOptions(material),
-      requestCert: clientCertificate === 'required',
-      rejectUnauthorized: clientCertificate === 'required',
-      ALPNProtocols: clientCertificate === 'required' ? ['istio'] : ['h2'],
+      requestCert: required,
+      rejectUnauthorized: false,
+      ALPNProtocols: required ? ['istio'] : ['h2'],
     })
     this.#server.on('secureConnection', socket => {
       this.#sockets.add(socket)
       socket.on('error', () => {})
       socket.on('close', () => this.#sockets.delete(socket))
-      socket.end('.')
+      if (!required || socket.authorized) {
+        socket.end('.')
+        return
+      }
+      if (this.#refusals.size > 100) this.#refusals.clear()
+      if (socket.remotePort !== undefined) this.#refusals.set(socket.remotePort, String(socket.authorizationError))
+      socket.destroy()
     })
-    this.#server.on('tlsClientError', (error, socket) => {
-      const port = socket.remotePort
-      if (port === undefined) return
-      if (this.#refusals.size > 200) this.#refusals.clear()
-      this.#refusals.set(port, errorText(error))
-    })
+    this.#server.on('tlsClientError', () => {})
   }
 
   static async listen(material: LoadedMaterial, clientCertificate: 'required' | 'ifGiven'): Promise<Endpoint> {
@@ -100,7 +103,7 @@ export class Endpoint {
     this.#server.setSecureContext(serverOptions(material))
   }
 
-  /** Why the server refused the client that connected from this local port; null where it did not. */
+  /** OpenSSL's reason for refusing the client that connected from this local port; null where it did not. */
   refusal(clientPort: number): string | null {
     const reason = this.#refusals.get(clientPort) ?? null
     this.#refusals.delete(clientPort)
@@ -128,9 +131,9 @@ export interface ConnectOptions {
 /** One fresh handshake, both directions verified. It ends with a byte from the server, which under TLS 1.3 only then has verified the client. */
 export function handshake(server: Endpoint, options: ConnectOptions): Promise<HandshakeResult> {
   return new Promise(resolve => {
-    let localPort = 0
     let done = false
     let failed = false
+    let localPort = 0
     const socket = connect({
       host: '127.0.0.1',
       port: server.port,
@@ -156,14 +159,12 @@ export function handshake(server: Endpoint, options: ConnectOptions): Promise<Ha
     socket.once('data', () => finish({ ok: true }))
     socket.once('error', error => {
       failed = true
-      // The server's own reason says more than the alert that reaches the client; it is known a turn later.
-      setImmediate(() => {
-        const refusal = server.refusal(localPort)
-        finish({ ok: false, error: refusal === null ? `client: ${errorText(error)}` : `server: ${refusal} (client: ${errorText(error)})` })
-      })
+      finish({ ok: false, error: `client: ${errorText(error)}` })
     })
     socket.once('close', () => {
-      if (!failed) finish({ ok: false, error: server.refusal(localPort) ?? 'connection closed in the handshake' })
+      if (failed) return
+      // The server ended the connection after it had seen the client's certificate, or in the middle of the handshake.
+      setImmediate(() => finish({ ok: false, error: `server: ${server.refusal(localPort) ?? 'the connection was closed in the handshake'}` }))
     })
   })
 }

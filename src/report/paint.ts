@@ -24,17 +24,18 @@ export function paintWith(colors: {
 
 /** Lines no longer than `width`, broken at spaces; `indent` stands before every line but the first. */
 export function wrapped(text: string, width: number, indent: string): string {
+  const lead = /^ */.exec(text)?.[0] ?? ''
   const lines: string[] = []
-  let line = ''
-  for (const word of text.split(' ')) {
-    const room = width - (lines.length === 0 ? 0 : indent.length)
-    if (line !== '' && line.length + 1 + word.length > Math.max(room, 20)) {
+  let line = lead
+  for (const [index, word] of text.slice(lead.length).split(' ').entries()) {
+    const start = lines.length === 0 ? lead.length : indent.length
+    if (line.length > start && line.length + 1 + word.length > Math.max(width, start + 20)) {
       lines.push(line)
-      line = word
-    } else line = line === '' ? word : `${line} ${word}`
+      line = indent + word
+    } else line = index === 0 ? line + word : `${line} ${word}`
   }
   lines.push(line)
-  return lines.join(`\n${indent}`)
+  return lines.join('\n')
 }
 
 /** Columns as wide as their widest cell; the last one is not padded. Padding is counted on the plain text. */

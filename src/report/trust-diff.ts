@@ -51,14 +51,11 @@ export function describeChange(
     if (old === now) continue
     places.push(...describePlaces(readTrustPlaces(file, old ?? ''), readTrustPlaces(file, now ?? '')))
   }
-  return { none: places.length === 0, places, affected: affectedBy(places) }
+  return changeOf(places)
 }
 
-function own(files: Readonly<Record<string, string>>, file: string): string | undefined {
-  return Object.hasOwn(files, file) ? files[file] : undefined
-}
-
-function describePlaces(before: readonly FoundPlace[], after: readonly FoundPlace[]): readonly PlaceChange[] {
+/** As `describeChange`, for one file whose places have been read already. */
+export function describePlaces(before: readonly FoundPlace[], after: readonly FoundPlace[]): readonly PlaceChange[] {
   const olds = new Map(before.map(place => [placeName(place), place]))
   const news = new Map(after.map(place => [placeName(place), place]))
   const changes: PlaceChange[] = []
@@ -67,6 +64,14 @@ function describePlaces(before: readonly FoundPlace[], after: readonly FoundPlac
     if (change !== null) changes.push(change)
   }
   return changes
+}
+
+export function changeOf(places: readonly PlaceChange[]): TrustChange {
+  return { none: places.length === 0, places, affected: affectedBy(places) }
+}
+
+function own(files: Readonly<Record<string, string>>, file: string): string | undefined {
+  return Object.hasOwn(files, file) ? files[file] : undefined
 }
 
 function describePlace(before: FoundPlace | undefined, after: FoundPlace | undefined): PlaceChange | null {

@@ -411,7 +411,7 @@ function tooLarge(place: GitPlace, revision: string, size: number): ReanchorErro
 
 // ------------------------------------------------------------------------------------------------------ porcelain
 
-export type Porcelain = 'clone' | 'fetch' | 'push' | 'ls-remote'
+export type Porcelain = 'init' | 'clone' | 'fetch' | 'push' | 'ls-remote'
 
 export interface PorcelainAnswer {
   readonly ok: boolean
@@ -420,14 +420,15 @@ export interface PorcelainAnswer {
 
 /** Runs a command that talks to a remote, through simple-git. A failure is an answer: what git said, without credentials. */
 export async function remoteGit(
-  gitDir: string,
+  /** The top of the work tree, or the bare repository: a remote's relative path is taken from there. */
+  cwd: string,
   subcommand: Porcelain,
   args: readonly string[],
 ): Promise<PorcelainAnswer> {
   const { simpleGit } = await import('simple-git')
   const environment = gitEnvironment('remote')
   const client = simpleGit({
-    baseDir: gitDir,
+    baseDir: cwd,
     allowEnvironment: Object.keys(environment),
     // These values are the user's own environment or constants above; none comes from a repository or a declaration.
     unsafe: {

@@ -87,7 +87,7 @@ export interface RefUpdate {
   readonly ref: string
   /** What it must be now; null: it must not exist. */
   readonly from: string | null
-  /** What it becomes; null: it is removed. Equal to `from`: it is only held to that. */
+  /** What it becomes; null: it is removed. Equal to `from`: it is only held to that (of a remote: looked at just before). */
   readonly to: string | null
 }
 
@@ -152,6 +152,8 @@ export interface Repository {
    * moved forward, and never removed (ReanchorError, refused).
    */
   publish(updates: readonly RefUpdate[]): Promise<PublishResult>
+  /** Moves a ref that is never pushed, under refs/reanchor/: work of this repository alone. Throws where it is not at `from`. */
+  keepRef(ref: string, from: string | null, to: string | null): Promise<void>
   /** Takes the remote's branches in. Throws ReanchorError where it cannot be reached; does nothing without a remote. */
   fetch(): Promise<void>
 
@@ -531,6 +533,13 @@ export async function openRepository(dir: string, options: RepositoryOptions = {
     throw failure
   }
 
+  async function keepRef(ref: string, from: string | null, to: string | null): Promise<void> {
+    checkRef(ref)
+    if (!ref.startsWith('refs/reanchor/')) throw new Error(`${ref} is not one of reanchor's own refs`)
+    const line = to === null ? `delete ${ref}\0${from ?? zero}\0` : `update ${ref}\0${to}\0${from ?? zero}\0`
+    await write(`refs ${ref}`, () => git(place, 'update-ref', ['--no-deref', '-z', '--stdin'], { stdin: line }))
+  }
+
   async function onlyForward({ ref, from, to }: RefUpdate): Promise<void> {
     if (!ref.startsWith('refs/heads/') || ref.startsWith('refs/heads/reanchor/') || from === null || from === to) return
     if (to !== null && (await isAncestor(from, to))) return
@@ -565,9 +574,24 @@ export async function openRepository(dir: string, options: RepositoryOptions = {
   async function publishTo(name: string, updates: readonly RefUpdate[]): Promise<PublishResult> {
     await remoteUrl(name, 'push')
     const moving = updates.filter(update => update.from !== update.to)
+    const held = updates.filter(update => update.from === update.to)
+    // A push has no way to hold a ref that it does not move: those are looked at once before.
+    const lostBefore =
+      held.length === 0
+        ? null
+        : verdictOn(
+            held,
+            await remoteRefs(
+              name,
+              held.map(one => one.ref),
+            ),
+          )
+    if (lostBefore?.ok === false) return lostBefore
+    // Without refspecs, git would push what push.default says.
+    if (moving.length === 0) return { ok: true }
     // Without `+`: it would push past a lease that does not hold. An empty lease means: must not exist.
     const failed = await write(`push ${updates.map(update => update.ref).join(' ')}`, async () => {
-      const answer = await remoteGit(gitDir, 'push', [
+      const answer = await remoteGit(workTree ?? gitDir, 'push', [
         '--atomic',
         '--no-verify',
         '--porcelain',
@@ -587,7 +611,6 @@ export async function openRepository(dir: string, options: RepositoryOptions = {
     const now = await remoteRefs(
       name,
       updates.map(update => update.ref),
-      failed,
     )
     const lost = verdictOn(updates, now)
     if (lost !== null) return lost
@@ -603,13 +626,9 @@ export async function openRepository(dir: string, options: RepositoryOptions = {
     await write(`refs ${tracking}`, () => git(place, 'update-ref', ['--no-deref', '-z', '--stdin'], { stdin: line }))
   }
 
-  async function remoteRefs(
-    name: string,
-    wanted: readonly string[],
-    failed: PorcelainAnswer,
-  ): Promise<Map<string, string>> {
-    const answer = await remoteGit(gitDir, 'ls-remote', ['--quiet', '--end-of-options', name, ...wanted])
-    if (!answer.ok) throw remoteFailure('the remote cannot be reached', name, failed)
+  async function remoteRefs(name: string, wanted: readonly string[]): Promise<Map<string, string>> {
+    const answer = await remoteGit(workTree ?? gitDir, 'ls-remote', ['--quiet', '--end-of-options', name, ...wanted])
+    if (!answer.ok) throw remoteFailure('the remote cannot be reached', name, answer)
     const found = new Map<string, string>()
     for (const line of answer.output.split('\n')) {
       const [id, ref] = line.split('\t')
@@ -622,7 +641,7 @@ export async function openRepository(dir: string, options: RepositoryOptions = {
     if (remote === null) return
     await remoteUrl(remote)
     const answer = await write(`fetch ${remote}`, () =>
-      remoteGit(gitDir, 'fetch', [
+      remoteGit(workTree ?? gitDir, 'fetch', [
         '--prune',
         '--no-tags',
         '--no-recurse-submodules',
@@ -830,6 +849,7 @@ export async function openRepository(dir: string, options: RepositoryOptions = {
     commit,
     commitTree,
     publish,
+    keepRef,
     fetch,
     changedPaths,
     isAncestor,

@@ -130,6 +130,8 @@ export function linksOf(parties: readonly PartyClass[]): readonly Link[] {
 
 /** What a holder may present: the CA that signed its leaf, and the intermediates that are served with it. */
 export interface Holding {
+  /** Where it stands, if not where the rest of its mix does. */
+  readonly site?: string
   readonly at: string
   readonly issuer: Fingerprint
   readonly chain: readonly Fingerprint[]
@@ -137,6 +139,8 @@ export interface Holding {
 
 /** What a verifier may trust: a set, sorted. */
 export interface Trusting {
+  /** As for a holding. */
+  readonly site?: string
   readonly at: string
   readonly anchors: readonly Fingerprint[]
 }

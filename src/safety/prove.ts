@@ -263,7 +263,7 @@ function proveTransition(
       mixes: (mix.holdings.length * mix.trustings.length) ** 2,
       handshakes: verdict.handshakes,
       counterexample,
-      goodUntil: instant(verdict.until),
+      goodUntil: counterexample === null ? instant(verdict.until) : null,
     })
   }
   if (groups.length < 2) return rows
@@ -312,7 +312,7 @@ function proveAcross(
     mixes: holdings.length * trustings.length,
     handshakes,
     counterexample,
-    goodUntil: instant(until),
+    goodUntil: counterexample === null ? instant(until) : null,
   }
 }
 
@@ -426,12 +426,14 @@ function counter(
   at: number,
   end: number,
 ): Counterexample {
-  const holder = `${partyName(link.holder)} at ${holderSite}`
-  const verifier = `${partyName(link.verifier)} at ${verifierSite}`
+  const holder = `${partyName(link.holder)} at ${holding.site ?? holderSite}`
+  const verifier = `${partyName(link.verifier)} at ${trusting.site ?? verifierSite}`
   const issuer = judge.name(holding.issuer)
   const trusts = trusting.anchors.length === 0 ? 'nothing' : trusting.anchors.map(judge.name).join(' and ')
   const late = verdict.until >= at
-  const reason = late ? `${verdict.why}, and the step cannot be over before ${instant(end)}` : verdict.why
+  const reason = late
+    ? `${verdict.why.replace(' ended ', ' ends ')}, and the step cannot be over before ${instant(end)}`
+    : verdict.why
   return {
     link: link.name,
     holder: { party: holder, at: holding.at, presents: holding.issuer },
@@ -445,8 +447,8 @@ function partyName(party: PartyClass): string {
   return partyModels[party].name
 }
 
-function instant(ms: number): Instant | null {
-  return Number.isFinite(ms) && ms >= 0 ? new Date(ms).toISOString().replace('.000Z', 'Z') : null
+export function instant(ms: number): Instant | null {
+  return Number.isFinite(ms) && ms >= 0 ? new Date(ms).toISOString().replace(/\.\d+Z$/, 'Z') : null
 }
 
 function requireKnownCertificates(steps: readonly Step[], judge: PathJudge): void {

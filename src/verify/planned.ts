@@ -11,7 +11,7 @@ export interface PlannedPlace {
   readonly tree: PlannedTree
   /** The last step of its phase, or a variant: then the whole state must have reached every consumer. */
   readonly full: boolean
-  /** What the folder declared before this step; null at the first. */
+  /** What the folder declared before this phase; null at the first. */
   readonly before: TrustState | null
 }
 
@@ -27,9 +27,10 @@ export function plannedAt(
   variant: Variant = 'step',
 ): PlannedPlace | null {
   let found: PlannedPlace | null = null
-  let before: TrustState | null = null
+  let declared: TrustState | null = null
   for (const { number: phaseNumber, steps } of plan.phases) {
     if (phaseNumber > phase) break
+    const before = declared
     for (const [index, planned] of steps.entries()) {
       if (phaseNumber === phase && planned.number > step) break
       const tree = treeOf(planned, site, phaseNumber === phase && planned.number === step ? variant : 'step')
@@ -44,7 +45,7 @@ export function plannedAt(
         full: isVariant || index === steps.length - 1,
         before,
       }
-      before = tree.state
+      declared = tree.state
     }
   }
   return found?.variant === variant ? found : null

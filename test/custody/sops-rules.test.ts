@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { readSopsRules, recipientsFor } from '../../src/custody/sops-rules.ts'
+import { applyRule, readSopsRules, recipientsFor } from '../../src/custody/sops-rules.ts'
 import { ageKey } from './secrets.ts'
 
 const one = (await ageKey()).recipient
@@ -7,7 +7,7 @@ const two = (await ageKey()).recipient
 const three = (await ageKey()).recipient
 
 function recipients(yaml: string, destination = 'trust/eu-1/cacerts.yaml'): readonly string[] {
-  return recipientsFor(readSopsRules(yaml, '.sops.yaml'), destination).recipients
+  return recipientsFor(readSopsRules(yaml, '.sops.yaml'), destination)
 }
 
 describe('the recipients of a destination', () => {
@@ -47,7 +47,7 @@ describe('the recipients of a destination', () => {
 
   it('come with a note where the rule says what to encrypt or names other keys', () => {
     const yaml = `creation_rules:\n  - encrypted_regex: ^(stringData)$\n    pgp: ABCD\n    age: ${one}\n`
-    const { notes } = recipientsFor(readSopsRules(yaml, '.sops.yaml'), 'a.yaml')
+    const { notes } = applyRule(readSopsRules(yaml, '.sops.yaml'), 'a.yaml')
     expect(notes).toHaveLength(2)
     expect(notes[0]).toContain('encrypted_regex')
     expect(notes[1]).toContain('pgp')

@@ -7,6 +7,7 @@ import {
   readSealedSecret,
   type SopsCustodyOptions,
 } from '../../src/custody/sops.ts'
+import { ecPair } from './certificate.ts'
 import { ageKey, cacerts, destination, now, seededRandom, wrapWith } from './secrets.ts'
 
 const eu = await ageKey()
@@ -144,6 +145,20 @@ describe('a Secret sealed by SOPS', () => {
     ['a key that Kubernetes refuses', { data: { 'ca-key.pem': 'x', 'a b': 'y' } }, /no key of a Secret/],
   ])('is refused with %s', async (_, parts, message) => {
     await expect(custody().seal(cacerts(parts), destination)).rejects.toThrow(message)
+  })
+
+  it('is refused where a private key would stand in the clear (F29)', async () => {
+    const key = ecPair().privateKey.export({ format: 'pem', type: 'pkcs8' }).toString()
+    const data = { 'ca-key.pem': key, 'root-cert.pem': `old\n${key}` }
+    await expect(custody().seal(cacerts({ data }), destination)).rejects.toThrow(/in the clear/)
+    const other = { 'ca-key.pem': 'the private part', 'root-cert.pem': Buffer.from(key).toString('base64') }
+    const refused = custody().seal(cacerts({ data: other }), destination)
+    await expect(refused).rejects.toMatchObject({ exit: 1 })
+    await expect(refused).rejects.toThrow(/private key material was about to be written/)
+    const noted = custody().seal(cacerts({ annotations: { note: key } }), destination)
+    await expect(noted).rejects.toMatchObject({ exit: 1 })
+    const random = cacerts({ data: { canary: 'Zm9vYmFyYmF6', shown: 'Zm9vYmFyYmF6' }, privateKeys: ['canary'] })
+    await expect(custody().seal(random, destination)).rejects.toThrow(/in the clear/)
   })
 
   it('is refused without recipients', async () => {

@@ -1,7 +1,7 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
-import { describe, expect, onTestFinished, test } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { ReanchorError } from '../../src/errors.ts'
 import { cloneRepository, openRepository } from '../../src/repository/repository.ts'
 import {
@@ -147,14 +147,37 @@ describe('reading', () => {
     expect((await refusal(repository.snapshot('f'.repeat(40)).read('a'))).what).toBe('no such commit')
   })
 
-  test('an idle reader lets the program end', async () => {
-    const bare = await bareRepository()
-    const module = new URL('../../src/repository/repository.ts', import.meta.url).pathname
-    expect(existsSync(module)).toBe(true)
+  test('opening, finding the base and reading many folders takes two git processes', async () => {
+    const bare = await bareRepository(
+      Object.fromEntries(Array.from({ length: 30 }, (_, i) => [`trust/${i}/a`, `${i}`])),
+    )
+    const dir = temporaryFolder()
+    const real = (process.env.PATH ?? '')
+      .split(':')
+      .map(folder => join(folder, 'git'))
+      .find(existsSync)
+    writeFileSync(join(dir, 'git'), `#!/bin/sh\necho x >> '${dir}/count'\nexec '${real}' "$@"\n`, { mode: 0o755 })
+    const path = process.env.PATH
+    onTestFinished(() => {
+      process.env.PATH = path
+    })
+    process.env.PATH = `${dir}:${path}`
     const repository = await opened(bare)
-    await repository.head('main')
-    const { getActiveResourcesInfo } = process
-    expect(getActiveResourcesInfo.call(process).filter(name => name === 'ProcessWrap')).toEqual([])
+    const snapshot = repository.snapshot(await repository.head('main'))
+    for (const name of (await snapshot.list('trust')).keys()) await snapshot.readFolderBytes(name.replace('/a', ''))
+    await repository.changedPaths(null, 'main')
+    expect(readFileSync(join(dir, 'count'), 'utf8').trim().split('\n')).toHaveLength(2)
+  })
+
+  test('an idle reader lets the program end, a busy one does not', async () => {
+    const repository = await opened(await bareRepository())
+    const busy = (): number => process.getActiveResourcesInfo().filter(name => name === 'ProcessWrap').length
+    // Processes that have just ended count until they are reaped.
+    await vi.waitFor(() => expect(busy()).toBe(0))
+    const reading = repository.head('main')
+    expect(busy()).toBe(1)
+    await reading
+    await vi.waitFor(() => expect(busy()).toBe(0))
   })
 })
 
@@ -436,6 +459,18 @@ describe('with a remote', () => {
     expect(userGit(bare, 'for-each-ref', '--format=%(refname)')).toBe('refs/heads/main')
   })
 
+  test('a ref that is only held keeps the push back where it moved, and pushes nothing by itself', async () => {
+    const bare = await bareRepository()
+    const repository = await opened(cloneOf(bare), { remote: 'origin' })
+    const base = await repository.head('main')
+    const next = await commitOn(repository, base, { a: 'a' })
+    const held = (at: string) => ({ ref: 'refs/heads/main', from: at, to: at })
+    expect(await repository.publish([held(base)])).toEqual({ ok: true })
+    const lost = await repository.publish([{ ref: 'refs/heads/reanchor/a', from: null, to: next }, held(next)])
+    expect(lost).toEqual({ ok: false, ref: 'refs/heads/main', expected: next, found: base })
+    expect(userGit(bare, 'for-each-ref', '--format=%(refname)')).toBe('refs/heads/main')
+  })
+
   test('works from a bare clone, which has no fetch refspec of its own', async () => {
     const bare = await bareRepository()
     const dir = join(temporaryFolder(), 'mirror.git')
@@ -447,7 +482,7 @@ describe('with a remote', () => {
   })
 
   test.each([
-    'ext::sh -c "touch /tmp/pwned"',
+    'ext::sh -c "touch pwned"',
     'fd::7',
     'http://example.com/x.git',
     'git://example.com/x',

@@ -66,6 +66,9 @@ export function departures(seen: Looked, expected: Expected): readonly Departure
   if (state === 'terminating') {
     return [{ aspect: 'running', reason: 'not-ready', detail: 'is going away', verdict: 'pending' }]
   }
+  if (state === 'warming') {
+    return [{ aspect: 'running', reason: 'not-ready', detail: 'waits for its first certificates', verdict: 'pending' }]
+  }
   // A ztunnel on a node without workloads of the mesh gets roots and leaf together, with the first workload.
   if (state === 'no-identities' && seen.consumer === 'ztunnel') return restartDepartures(seen, expected)
   return [
@@ -117,12 +120,12 @@ function settingDepartures(seen: Looked, expected: Expected): readonly Departure
   if (!envoys.has(seen.consumer) || agent === undefined) return departed
   if (seen.facts.xdsAgent !== agent) departed.push(setting(xdsAgentSetting, seen.facts.xdsAgent, agent))
   if (agent !== 'true' || seen.facts.subscribed === 'true') return departed
-  const known = seen.facts.subscribed === 'false'
-  const detail = known
-    ? 'is connected and has not asked for pushed trust'
-    : 'whether it asked for pushed trust was not seen'
-  const verdict = known ? 'pending' : 'unknown'
-  departed.push({ aspect: 'subscription', reason: 'not-subscribed', detail, verdict })
+  if (seen.facts.subscribed !== 'false') {
+    departed.push(unseen('subscription', 'whether it asked for pushed trust was not seen'))
+    return departed
+  }
+  const detail = 'is connected and has not asked for pushed trust'
+  departed.push({ aspect: 'subscription', reason: 'not-subscribed', detail, verdict: 'pending' })
   return departed
 }
 

@@ -593,11 +593,11 @@ async function lookAtEnvoy(looking: Looking, pod: MeshPod, name: string): Promis
       'violated',
     )
   }
-  const absent = [secrets.bundles.length === 0 ? 'ROOTCA' : '', secrets.chains.length === 0 ? 'default' : ''].filter(
-    entry => entry !== '',
-  )
+  const absent = [secrets.bundles.length === 0 ? 'ROOTCA' : '', secrets.chains.length === 0 ? 'default' : ''].filter(entry => entry !== '')
+  // Where one of the two is on its way, the other has not been asked for yet: a proxy that starts.
+  const starting = absent.length > 0 && secrets.warming.length > 0
   for (const entry of absent) {
-    if (secrets.warming.includes(entry) || (entry === 'ROOTCA' && secrets.ownTrustSource)) continue
+    if (starting || (entry === 'ROOTCA' && secrets.ownTrustSource)) continue
     found('no-secret', `holds no active ${entry}: its proxy uses no mutual TLS, or has not got it yet`, 'unknown')
   }
   const updated = instant(secrets.rootsUpdated)
@@ -606,7 +606,8 @@ async function lookAtEnvoy(looking: Looking, pod: MeshPod, name: string): Promis
   const trusts = secrets.bundles.length === 0 ? null : intersection(secrets.bundles.map(bundle => book.roots(bundle)))
   const leaves = secrets.chains.map(chain => book.leaf(chain))
   for (const leaf of leaves) expiredLeaf(looking, pod, name, leaf.notAfter)
-  return { trusts, ...agreedLeaf(leaves) }
+  const agreed = agreedLeaf(leaves)
+  return { trusts, ...agreed, facts: starting ? { ...agreed.facts, state: 'warming' } : agreed.facts }
 }
 
 function agreedLeaf(
@@ -642,7 +643,9 @@ async function lookAtZtunnel(looking: Looking, pod: MeshPod, name: string): Prom
   const trusts = intersection(usable.map(certificate => book.roots(certificate.roots)))
   const leaves = usable.map(certificate => book.leaf(certificate.chain))
   for (const leaf of leaves) expiredLeaf(looking, pod, name, leaf.notAfter)
-  return { trusts: usable.length === 0 ? null : trusts, ...agreedLeaf(leaves) }
+  const agreed = agreedLeaf(leaves)
+  const facts = usable.length === 0 ? { ...agreed.facts, state: 'warming' } : agreed.facts
+  return { trusts: usable.length === 0 ? null : trusts, ...agreed, facts }
 }
 
 function expiredLeaf(looking: Looking, pod: MeshPod, name: string, notAfter: Date): void {

@@ -1,0 +1,26 @@
+import { check } from '../../commands/check.ts'
+import { exitCodes } from '../../errors.ts'
+import { trustDiffText } from '../../report/trust-diff.ts'
+import type { CommandResult, Terminal } from '../output.ts'
+import type { CommonOptions } from '../program.ts'
+import { chosen, contextFor } from './common.ts'
+
+export async function checkHandler(options: CommonOptions, terminal: Terminal, words: readonly string[]): Promise<CommandResult> {
+  const context = await contextFor(options, terminal, true)
+  const outcome = await check(context, { ...chosen(options), range: words[0] ?? null })
+  const { verdict } = outcome
+  const sites = verdict.sites.map(site => `  ${site.safe ? '✔' : '×'} ${site.sites.join(', ')}: ${site.sentence}`)
+  const lines = [
+    verdict.change.none ? 'no change of trust' : trustDiffText(verdict.change).trimEnd(),
+    '',
+    `${verdict.safe ? 'safe' : 'NOT SAFE'}: ${verdict.sentence}`,
+    ...sites,
+    ...(verdict.goodUntil === null ? [] : [`good until ${verdict.goodUntil}`]),
+  ]
+  return {
+    rotation: outcome.rotation,
+    exit: verdict.safe ? exitCodes.done : exitCodes.refused,
+    result: { base: outcome.base, head: outcome.head, ...verdict },
+    text: lines.join('\n'),
+  }
+}

@@ -1,0 +1,27 @@
+import type { Context } from '../../commands/context.ts'
+import { systemContext } from '../context.ts'
+import { noPaint, type Paint, paintWith } from '../../report/paint.ts'
+import type { Terminal } from '../output.ts'
+import type { CommonOptions } from '../program.ts'
+
+export async function contextFor(
+  options: CommonOptions & { readonly dryRun?: boolean },
+  terminal: Terminal,
+  offline = false,
+): Promise<Context> {
+  return await systemContext({ repo: options.repo, dryRun: options.dryRun ?? false, offline }, terminal)
+}
+
+export function chosen(options: CommonOptions): { readonly rotation: string | null; readonly base: string | null } {
+  return { rotation: options.rotation ?? null, base: options.base ?? null }
+}
+
+export async function paintFor(terminal: Terminal): Promise<Paint> {
+  if (!terminal.color) return noPaint
+  const { default: colors } = await import('picocolors')
+  return paintWith(colors.createColors(true))
+}
+
+export function widthOf(): number {
+  return Math.min(process.stdout.columns ?? 100, 140)
+}

@@ -1,0 +1,86 @@
+import { readFileSync } from 'node:fs'
+import { loadRotation, positionsAt } from '../../commands/rotation.ts'
+import { lookAtSites } from '../../commands/verify.ts'
+import { exitCodes, ReanchorError } from '../../errors.ts'
+import type { Evidence, GateResult, Verdict } from '../../rotation.ts'
+import type { CommandResult, Terminal } from '../output.ts'
+import { type CommonOptions, duration } from '../program.ts'
+import { chosen, contextFor } from './common.ts'
+import { gatesText, waitingExit } from './next.ts'
+
+interface VerifyFlags extends CommonOptions {
+  readonly wait: boolean
+  readonly timeout: string
+  readonly evidence?: string
+}
+
+export async function verifyHandler(options: VerifyFlags, terminal: Terminal): Promise<CommandResult> {
+  if (options.evidence !== undefined) return await judgeFile(options, options.evidence, terminal)
+  const context = await contextFor(options, terminal)
+  await context.repository.fetch()
+  const until = context.now().getTime() + duration(options.timeout, '--timeout')
+  for (;;) {
+    const rotation = await loadRotation(context.repository, chosen(options))
+    const positions = await positionsAt(rotation.snapshot, rotation.plan)
+    const looks = await lookAtSites(context, rotation, positions)
+    const gates = looks.flatMap(look => look.verdict.gates)
+    const absent = rotation.plan.sites.filter(site => positions[site.name]?.kind !== 'at')
+    if (absent.length > 0 && looks.length === 0) {
+      throw new ReanchorError({
+        what: 'no site is at a step yet, so there is nothing to verify',
+        where: { object: `rotation ${rotation.name}` },
+        expected: 'a merged adopt pull request',
+        found: absent.map(site => `${site.name}: ${positions[site.name]?.kind}`).join(', '),
+        todo: 'run `reanchor next` and merge what it opens',
+        exit: exitCodes.waiting,
+      })
+    }
+    const verdict = worstOf(looks.map(look => look.verdict.verdict))
+    const retry = gates.flatMap(gate => (gate.retryAt === null ? [] : [Date.parse(gate.retryAt)])).sort((a, b) => a - b)[0]
+    if (options.wait && verdict !== 'holds' && verdict !== 'violated' && context.now().getTime() < until) {
+      const pause = Math.min(Math.max((retry ?? 0) - context.now().getTime(), 5_000), 60_000)
+      const open = gates.filter(gate => gate.verdict !== 'holds')
+      context.progress(`${open.length} of ${gates.length} gates do not hold yet: ${open[0]?.claim} (${open[0]?.because[0] ?? ''})`)
+      await context.sleep(pause)
+      await context.repository.fetch()
+      continue
+    }
+    return await answer(rotation.name, verdict, gates, looks.map(look => look.evidence), terminal)
+  }
+}
+
+/** Judges committed evidence, offline, to the verdict that it supports at the time it was gathered. */
+async function judgeFile(options: VerifyFlags, file: string, terminal: Terminal): Promise<CommandResult> {
+  const { readEvidence } = await import('../../verify/evidence-file.ts')
+  const { judge } = await import('../../verify/judge.ts')
+  const context = await contextFor(options, terminal, true)
+  const rotation = await loadRotation(context.repository, chosen(options))
+  const evidence = readEvidence(readFileSync(file, 'utf8'), file)
+  const gates = evidence.flatMap(each => {
+    const { phase, step, site } = each
+    return judge(rotation.plan, [each], new Date(each.to), { phase, step, sites: [site] }).gates
+  })
+  return await answer(rotation.name, worstOf(gates.map(gate => gate.verdict)), gates, evidence, terminal)
+}
+
+const order: readonly Verdict[] = ['holds', 'pending', 'unknown', 'violated']
+
+function worstOf(verdicts: readonly Verdict[]): Verdict {
+  if (verdicts.length === 0) return 'unknown'
+  return order[Math.max(...verdicts.map(verdict => order.indexOf(verdict)))] ?? 'unknown'
+}
+
+async function answer(
+  rotation: string,
+  verdict: Verdict,
+  gates: readonly GateResult[],
+  evidence: readonly Evidence[],
+  terminal: Terminal,
+): Promise<CommandResult> {
+  return {
+    rotation,
+    exit: verdict === 'holds' ? exitCodes.done : waitingExit(verdict),
+    result: { verdict, gates, evidence },
+    text: await gatesText(gates, evidence, terminal),
+  }
+}

@@ -1,0 +1,490 @@
+import { request as httpRequest, type IncomingMessage } from 'node:http'
+import { request as httpsRequest, type RequestOptions } from 'node:https'
+import { Duplex } from 'node:stream'
+import { createSecureContext, connect as tlsConnect } from 'node:tls'
+import type { KubeConfig, PortForward } from '@kubernetes/client-node'
+import { ReanchorError } from '../errors.ts'
+import type { ClusterChoice } from '../rotation.ts'
+import { instantOf } from '../verify/values.ts'
+import { type Cluster, ClusterError, type KubernetesObject, type ListOptions, type ResourceType } from './cluster.ts'
+
+export interface KubernetesOptions {
+  /** Milliseconds that one request to the API server may take. @default 30000 */
+  readonly requestTimeout?: number
+  /** Milliseconds for one port-forward, answer included: one that reaches nothing stays silent for ever. @default 15000 */
+  readonly forwardTimeout?: number
+  /** Objects per page of a list. @default 500 */
+  readonly pageSize?: number
+}
+
+interface Settings {
+  readonly requestTimeout: number
+  readonly forwardTimeout: number
+  readonly pageSize: number
+}
+
+const defaults: Settings = { requestTimeout: 30_000, forwardTimeout: 15_000, pageSize: 500 }
+
+/** Reads a cluster through its API server, with the credentials of a kubeconfig or of the pod that this runs in. */
+export async function openKubernetesCluster(choice: ClusterChoice, options: KubernetesOptions = {}): Promise<Cluster> {
+  const { KubeConfig: Config, PortForward: Forward } = await import('@kubernetes/client-node')
+  const config = loadConfig(new Config(), choice)
+  return kubernetesCluster(config, new Forward(config), { ...defaults, ...options })
+}
+
+function loadConfig(config: KubeConfig, choice: ClusterChoice): KubeConfig {
+  try {
+    if (choice.kind === 'inCluster') config.loadFromCluster()
+    if (choice.kind === 'kubeconfig') config.loadFromFile(choice.file)
+    if (choice.kind === 'context') config.loadFromDefault()
+  } catch (cause) {
+    throw new ReanchorError({
+      what: 'the credentials of the cluster cannot be read',
+      where: choice.kind === 'kubeconfig' ? { file: choice.file } : { field: 'cluster' },
+      found: cause instanceof Error ? (cause.message.split('\n')[0] ?? '') : String(cause),
+      todo: 'check `cluster` of this site in rotation.yaml',
+      cause,
+    })
+  }
+  if (choice.kind === 'reports')
+    throw new ReanchorError({ what: 'a site with reports has no cluster to read', where: { field: 'cluster.reports' } })
+  const context = choice.kind === 'context' || choice.kind === 'kubeconfig' ? choice.context : null
+  if (context !== null) chooseContext(config, context, choice)
+  if (config.getCurrentCluster() === null) {
+    throw new ReanchorError({
+      what: 'no cluster is chosen',
+      where: { field: 'cluster.context' },
+      expected: 'a context of the kubeconfig, or a current one',
+      todo: 'name a context for this site in rotation.yaml; `kubectl config get-contexts` lists them',
+    })
+  }
+  return config
+}
+
+function chooseContext(config: KubeConfig, context: string, choice: ClusterChoice): void {
+  const names = config.getContexts().map(({ name }) => name)
+  if (names.includes(context)) {
+    config.setCurrentContext(context)
+    return
+  }
+  throw new ReanchorError({
+    what: 'the kubeconfig has no such context',
+    where: { field: 'cluster.context', ...(choice.kind === 'kubeconfig' ? { file: choice.file } : {}) },
+    expected: names.length === 0 ? 'a context; the kubeconfig has none' : `one of ${names.join(', ')}`,
+    found: context,
+    todo: 'correct the context in rotation.yaml, or add it to the kubeconfig',
+  })
+}
+
+const wholeObjects = 'application/json'
+const metadataOnly = 'application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1'
+
+/** A hostile or broken answer ends here rather than in memory. A page of 500 pods is about 5 MiB. */
+const largestAnswer = 256 * 1024 * 1024
+const largestForwarded = 64 * 1024 * 1024
+
+interface Answer {
+  readonly status: number
+  readonly date: string | undefined
+  readonly body: string
+}
+
+function kubernetesCluster(config: KubeConfig, forward: PortForward, settings: Settings): Cluster {
+  async function ask(path: string, accept: string, asked: string): Promise<Answer> {
+    const server = config.getCurrentCluster()?.server ?? ''
+    const options: RequestOptions = { headers: {} }
+    await config.applyToHTTPSOptions(options)
+    const url = new URL(`${server.replace(/\/+$/, '')}${path}`)
+    const headers = { ...options.headers, Accept: accept }
+    return await exchange(url, { ...options, method: 'GET', headers }, settings.requestTimeout, asked)
+  }
+
+  async function read(
+    type: ResourceType,
+    namespace: string | null,
+    name: string,
+    accept: string,
+  ): Promise<KubernetesObject | null> {
+    const asked = `get ${type.plural} ${namespace === null ? '' : `${namespace}/`}${name}`
+    const answer = await ask(`${collectionPath(type, namespace)}/${encodeURIComponent(name)}`, accept, asked)
+    if (answer.status === 404) return null
+    refuse(answer, asked, 'get', type)
+    return objectOf(parseJson(answer.body, asked), asked)
+  }
+
+  return {
+    async identity() {
+      const asked = 'get namespaces kube-system'
+      const answer = await ask('/api/v1/namespaces/kube-system', metadataOnly, asked)
+      refuse(answer, asked, 'get', namespaces)
+      const uid = objectOf(parseJson(answer.body, asked), asked).metadata.uid
+      const time = Date.parse(answer.date ?? '')
+      if (uid === undefined || uid === '') throw new ClusterError('malformed', asked, 'the namespace has no uid')
+      if (Number.isNaN(time)) throw new ClusterError('malformed', asked, 'the answer carries no Date')
+      return { uid, now: instantOf(new Date(time)) }
+    },
+    get: (type, namespace, name) => read(type, namespace, name, wholeObjects),
+    metadata: (type, namespace, name) => read(type, namespace, name, metadataOnly),
+    list: (type, options = {}) => pages(ask, type, options, settings.pageSize),
+    async httpGet(pod, port, path) {
+      const asked = `GET ${path} of pod ${pod.namespace}/${pod.name}:${port}`
+      return await forwarded(forward, pod, port, settings.forwardTimeout, asked, stream =>
+        httpOver(stream, path, asked),
+      )
+    },
+    async servedChain(pod, port, serverName) {
+      const asked = `TLS handshake with pod ${pod.namespace}/${pod.name}:${port}`
+      return await forwarded(forward, pod, port, settings.forwardTimeout, asked, stream =>
+        chainOver(stream, serverName, asked),
+      )
+    },
+    async close() {},
+  }
+}
+
+const namespaces: ResourceType = { group: '', version: 'v1', plural: 'namespaces', namespaced: false }
+
+function collectionPath(type: ResourceType, namespace: string | null): string {
+  const root = type.group === '' ? `/api/${type.version}` : `/apis/${type.group}/${type.version}`
+  const scope = type.namespaced && namespace !== null ? `/namespaces/${encodeURIComponent(namespace)}` : ''
+  return `${root}${scope}/${type.plural}`
+}
+
+// ------------------------------------------------------------------------------------------------ lists
+
+async function* pages(
+  ask: (path: string, accept: string, asked: string) => Promise<Answer>,
+  type: ResourceType,
+  options: ListOptions,
+  pageSize: number,
+): AsyncGenerator<readonly KubernetesObject[]> {
+  const asked = `list ${type.plural}${options.namespace === undefined ? '' : ` in ${options.namespace}`}`
+  const seen = new Set<string>()
+  let restarted = false
+  let token = ''
+  for (;;) {
+    const query = new URLSearchParams({ limit: String(pageSize) })
+    if (options.labelSelector !== undefined) query.set('labelSelector', options.labelSelector)
+    if (options.fieldSelector !== undefined) query.set('fieldSelector', options.fieldSelector)
+    if (token !== '') query.set('continue', token)
+    const answer = await ask(`${collectionPath(type, options.namespace ?? null)}?${query}`, wholeObjects, asked)
+    // The resource type itself is unknown here: an empty list, as `get` gives null.
+    if (answer.status === 404 && token === '') return
+    if (answer.status === 410 && token !== '') {
+      // The snapshot that the token stands for was compacted away. Once more from the start, leaving out what was given already.
+      if (restarted) throw new ClusterError('partial', asked, 'the list expired twice while it was read')
+      restarted = true
+      token = ''
+      continue
+    }
+    if (answer.status >= 500 && token !== '')
+      throw new ClusterError('partial', asked, `stopped half way with status ${answer.status}`)
+    refuse(answer, asked, 'list', type)
+    const page = pageOf(parseJson(answer.body, asked), asked)
+    token = page.token
+    const fresh = page.items.filter(item => !seen.has(keyOf(item)))
+    // Only a list of several pages can restart, so only then are names kept.
+    if (token !== '' || seen.size > 0) for (const item of fresh) seen.add(keyOf(item))
+    if (fresh.length > 0) yield fresh
+    if (token === '') return
+  }
+}
+
+function keyOf({ metadata }: KubernetesObject): string {
+  return metadata.uid ?? `${metadata.namespace ?? ''}/${metadata.name}`
+}
+
+function pageOf(
+  parsed: unknown,
+  asked: string,
+): { readonly items: readonly KubernetesObject[]; readonly token: string } {
+  const { items, metadata } = recordOf(parsed)
+  if (!Array.isArray(items)) throw new ClusterError('malformed', asked, 'the answer has no items')
+  const token = recordOf(metadata).continue
+  return { items: items.map(item => objectOf(item, asked)), token: typeof token === 'string' ? token : '' }
+}
+
+function recordOf(value: unknown): Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : {}
+}
+
+function objectOf(value: unknown, asked: string): KubernetesObject {
+  const name = recordOf(recordOf(value).metadata).name
+  if (typeof name !== 'string' || name === '') throw new ClusterError('malformed', asked, 'an object without a name')
+  return value as KubernetesObject
+}
+
+function parseJson(body: string, asked: string): unknown {
+  try {
+    return JSON.parse(body)
+  } catch (cause) {
+    throw new ClusterError('malformed', asked, 'the answer is not JSON', cause)
+  }
+}
+
+// --------------------------------------------------------------------------------------------- requests
+
+function exchange(url: URL, options: RequestOptions, timeout: number, asked: string): Promise<Answer> {
+  const send = url.protocol === 'https:' ? httpsRequest : httpRequest
+  return new Promise((resolve, reject) => {
+    const clock = setTimeout(() => {
+      sent.destroy()
+      reject(new ClusterError('unreachable', asked, `no answer within ${timeout / 1000} s`))
+    }, timeout)
+    const sent = send(url, options, response => {
+      collect(response, largestAnswer).then(
+        body => {
+          clearTimeout(clock)
+          resolve({ status: response.statusCode ?? 0, date: response.headers.date, body })
+        },
+        cause => {
+          clearTimeout(clock)
+          reject(new ClusterError('partial', asked, 'the answer broke off', cause))
+        },
+      )
+    })
+    sent.on('error', cause => {
+      clearTimeout(clock)
+      reject(new ClusterError('unreachable', asked, reasonOf(cause), cause))
+    })
+    sent.end()
+  })
+}
+
+async function collect(response: IncomingMessage, largest: number): Promise<string> {
+  const chunks: Buffer[] = []
+  let size = 0
+  for await (const chunk of response) {
+    const bytes = chunk as Buffer
+    size += bytes.length
+    if (size > largest) throw new Error(`the answer is larger than ${largest} bytes`)
+    chunks.push(bytes)
+  }
+  if (!response.complete) throw new Error('the connection closed before the answer was whole')
+  return Buffer.concat(chunks).toString('utf8')
+}
+
+/** A system error's code says more than its message, which may hold nothing. */
+function reasonOf(cause: unknown): string {
+  const code = recordOf(cause).code
+  const message = cause instanceof Error ? cause.message : ''
+  return typeof code === 'string' && !message.includes(code) ? `${code} ${message}`.trim() : message || 'no connection'
+}
+
+function refuse(answer: Answer, asked: string, verb: string, type: ResourceType): void {
+  if (answer.status >= 200 && answer.status < 300) return
+  const group = type.group === '' ? 'core' : type.group
+  if (answer.status === 401)
+    throw new ClusterError('forbidden', asked, 'the API server does not accept these credentials')
+  if (answer.status === 403) {
+    throw new ClusterError(
+      'forbidden',
+      asked,
+      `the role lacks verb ${verb} on ${type.plural} (API group ${group}); roles/istio.yaml grants it`,
+    )
+  }
+  if (answer.status === 429 || answer.status >= 500)
+    throw new ClusterError('unreachable', asked, `status ${answer.status}`)
+  throw new ClusterError('malformed', asked, `status ${answer.status}`)
+}
+
+// ---------------------------------------------------------------------------------------- port-forwards
+
+interface PodName {
+  readonly namespace: string
+  readonly name: string
+}
+
+interface Socket {
+  close(): void
+  terminate?: () => void
+  onclose?: unknown
+  onerror?: unknown
+}
+
+/** Runs one conversation through a port-forward of its own, in bounded time, and closes it whatever happens. */
+async function forwarded<T>(
+  forward: PortForward,
+  pod: PodName,
+  port: number,
+  timeout: number,
+  asked: string,
+  talk: (stream: Duplex) => Promise<T>,
+): Promise<T> {
+  const ends = forwardStreams()
+  const problems: string[] = []
+  ends.errors.on('data', (chunk: Buffer) => problems.push(chunk.toString('utf8')))
+  let socket: Socket | null = null
+  let clock: NodeJS.Timeout | undefined
+  let over = false
+  const silence = new Promise<never>((_resolve, reject) => {
+    clock = setTimeout(
+      () => reject(new ClusterError('timeout', asked, `no answer within ${timeout / 1000} s`)),
+      timeout,
+    )
+  })
+  const refused = new Promise<never>((_resolve, reject) => {
+    ends.errors.on('data', () => reject(new ClusterError('unreachable', asked, problems.join('').trim())))
+  })
+  const conversation = open()
+  try {
+    return await Promise.race([conversation, silence, refused])
+  } finally {
+    over = true
+    clearTimeout(clock)
+    // What lost the race may still fail: it has been answered for.
+    conversation.catch(() => {})
+    silence.catch(() => {})
+    refused.catch(() => {})
+    ends.near.destroy()
+    hangUp(socket)
+  }
+
+  async function open(): Promise<T> {
+    try {
+      socket = (await forward.portForward(
+        encodeURIComponent(pod.namespace),
+        encodeURIComponent(pod.name),
+        [port],
+        ends.output,
+        ends.errors,
+        ends.input,
+      )) as Socket
+    } catch (cause) {
+      throw forwardFailure(cause, asked)
+    }
+    if (over) hangUp(socket)
+    socket.onclose = () => ends.closed()
+    socket.onerror = () => ends.closed()
+    return await talk(ends.near)
+  }
+}
+
+function hangUp(socket: Socket | null): void {
+  if (socket === null) return
+  // close() alone waits for the other side for up to 30 s, which keeps the process alive.
+  if (socket.terminate === undefined) socket.close()
+  else socket.terminate()
+}
+
+function forwardFailure(cause: unknown, asked: string): ClusterError {
+  const told = recordOf(cause)
+  const message = typeof told.message === 'string' ? told.message : cause instanceof Error ? cause.message : ''
+  const status = /Unexpected server response: (\d+)/.exec(message)?.[1]
+  if (status === '401' || status === '403') {
+    const detail = 'the role lacks verb get (and create) on pods/portforward; roles/istio-portforward.yaml grants both'
+    return new ClusterError('forbidden', asked, detail, cause)
+  }
+  return new ClusterError(
+    'unreachable',
+    asked,
+    status === undefined ? reasonOf(told.error ?? cause) : `status ${status}`,
+    cause,
+  )
+}
+
+interface ForwardStreams {
+  /** Our end: what TLS or HTTP speaks on. */
+  readonly near: Duplex
+  /** What arrives from the pod is written here. */
+  readonly output: Duplex
+  readonly errors: Duplex
+  /** What goes to the pod is read from here. */
+  readonly input: Duplex
+  closed(): void
+}
+
+function forwardStreams(): ForwardStreams {
+  let near: Duplex
+  const far = new Duplex({
+    read() {},
+    write(chunk: Buffer, _encoding, done) {
+      near.push(chunk)
+      done()
+    },
+  })
+  near = new Duplex({
+    read() {},
+    write(chunk: Buffer, _encoding, done) {
+      far.push(chunk)
+      done()
+    },
+    destroy(cause, done) {
+      far.push(null)
+      done(cause)
+    },
+  })
+  const errors = new Duplex({
+    read() {},
+    write(chunk: Buffer, _encoding, done) {
+      if (chunk.length > 0) errors.push(chunk)
+      done()
+    },
+  })
+  // A stream that is torn down while a write is under way tells of it; the conversation has its own error by then.
+  for (const stream of [near, far, errors]) stream.on('error', () => {})
+  return {
+    near,
+    output: far,
+    errors,
+    input: far,
+    closed() {
+      if (!near.destroyed) near.push(null)
+    },
+  }
+}
+
+function httpOver(stream: Duplex, path: string, asked: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const sent = httpRequest({
+      // The forward is the connection: nothing is dialled.
+      createConnection: () => stream,
+      method: 'GET',
+      path,
+      headers: { Host: 'localhost', Connection: 'close', Accept: 'application/json' },
+    })
+    sent.on('error', cause => reject(new ClusterError('unreachable', asked, reasonOf(cause), cause)))
+    sent.on('response', response => {
+      collect(response, largestForwarded).then(
+        body => {
+          const status = response.statusCode ?? 0
+          if (status >= 200 && status < 300) resolve(body)
+          else if (status === 401 || status === 403) reject(new ClusterError('forbidden', asked, `status ${status}`))
+          else reject(new ClusterError('malformed', asked, `status ${status}`))
+        },
+        cause => reject(new ClusterError('partial', asked, 'the answer broke off', cause)),
+      )
+    })
+    sent.end()
+  })
+}
+
+function chainOver(stream: Duplex, serverName: string, asked: string): Promise<readonly Buffer[]> {
+  return new Promise((resolve, reject) => {
+    const secure = tlsConnect({
+      socket: stream,
+      servername: serverName,
+      // What is looked at is what is served; whether it is right is judged later, from the evidence.
+      rejectUnauthorized: false,
+      // Without roots of this machine, or OpenSSL would complete the chain by what was not served.
+      secureContext: createSecureContext({ ca: [] }),
+      ALPNProtocols: ['h2'],
+    })
+    secure.once('error', cause => reject(new ClusterError('unreachable', asked, reasonOf(cause), cause)))
+    secure.once('close', () =>
+      reject(new ClusterError('unreachable', asked, 'the connection closed during the handshake')),
+    )
+    secure.once('secureConnect', () => {
+      // Node links the served certificates by issuer; what was served and links to nothing is left out.
+      const chain: Buffer[] = []
+      let certificate = secure.getPeerCertificate(true)
+      while (certificate?.raw !== undefined && !chain.some(der => der.equals(certificate.raw))) {
+        chain.push(certificate.raw)
+        certificate = certificate.issuerCertificate
+      }
+      secure.destroy()
+      if (chain.length === 0) reject(new ClusterError('malformed', asked, 'no certificate was served'))
+      else resolve(chain)
+    })
+  })
+}

@@ -1,0 +1,382 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { initBare } from '../repository/init.ts'
+import { exitCodes, ReanchorError, type ExitCode } from '../errors.ts'
+import { openForgeOf } from '../forge/open.ts'
+import type { LocalForge } from '../forge/local.ts'
+import type { PullRequest } from '../forge/forge.ts'
+import { systemKeys } from '../pki/keys.ts'
+import { findStep } from '../plan/steps.ts'
+import type { FaultName } from '../rehearsal/faults.ts'
+import type { Rehearsal } from '../rehearsal/rehearsal.ts'
+import { type Person, openRepository, type Repository } from '../repository/repository.ts'
+import type { FileTree, GateResult, Plan } from '../rotation.ts'
+import type { Context } from './context.ts'
+import { next, type NextOutcome } from './next.ts'
+import { plan } from './plan.ts'
+import { loadRotation } from './rotation.ts'
+
+export interface DemoOptions {
+  /** Kept where it is given; else a temporary folder that is removed at the end. */
+  readonly dir: string | null
+  readonly sites: number
+  readonly fault: FaultName | null
+  readonly seed: string
+  readonly random: (size: number) => Buffer
+  readonly say: (line: string) => void
+}
+
+export interface DemoPhase {
+  readonly number: number
+  readonly name: string
+  readonly step: string
+  readonly site: string
+  readonly pr: number
+  /** The merge on the base branch. */
+  readonly commit: string
+}
+
+export interface DemoFault {
+  readonly kind: FaultName
+  /** What the product named as the cause. */
+  readonly culprit: string | null
+  /** Where the product refused to go on; null where it did not. */
+  readonly refusedAt: { readonly phase: string; readonly command: string; readonly exit: ExitCode } | null
+}
+
+export interface DemoResult {
+  readonly rotation: string
+  readonly repository: string
+  readonly phases: readonly DemoPhase[]
+  readonly handshakes: { readonly attempted: number; readonly failed: number; readonly foretold: number }
+  readonly restarts: readonly { readonly consumer: string; readonly site: string; readonly count: number; readonly planned: number }[]
+  readonly ageKeyFile: string
+  readonly fault?: DemoFault
+}
+
+export interface DemoOutcome {
+  readonly result: DemoResult
+  readonly exit: ExitCode
+  /** Virtual milliseconds from the first pull request to the last merge's verification. */
+  readonly virtualTime: number
+}
+
+const siteNames = ['eu-1', 'us-1', 'ap-1', 'eu-2', 'us-2', 'ap-2']
+const rotationName = 'mesh-2026'
+const author: Person = { name: 'demo', email: 'demo@example.com' }
+
+/** The world of a demo: one bare repository, one forge inside it, and a rehearsal cluster for each site. */
+interface World {
+  readonly context: Context
+  readonly repository: Repository
+  readonly forge: LocalForge
+  readonly rehearsal: Rehearsal
+  readonly folder: string
+  readonly ageKeyFile: string
+  readonly phases: DemoPhase[]
+  readonly say: (line: string) => void
+}
+
+/** A whole rotation on this machine, with the commands that users run: only time, the forge and the clusters are not the real ones. */
+export async function demo(options: DemoOptions): Promise<DemoOutcome> {
+  const folder = options.dir ?? mkdtempSync(join(tmpdir(), 'reanchor-demo-'))
+  const world = await makeWorld(options, folder)
+  try {
+    const started = world.rehearsal.clock.millis()
+    const fault = options.fault === null ? null : await import('./demo-faults.ts')
+    const ended = fault === null ? null : await fault.runFault(world, options.fault as FaultName)
+    if (fault === null) await rotate(world)
+    const { attempted, failed, foretold } = world.rehearsal.handshakes.counts
+    const result: DemoResult = {
+      rotation: rotationName,
+      repository: world.repository.gitDir,
+      phases: world.phases,
+      handshakes: { attempted, failed, foretold },
+      restarts: await restartsOf(world),
+      ageKeyFile: world.ageKeyFile,
+      ...(ended === null ? {} : { fault: ended }),
+    }
+    const held = ended === null ? failed === 0 : ended.refusedAt !== null && failed === 0
+    return { result, exit: held ? exitCodes.done : exitCodes.refused, virtualTime: world.rehearsal.clock.millis() - started }
+  } finally {
+    await world.rehearsal.close()
+    world.repository.close()
+    if (options.dir === null) rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+async function makeWorld(options: DemoOptions, folder: string): Promise<World> {
+  const { generateX25519Identity, identityToRecipient } = await import('age-encryption')
+  const { demoFleet } = await import('../rehearsal/fleet.ts')
+  const { startRehearsal } = await import('../rehearsal/rehearsal.ts')
+  mkdirSync(folder, { recursive: true })
+  const bare = join(folder, 'fleet.git')
+  await initBare(bare, 'main')
+  const identity = await generateX25519Identity()
+  const ageKeyFile = join(folder, 'age.key')
+  writeFileSync(ageKeyFile, `${identity}\n`, { mode: 0o600, flag: 'wx' })
+  const recipient = await identityToRecipient(identity)
+
+  const sites = siteNames.slice(0, options.sites)
+  const repository = await openRepository(bare)
+  const fleet = demoFleet({ sites, ageRecipient: recipient })
+  const first = await repository.commit({
+    parent: null,
+    changes: fleet,
+    message: 'The fleet as it is',
+    trailers: {},
+    author,
+    at: new Date(),
+  })
+  await repository.publish([{ ref: 'refs/heads/main', from: null, to: first }])
+
+  options.say(`starting ${sites.length === 1 ? 'a cluster' : `${sites.length} clusters`} with istiod's self-signed CA and real TLS endpoints`)
+  const rehearsal = await startRehearsal({
+    readBase: async () => await readBase(repository),
+    sites,
+    ageIdentity: `${identity}\n`,
+    seed: options.seed,
+    now: new Date(),
+    faults: options.fault === null ? [] : [options.fault],
+    sharedRoot: sites.length > 1,
+  })
+  const now = () => new Date(rehearsal.clock.millis())
+  const forge = await openForgeOf(repository, { now })
+  const context: Context = {
+    repository,
+    now,
+    sleep: milliseconds => rehearsal.run(milliseconds),
+    random: options.random,
+    keys: systemKeys,
+    author,
+    openForge: async () => forge,
+    openCluster: async site => {
+      const cluster = rehearsal.clusters.get(site.name)
+      if (cluster === undefined) throw new Error(`no cluster for site ${site.name}`)
+      // The rehearsal's clusters outlive every single look.
+      return { ...cluster, close: async () => {} }
+    },
+    readFile: path => {
+      throw new ReanchorError({ what: 'the demo reads no files', where: { file: path } })
+    },
+    environment: {},
+    progress: () => {},
+    dryRun: false,
+  }
+  const world: World = { context, repository, forge, rehearsal, folder, ageKeyFile, phases: [], say: options.say }
+  await declare(world, fleet, sites, recipient)
+  return world
+}
+
+async function readBase(repository: Repository): Promise<{ readonly commit: string; readonly files: FileTree }> {
+  const commit = await repository.head('main')
+  return { commit, files: await filesAt(repository, commit) }
+}
+
+const treesRead = new WeakMap<Repository, { commit: string; files: FileTree }>()
+
+/** Polls ask far more often than the branch moves. */
+async function filesAt(repository: Repository, commit: string): Promise<FileTree> {
+  const known = treesRead.get(repository)
+  if (known?.commit === commit) return known.files
+  const snapshot = repository.snapshot(commit)
+  const paths = [...(await snapshot.list()).keys()].filter(path => !/^rotations\/[^/]+\/(phases|evidence)\//.test(path))
+  const files = await snapshot.readMany(paths)
+  treesRead.set(repository, { commit, files })
+  return files
+}
+
+/** What an engineer does first: `init`, and a look at what it wrote. */
+async function declare(world: World, fleet: FileTree, sites: readonly string[], recipient: string): Promise<void> {
+  const { runInit } = await import('../declaration/init.ts')
+  const written = await runInit({
+    files: fleet,
+    flags: {
+      name: rotationName,
+      site: sites.map(name => `${name}=trust/${name}`),
+      context: sites.map(name => `${name}=${name}`),
+      delivery: sites.map(name => `${name}=flux:flux-system/trust`),
+      age: [recipient],
+      forge: 'local',
+    },
+    existing: () => null,
+    now: world.context.now(),
+    ask: null,
+  })
+  const parent = await world.repository.head('main')
+  const commit = await world.repository.commit({
+    parent,
+    changes: new Map([[written.path, written.text]]),
+    message: `Declare rotation ${rotationName}`,
+    trailers: {},
+    author,
+    at: world.context.now(),
+  })
+  await world.repository.publish([{ ref: 'refs/heads/main', from: parent, to: commit }])
+}
+
+/** From the plan to the closing pull request, merging each as it opens. */
+async function rotate(world: World): Promise<void> {
+  await planAndMerge(world)
+  await advanceUntil(world, () => false)
+}
+
+export async function planAndMerge(world: World): Promise<Plan> {
+  world.say('')
+  const outcome = await plan(world.context, {
+    rotation: rotationName,
+    base: null,
+    rootKeyOut: join(world.folder, 'root.key.age'),
+    chain: null,
+    acceptOutage: false,
+  })
+  if (outcome.pullRequest === null) throw new Error('plan opened no pull request')
+  announce(world, outcome.pullRequest, 'nothing that is deployed changes')
+  await merge(world, outcome.pullRequest)
+  return outcome.plan
+}
+
+/** Lets `next` open and merges, until it is done or `stop` says so of a pull request that it opened (which then stays open). */
+export async function advanceUntil(
+  world: World,
+  stop: (opened: { readonly phase: number; readonly step: number }) => boolean,
+): Promise<PullRequest | null> {
+  for (;;) {
+    const outcome = await nextWhenReady(world)
+    if (outcome.kind === 'done') return null
+    if (outcome.kind !== 'opened' || outcome.pullRequest === null) throw stuck(outcome)
+    const request = outcome.pullRequest
+    const place = await placeOf(world, request)
+    announce(world, request, null)
+    if (stop(place)) return request
+    await recordMerge(world, request)
+  }
+}
+
+/** Merges a step's pull request and writes down where it went. */
+export async function recordMerge(world: World, request: PullRequest): Promise<void> {
+  const place = await placeOf(world, request)
+  world.rehearsal.setPhase(`${place.phase}-${place.name}/${place.stepName}`)
+  const merged = await merge(world, request)
+  for (const site of place.sites) {
+    world.phases.push({
+      number: place.phase,
+      name: place.name,
+      step: place.stepName,
+      site,
+      pr: request.number,
+      commit: merged.mergeCommit ?? '',
+    })
+  }
+}
+
+/** `next`, again and again while it only has to wait, for at most half a virtual day. */
+export async function nextWhenReady(world: World, patience = 12 * 60 * 60 * 1000): Promise<NextOutcome> {
+  const until = world.rehearsal.clock.millis() + patience
+  for (;;) {
+    const { outcome } = await next(world.context, { rotation: rotationName, base: null, variant: 'step' })
+    if (outcome.kind !== 'waiting' || world.rehearsal.clock.millis() >= until) return outcome
+    await world.rehearsal.run(pauseFor(outcome.gates, world.rehearsal.clock.millis()))
+  }
+}
+
+/** Until the gates say that looking again may help; a minute where they do not say. */
+function pauseFor(gates: readonly GateResult[], now: number): number {
+  const times = gates.flatMap(gate => (gate.retryAt === null ? [] : [Date.parse(gate.retryAt) - now]))
+  const soonest = Math.min(...times.filter(time => time > 0), 10 * 60_000)
+  return Math.max(soonest, 60_000)
+}
+
+interface Place {
+  readonly phase: number
+  readonly step: number
+  readonly name: string
+  readonly stepName: string
+  readonly sites: readonly string[]
+}
+
+async function placeOf(world: World, request: PullRequest): Promise<Place> {
+  const { readMarker } = await import('../report/pull-request.ts')
+  const marker = readMarker(request.body)
+  const { plan: made } = await loadRotation(world.repository, { rotation: rotationName, base: 'main' })
+  const sites = made.sites.map(site => site.name)
+  const at = marker === null ? null : findStep(made, marker.phase, marker.step)
+  if (at === null) return { phase: made.phases.length, step: 1, name: 'close', stepName: 'close', sites }
+  const touched = sites.filter(site => request.title.includes(site))
+  return { phase: at.phase.number, step: at.step.number, name: at.phase.name, stepName: at.step.name, sites: touched.length > 0 ? touched : sites }
+}
+
+export async function merge(world: World, request: PullRequest): Promise<PullRequest> {
+  return await world.forge.merge(request.number, { method: 'merge', by: author, at: world.context.now() })
+}
+
+function announce(world: World, request: PullRequest, note: string | null): void {
+  world.say(`#${request.number} ${request.title}`)
+  for (const line of note === null ? diffLines(request.body) : [note]) world.say(`    ${line}`)
+}
+
+/** The trust diff of a body, as a terminal shows it: one line for each certificate that changes. */
+function diffLines(body: string): readonly string[] {
+  const lines: string[] = []
+  let place = ''
+  for (const line of body.split('\n')) {
+    if (line.startsWith('**') && line.includes('**: ')) place = line.replaceAll('**', '').replaceAll('`', '')
+    const cells = line.split('|').map(cell => cell.trim())
+    const sign = { added: '+', removed: '-', repeated: '+' }[cells[1]?.replaceAll('*', '') ?? '']
+    if (sign === undefined) continue
+    if (place !== '') lines.push(place)
+    place = ''
+    lines.push(`  ${sign} ${cells[2]} ${cells[3]?.replaceAll('`', '').slice(0, 16)}…`)
+  }
+  return lines.length > 0 ? lines : ['no certificate changes: settings and restarts']
+}
+
+function stuck(outcome: NextOutcome): ReanchorError {
+  const gates = outcome.kind === 'waiting' ? outcome.gates : []
+  return new ReanchorError({
+    what: 'the rotation does not go on',
+    expected: 'every gate to hold within half a day of virtual time',
+    found: gates.map(gate => `${gate.site}: ${gate.claim}: ${gate.because.slice(0, 3).join('; ')}`).join('\n') || outcome.kind,
+    exit: exitCodes.refused,
+  })
+}
+
+/** How often each consumer restarted, beside how often the merged steps planned it. */
+async function restartsOf(world: World): Promise<DemoResult['restarts']> {
+  const counts = world.rehearsal.restarts()
+  const { plan: made } = await loadRotation(world.repository, { rotation: rotationName, base: 'main' }).catch(() => ({ plan: null }))
+  const merged = new Set(world.phases.map(phase => `${phase.site}/${phase.number}/${phase.step}`))
+  return counts.map(({ consumer, site, count }) => ({
+    consumer,
+    site,
+    count,
+    planned: made === null ? 0 : plannedRestarts(made, site, /\/istiod[^/]*$/.test(consumer), merged),
+  }))
+}
+
+/** istiod restarts where its flags or its token change; a workload where its token does. */
+function plannedRestarts(made: Plan, site: string, istiod: boolean, merged: ReadonlySet<string>): number {
+  let count = 0
+  let before: { settings: string; istiod: string; workloads: string } | null = null
+  for (const phase of made.phases) {
+    for (const step of phase.steps) {
+      const state = step.sites[site]?.state
+      if (state === undefined) continue
+      const workloads = Object.entries(state.restarts).filter(([key]) => key.startsWith('workloads'))
+      const now = {
+        settings: JSON.stringify(state.settings),
+        istiod: state.restarts.istiod ?? '',
+        workloads: JSON.stringify(workloads),
+      }
+      const done = merged.has(`${site}/${phase.number}/${step.name}`)
+      const moved = before !== null && (istiod ? now.settings !== before.settings || now.istiod !== before.istiod : now.workloads !== before.workloads)
+      if (moved && done) count += 1
+      before = now
+    }
+  }
+  return count
+}
+
+export type { World }
+export { rotationName, author as demoAuthor }

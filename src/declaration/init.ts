@@ -1,0 +1,813 @@
+import { readSopsRules, recipientsFor } from '../custody/sops-rules.ts'
+import { exitCodes, ReanchorError } from '../errors.ts'
+import { folderOf, isUnder, join } from '../gitops/paths.ts'
+import { checkReach } from '../gitops/reach.ts'
+import type {
+  CustodyChoice,
+  Declaration,
+  DeliveryChoice,
+  FileTree,
+  ForgeChoice,
+  IstioControlPlane,
+  ReloadTarget,
+  Site,
+} from '../rotation.ts'
+import type { Findings, FoundControlPlane, FoundDeliverer } from './find.ts'
+import { findInRepository, hasKustomization } from './find.ts'
+import { DeclarationErrors, defaultIssuingSubject, defaultRootSubject, readDeclaration } from './read.ts'
+import {
+  branchProblem,
+  labelProblem,
+  parseDuration,
+  recipientProblem,
+  repositoryPathProblem,
+  shown,
+  splitObject,
+} from './values.ts'
+import { writeDeclaration } from './write.ts'
+
+/** What `init` was told. Null: not said; then it is found in the repository, or asked for. */
+export interface InitAnswers {
+  readonly name: string | null
+  readonly base: string | null
+  readonly sites: readonly SiteAnswer[]
+  /** Recipients of age; empty: not said. */
+  readonly age: readonly string[]
+  readonly forge: ForgeChoice | null
+  /** PEM file of the SealedSecrets controller. */
+  readonly sealedSecrets: string | null
+  readonly ksops: boolean
+  readonly repoURL: string | null
+}
+
+export interface SiteAnswer {
+  readonly name: string
+  readonly path: string
+  readonly context: string | null
+  readonly delivery: { readonly kind: 'flux' | 'argocd'; readonly namespace: string; readonly name: string } | null
+  readonly controlPlane: { readonly file: string; readonly name: string | null } | null
+}
+
+/** The words of the command line as they were given, repeats in their order. */
+export interface InitFlags {
+  readonly name?: string
+  readonly base?: string
+  /** `--site NAME=PATH`, or NAME alone for trust/NAME. */
+  readonly site?: readonly string[]
+  /** `--context [SITE=]CONTEXT` */
+  readonly context?: readonly string[]
+  /** `--delivery [SITE=]flux:NS/NAME` or `[SITE=]argocd:NS/NAME` */
+  readonly delivery?: readonly string[]
+  /** `--control-plane [SITE=]FILE[#NAME]` */
+  readonly controlPlane?: readonly string[]
+  readonly age?: readonly string[]
+  /** `local`, `none`, `github:OWNER/NAME`, `gitlab:…`, `gitea:…` */
+  readonly forge?: string
+  readonly sealedSecrets?: string
+  readonly ksops?: boolean
+  readonly repoUrl?: string
+}
+
+/** Something that neither the flags nor the repository tell. */
+export interface InitQuestion {
+  /** The flag that answers it, as a user would type it. */
+  readonly flag: string
+  readonly question: string
+  /** What is known of it, one sentence. */
+  readonly why: string
+  readonly choices: readonly string[]
+  readonly proposal: string | null
+  /** The flags with the answer added; `initAnswers` checks it. */
+  answer(flags: InitFlags, value: string): InitFlags
+}
+
+export interface InitResult {
+  /** Where the file belongs: rotations/<name>/rotation.yaml. */
+  readonly path: string
+  readonly text: string
+  /** What was found and what deserves a look, one sentence each. */
+  readonly remarks: readonly string[]
+  /** What to do next, for the terminal. */
+  readonly nextSteps: string
+  /** The file stands there already with these very bytes. */
+  readonly unchanged: boolean
+}
+
+// ---------------------------------------------------------------------------------------------------------- flags
+
+/** The flags, checked and typed. Throws ReanchorError (exit 2) that names the flag. */
+export function initAnswers(flags: InitFlags): InitAnswers {
+  const sites = (flags.site ?? []).map(siteFlag)
+  const names = sites.map(site => site.name)
+  const twice = names.find((name, index) => names.indexOf(name) !== index)
+  if (twice !== undefined) throw flagError('--site', twice, 'every site once')
+  if (flags.name !== undefined) refuse('--name', flags.name, labelProblem(flags.name, 40), 'mesh-2026')
+  if (flags.base !== undefined) refuse('--base', flags.base, branchProblem(flags.base), 'main')
+  for (const recipient of flags.age ?? []) {
+    refuse(
+      '--age',
+      recipient,
+      recipientProblem(recipient),
+      'age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p',
+    )
+  }
+  const contexts = perSite('--context', flags.context ?? [], names, false)
+  const deliveries = perSite('--delivery', flags.delivery ?? [], names, true)
+  const planes = perSite('--control-plane', flags.controlPlane ?? [], names, true)
+  return {
+    name: flags.name ?? null,
+    base: flags.base ?? null,
+    sites: sites.map(site => {
+      const delivery = deliveries.get(site.name)
+      const plane = planes.get(site.name)
+      return {
+        ...site,
+        context: contexts.get(site.name) ?? null,
+        delivery: delivery === undefined ? null : deliveryFlag(delivery),
+        controlPlane: plane === undefined ? null : controlPlaneFlag(plane),
+      }
+    }),
+    age: flags.age ?? [],
+    forge: flags.forge === undefined ? null : forgeFlag(flags.forge),
+    sealedSecrets: flags.sealedSecrets ?? null,
+    ksops: flags.ksops ?? false,
+    repoURL: flags.repoUrl ?? null,
+  }
+}
+
+function flagError(flag: string, found: string, expected: string, example?: string): ReanchorError {
+  return new ReanchorError({
+    what: `${flag} cannot be used as it is`,
+    expected,
+    found: shown(found),
+    ...(example === undefined ? {} : { example: `${flag} ${example}` }),
+  })
+}
+
+function refuse(
+  flag: string,
+  found: string,
+  problem: { readonly what: string; readonly expected: string } | null,
+  example: string,
+): void {
+  if (problem !== null) throw flagError(flag, found, `${problem.expected} (it ${problem.what})`, example)
+}
+
+function siteFlag(text: string): Pick<SiteAnswer, 'name' | 'path'> {
+  const equals = text.indexOf('=')
+  const name = equals === -1 ? text : text.slice(0, equals)
+  const path =
+    equals === -1
+      ? `trust/${name}`
+      : text
+          .slice(equals + 1)
+          .replace(/^\.\//, '')
+          .replace(/\/$/, '')
+  refuse('--site', text, labelProblem(name, 63), 'eu-1=trust/eu-1')
+  if (name === 'undo' || name === 'nudge')
+    throw flagError('--site', text, 'a name other than undo and nudge', 'eu-1=trust/eu-1')
+  refuse('--site', text, repositoryPathProblem(path), 'eu-1=trust/eu-1')
+  return { name, path }
+}
+
+/** `SITE=VALUE` for one site; a plain value for the only site, for each in turn, or (`shared`) for all of them. */
+function perSite(
+  flag: string,
+  values: readonly string[],
+  names: readonly string[],
+  shared: boolean,
+): ReadonlyMap<string, string> {
+  const result = new Map<string, string>()
+  const plain: string[] = []
+  for (const value of values) {
+    const name = names.find(each => value.startsWith(`${each}=`))
+    if (name === undefined) plain.push(value)
+    else result.set(name, value.slice(name.length + 1))
+  }
+  const open = names.filter(name => !result.has(name))
+  if (plain.length === 0) return result
+  if (plain.length === 1 && (shared || open.length === 1)) {
+    for (const name of open) result.set(name, plain[0] ?? '')
+    return result
+  }
+  if (plain.length !== open.length) {
+    throw flagError(
+      flag,
+      plain.join(' '),
+      `one for each of the sites ${open.join(', ')}`,
+      `${names[0] ?? 'eu-1'}=VALUE`,
+    )
+  }
+  for (const [index, name] of open.entries()) result.set(name, plain[index] ?? '')
+  return result
+}
+
+function deliveryFlag(text: string): NonNullable<SiteAnswer['delivery']> {
+  const [kind, object, ...rest] = text.split(':')
+  const parts = object === undefined || rest.length > 0 ? null : splitObject(object)
+  if ((kind !== 'flux' && kind !== 'argocd') || parts === null) {
+    throw flagError('--delivery', text, 'flux:NAMESPACE/NAME or argocd:NAMESPACE/NAME', 'flux:flux-system/trust')
+  }
+  return { kind, ...parts }
+}
+
+function controlPlaneFlag(text: string): NonNullable<SiteAnswer['controlPlane']> {
+  const [file, name, ...rest] = text.split('#')
+  if (file === undefined || rest.length > 0)
+    throw flagError('--control-plane', text, 'FILE or FILE#NAME', 'clusters/eu-1/istio.yaml')
+  refuse('--control-plane', text, repositoryPathProblem(file), 'clusters/eu-1/istio.yaml')
+  return { file, name: name ?? null }
+}
+
+function forgeFlag(text: string): ForgeChoice {
+  if (text === 'local' || text === 'none') return { kind: text }
+  const [kind, repository] = text.split(/:(.*)/s)
+  const known = kind === 'github' || kind === 'gitlab' || kind === 'gitea'
+  if (!known || repository === undefined || !/^[\w.][\w.-]*(\/[\w.-]+)+$/.test(repository)) {
+    throw flagError(
+      '--forge',
+      text,
+      'local, none, or github:OWNER/NAME, gitlab:GROUP/NAME, gitea:OWNER/NAME',
+      'github:acme/fleet',
+    )
+  }
+  return { kind, repository, url: null }
+}
+
+// ------------------------------------------------------------------------------------------------------- proposal
+
+type Outcome<Value> = { readonly value: Value; readonly note: string | null } | { readonly ask: InitQuestion }
+
+interface Scene {
+  readonly findings: Findings
+  readonly answers: InitAnswers
+  readonly files: FileTree
+}
+
+/** What neither flags nor repository tell, in the order to ask for it. Later questions may depend on earlier answers. */
+export function openQuestions(findings: Findings, answers: InitAnswers, files: FileTree): readonly InitQuestion[] {
+  if (answers.sites.length === 0) return [siteQuestion(findings)]
+  const scene: Scene = { findings, answers, files }
+  const outcomes: Outcome<unknown>[] = answers.sites.flatMap(site => [deliveryOf(scene, site), planeOf(scene, site)])
+  if (!outcomes.some(outcome => 'ask' in outcome)) outcomes.push(custodyOf(scene))
+  return outcomes.flatMap(outcome => ('ask' in outcome ? [outcome.ask] : []))
+}
+
+/**
+ * rotation.yaml with comments from what was found and what was told. Pure. Throws ReanchorError (exit 2) that names every flag
+ * still to be given; it never leaves a gap in the file for a person to fill.
+ */
+export function proposeDeclaration(
+  findings: Findings,
+  answers: InitAnswers & { readonly name: string },
+  files: FileTree,
+): { readonly text: string; readonly remarks: readonly string[]; readonly declaration: Declaration } {
+  const questions = openQuestions(findings, answers, files)
+  if (questions.length > 0) throw questionsError(questions)
+  const scene: Scene = { findings, answers, files }
+  const notes = new Map<string, string>()
+  const remarks: string[] = []
+  const take = <Value>(outcome: Outcome<Value>, field: string): Value => {
+    if ('ask' in outcome) throw questionsError([outcome.ask])
+    if (outcome.note !== null) notes.set(field, outcome.note)
+    return outcome.value
+  }
+  const planes: Record<string, IstioControlPlane> = {}
+  const found: FoundControlPlane[] = []
+  const sites: Site[] = []
+  for (const [index, site] of answers.sites.entries()) {
+    const { plane, control } = take(planeOf(scene, site), `spec.istio.controlPlane.${site.name}`)
+    planes[site.name] = control
+    found.push(plane)
+    sites.push({
+      name: site.name,
+      path: site.path,
+      cluster: { kind: 'context', context: site.context ?? site.name },
+      delivery: take(deliveryOf(scene, site), `spec.sites[${index}].delivery`),
+      current: null,
+      custody: null,
+      base: null,
+    })
+    if (site.context === null)
+      remarks.push(
+        `site ${site.name}: the context of its cluster is taken to be ${site.name}; --context says otherwise`,
+      )
+  }
+  const istio = istioOf(found, findings, remarks)
+  const reload = reloadOf(scene, sites, remarks)
+  if (reload.length > 0)
+    notes.set('spec.reload.workloads', 'Found in this repository; take out what is not part of the mesh.')
+  else
+    remarks.push(
+      'no folder with workloads was found: proxies that lie in other repositories are restarted there, and gates wait for them',
+    )
+  for (const each of findings.unread) remarks.push(`not looked into: ${each}`)
+  const names = { rotation: answers.name, trustDomain: istio.trustDomain }
+  const declaration: Declaration = {
+    name: answers.name,
+    system: 'istio',
+    strategy: 'graceful',
+    base: answers.base ?? 'main',
+    forge: answers.forge ?? { kind: 'none' },
+    current: { from: 'cluster' },
+    next: {
+      from: 'generate',
+      algorithm: 'ecdsa-p256',
+      subject: defaultRootSubject(names),
+      validityDays: 3650,
+      issuing: { algorithm: 'ecdsa-p256', subject: defaultIssuingSubject(names), validityDays: 730 },
+    },
+    custody: take(custodyOf(scene), 'spec.custody'),
+    sites,
+    rollout: { kind: 'parallel' },
+    gates: { hold: 600_000, fresh: 3_600_000, settle: 15_000, attest: [] },
+    reload,
+    istio: { ...istio, controlPlane: planes },
+    paused: false,
+  }
+  return { text: writeDeclaration(declaration, notes), remarks, declaration }
+}
+
+/** One error for all that is still to be said. */
+export function questionsError(questions: readonly InitQuestion[]): ReanchorError {
+  const lines = questions.map(question => {
+    const choices = question.choices.length === 0 ? '' : ` (found: ${question.choices.join(', ')})`
+    return `${question.flag}: ${question.why}${choices}`
+  })
+  return new ReanchorError({
+    what: 'the repository does not tell all that a declaration needs',
+    expected: lines.join('\n            '),
+    todo: `run init again with ${questions.map(question => question.flag.split(' ')[0]).join(' and ')}`,
+    example: questions.map(question => question.flag).join(' '),
+  })
+}
+
+function siteQuestion(findings: Findings): InitQuestion {
+  const names = siteNamesIn(findings)
+  return {
+    flag: '--site NAME=PATH',
+    question: 'Which clusters share the trust root? (names, separated by blanks)',
+    why: 'the clusters that share the trust root, each with the folder that reanchor is to own',
+    choices: names,
+    proposal: names.length === 0 ? null : names.join(' '),
+    answer: (flags, value) => ({
+      ...flags,
+      site: [...(flags.site ?? []), ...value.split(/[\s,]+/).filter(word => word !== '')],
+    }),
+  }
+}
+
+/** Names of clusters as folders of Flux tell them: clusters/<name>/flux-system/gotk-sync.yaml. */
+export function siteNamesIn(findings: Findings): readonly string[] {
+  const names = findings.kustomizations.flatMap(each => {
+    const name = each.folder?.split('/').at(-1)
+    return isSync(each) && name !== undefined && labelProblem(name, 63) === null ? [name] : []
+  })
+  return [...new Set(names)].sort()
+}
+
+/** The Kustomization that Flux was bootstrapped with applies the folder that it lies in itself. */
+function isSync(deliverer: FoundDeliverer): boolean {
+  return deliverer.folder !== null && deliverer.folder !== '' && isUnder(deliverer.file, deliverer.folder)
+}
+
+/** Whether a path speaks of a site: its name stands in it as a word of its own (eu-1 is not in eu-10). */
+function mentions(path: string, site: string): boolean {
+  return new RegExp(`(^|[^a-z0-9])${site}($|[^a-z0-9])`, 'i').test(path)
+}
+
+/** What is applied at a site: what speaks of it, and what that applies in turn. With one site everything is. */
+function deliverersAt(
+  all: readonly FoundDeliverer[],
+  site: SiteAnswer,
+  sites: readonly SiteAnswer[],
+): readonly FoundDeliverer[] {
+  if (sites.length === 1) return all
+  const chosen = new Set(
+    all.filter(
+      each =>
+        mentions(each.folder ?? '', site.name) || mentions(each.file, site.name) || mentions(each.name, site.name),
+    ),
+  )
+  for (const each of chosen) for (const inner of all) if (each.files.has(inner.file)) chosen.add(inner)
+  return all.filter(each => chosen.has(each))
+}
+
+function question(
+  flag: string,
+  ask: string,
+  why: string,
+  choices: readonly string[],
+  key: 'delivery' | 'controlPlane' | 'age',
+  site: string | null,
+): { readonly ask: InitQuestion } {
+  return {
+    ask: {
+      flag,
+      question: ask,
+      why,
+      choices,
+      proposal: choices[0] ?? null,
+      answer: (flags, value) => ({
+        ...flags,
+        [key]: [
+          ...(flags[key] ?? []),
+          ...value
+            .split(/[\s,]+/)
+            .filter(word => word !== '')
+            .map(word => (site === null ? word : `${site}=${word}`)),
+        ],
+      }),
+    },
+  }
+}
+
+function deliveryOf(scene: Scene, site: SiteAnswer): Outcome<DeliveryChoice> {
+  const { findings, answers } = scene
+  const flux = deliverersAt(findings.kustomizations, site, answers.sites)
+  const argo = deliverersAt(findings.applications, site, answers.sites)
+  const kind =
+    site.delivery?.kind ??
+    (flux.length > 0 && argo.length === 0 ? 'flux' : argo.length > 0 && flux.length === 0 ? 'argocd' : null)
+  if (kind === null) {
+    const both = flux.length > 0
+    return question(
+      `--delivery ${site.name}=flux:NAMESPACE/NAME|argocd:NAMESPACE/NAME`,
+      `What applies ${site.path} to ${site.name}?`,
+      both
+        ? `Flux and Argo CD are both used for ${site.name}`
+        : `nothing in the repository tells what delivers to ${site.name}`,
+      both ? ['flux:flux-system/trust', 'argocd:argocd/trust'] : [],
+      'delivery',
+      site.name,
+    )
+  }
+  return kind === 'flux' ? fluxDelivery(site, flux) : argoDelivery(scene, site, argo)
+}
+
+function fluxDelivery(site: SiteAnswer, found: readonly FoundDeliverer[]): Outcome<DeliveryChoice> {
+  const said = site.delivery
+  const existing = found.find(each =>
+    said === null ? each.folder === site.path : each.name === said.name && each.namespace === said.namespace,
+  )
+  // The Kustomization that Flux was bootstrapped with applies a folder that new files can be put into.
+  const sync = found.find(isSync) ?? null
+  const namespace = said?.namespace ?? existing?.namespace ?? sync?.namespace ?? 'flux-system'
+  const name = said?.name ?? existing?.name ?? freeName('trust', namespace, found)
+  const file = existing?.file ?? (sync?.folder == null ? null : join(sync.folder, `${name}.yaml`))
+  const source = existing?.source ??
+    sync?.source ??
+    found[0]?.source ?? { namespace: 'flux-system', name: 'flux-system' }
+  return {
+    value: { kind: 'flux', namespace, name, file, source, decryptionSecret: 'sops-age' },
+    note:
+      existing !== undefined
+        ? `The Kustomization is there already, in ${existing.file}.`
+        : file === null
+          ? 'No Kustomization of Flux was found beside which a file could be added: it must be made by hand.'
+          : `New: the adopt pull request writes ${file}.`,
+  }
+}
+
+function argoDelivery(scene: Scene, site: SiteAnswer, found: readonly FoundDeliverer[]): Outcome<DeliveryChoice> {
+  const said = site.delivery
+  const existing = found.find(each =>
+    said === null ? each.folder === site.path : each.name === said.name && each.namespace === said.namespace,
+  )
+  const beside = found.find(each => each.repoURL !== null) ?? found[0] ?? null
+  const repoURL = scene.answers.repoURL ?? existing?.repoURL ?? beside?.repoURL ?? null
+  if (repoURL === null) {
+    return {
+      ask: {
+        flag: '--repo-url URL',
+        question: 'Which address does Argo CD know this repository by?',
+        why: 'no Application applies a folder of this repository, so its address is not known',
+        choices: [],
+        proposal: null,
+        answer: (flags, value) => ({ ...flags, repoUrl: value.trim() }),
+      },
+    }
+  }
+  const namespace = said?.namespace ?? existing?.namespace ?? beside?.namespace ?? 'argocd'
+  const own = scene.answers.sites.length === 1 ? 'trust' : `trust-${site.name}`
+  const name = said?.name ?? existing?.name ?? freeName(own, namespace, found)
+  const file = existing?.file ?? (beside === null ? null : join(folderOf(beside.file), `${name}.yaml`))
+  const project = existing?.project ?? beside?.project ?? 'default'
+  return {
+    value: { kind: 'argocd', namespace, name, file, repoURL, project },
+    note:
+      existing !== undefined
+        ? `The Application is there already, in ${existing.file}.`
+        : file === null
+          ? 'No Application was found beside which a file could be added: it must be made by hand.'
+          : `New: the adopt pull request writes ${file}.`,
+  }
+}
+
+function freeName(wanted: string, namespace: string, found: readonly FoundDeliverer[]): string {
+  const taken = found.some(each => each.name === wanted && each.namespace === namespace)
+  return taken ? `reanchor-${wanted}` : wanted
+}
+
+function planeOf(
+  scene: Scene,
+  site: SiteAnswer,
+): Outcome<{ readonly plane: FoundControlPlane; readonly control: IstioControlPlane }> {
+  const { findings, answers, files } = scene
+  const flag = `--control-plane ${site.name}=FILE`
+  const said = site.controlPlane
+  const deliverers = [
+    ...deliverersAt(findings.kustomizations, site, answers.sites),
+    ...deliverersAt(findings.applications, site, answers.sites),
+  ]
+  if (said !== null && !files.has(said.file)) {
+    throw flagError(
+      '--control-plane',
+      said.file,
+      'a file of this repository, as it is committed',
+      `${site.name}=clusters/${site.name}/istio.yaml`,
+    )
+  }
+  const candidates = findings.controlPlanes.filter(plane => {
+    if (said !== null) return plane.file === said.file && (said.name === null || plane.name === said.name)
+    if (answers.sites.length === 1) return true
+    return mentions(plane.file, site.name) || deliverers.some(each => each.files.has(plane.file))
+  })
+  const own = candidates.filter(plane => mentions(plane.file, site.name))
+  const plane = candidates.length === 1 ? candidates[0] : own.length === 1 ? own[0] : undefined
+  if (plane === undefined && said !== null && candidates.length === 0) {
+    // A file without any such object: the values file of a Helm installation.
+    const values: FoundControlPlane = {
+      install: 'helmValues',
+      file: said.file,
+      name: said.name ?? 'istiod',
+      namespace: 'istio-system',
+      trustDomain: null,
+      leafTTL: null,
+    }
+    return {
+      value: { plane: values, control: { file: said.file, name: values.name, path: folderOf(said.file) } },
+      note: null,
+    }
+  }
+  if (plane === undefined) {
+    const choices = candidates.map(each => `${each.file}#${each.name}`)
+    const why =
+      candidates.length === 0
+        ? `no Istio resource, HelmRelease or Application of istiod was found for ${site.name}`
+        : `more than one Istio was found for ${site.name}`
+    return question(flag, `Which file declares the Istio of ${site.name}?`, why, choices, 'controlPlane', site.name)
+  }
+  const path = builtFolder(scene, site, plane, deliverers)
+  if (path === null) {
+    return {
+      value: { plane, control: { file: plane.file, name: plane.name, path: folderOf(plane.file) } },
+      note:
+        plane.install === 'sail'
+          ? 'Nothing in this repository builds this folder: name the folder that is built as `path`, or plan refuses.'
+          : `Found as ${planeText(plane)}.`,
+    }
+  }
+  return {
+    value: { plane, control: { file: plane.file, name: plane.name, path } },
+    note: `Found as ${planeText(plane)}.`,
+  }
+}
+
+function planeText(plane: FoundControlPlane): string {
+  if (plane.install === 'sail') return `Istio ${plane.name}`
+  return `${plane.install === 'helmRelease' ? 'HelmRelease' : 'Application'} ${plane.name}`
+}
+
+/** The folder at which a Component reaches the control plane of this site and of no other. */
+function builtFolder(
+  scene: Scene,
+  site: SiteAnswer,
+  plane: FoundControlPlane,
+  deliverers: readonly FoundDeliverer[],
+): string | null {
+  const folder = folderOf(plane.file)
+  const { findings, answers } = scene
+  const others = answers.sites.filter(each => each.name !== site.name)
+  const shared = others.some(other =>
+    [
+      ...deliverersAt(findings.kustomizations, other, answers.sites),
+      ...deliverersAt(findings.applications, other, answers.sites),
+    ].some(each => each.files.has(plane.file)),
+  )
+  const builders = deliverers.filter(each => each.folder !== null && each.files.has(plane.file))
+  if (!shared && hasKustomization(scene.files, folder) && builders.length > 0) return folder
+  const deepest = builders.map(each => each.folder ?? '').sort((left, right) => right.length - left.length)[0]
+  return deepest ?? null
+}
+
+function istioOf(
+  found: readonly FoundControlPlane[],
+  findings: Findings,
+  remarks: string[],
+): Omit<Declaration['istio'], 'controlPlane'> {
+  const one = <Value>(what: string, values: readonly Value[], standard: Value): Value => {
+    const different = [...new Set(values)]
+    if (different.length > 1) remarks.push(`the sites differ in ${what} (${different.join(', ')}): the first is taken`)
+    return different[0] ?? standard
+  }
+  const leafTTL = one(
+    'the life of leaves',
+    found.flatMap(plane => (plane.leafTTL === null ? [] : [plane.leafTTL])),
+    '24h',
+  )
+  if (findings.ambient.length > 0) remarks.push(`ambient: a ztunnel is declared in ${findings.ambient.join(', ')}`)
+  return {
+    install: one(
+      'how Istio is installed',
+      found.map(plane => plane.install),
+      'sail',
+    ),
+    namespace: one(
+      'the namespace of the control plane',
+      found.map(plane => plane.namespace),
+      'istio-system',
+    ),
+    trustDomain: one(
+      'the trust domain',
+      found.map(plane => plane.trustDomain ?? 'cluster.local'),
+      'cluster.local',
+    ),
+    ambient: findings.ambient.length > 0,
+    leafHours: (parseDuration(leafTTL) ?? 86_400_000) / 3_600_000,
+  }
+}
+
+function reloadOf(scene: Scene, sites: readonly Site[], remarks: string[]): readonly ReloadTarget[] {
+  const { findings, answers } = scene
+  const targets: ReloadTarget[] = []
+  const sitesOfFolder = new Map<string, Set<string>>()
+  for (const site of answers.sites) {
+    const all = [
+      ...deliverersAt(findings.kustomizations, site, answers.sites),
+      ...deliverersAt(findings.applications, site, answers.sites),
+    ]
+    for (const each of all) {
+      if (each.folder === null || each.workloads.length === 0) continue
+      if (sites.some(own => isUnder(each.folder ?? '', own.path))) continue
+      const users = sitesOfFolder.get(each.folder) ?? new Set()
+      if (!users.has(site.name)) targets.push({ site: site.name, path: each.folder, kinds: each.workloads, batch: 1 })
+      sitesOfFolder.set(each.folder, users.add(site.name))
+    }
+  }
+  for (const [folder, users] of sitesOfFolder) {
+    if (users.size === 1) continue
+    remarks.push(
+      `${folder} is applied at ${[...users].join(', ')}: a restart there cannot be told apart by site, so it is left out; give each site a folder of its own that takes it in`,
+    )
+  }
+  return targets.filter(target => sitesOfFolder.get(target.path)?.size === 1)
+}
+
+function custodyOf(scene: Scene): Outcome<CustodyChoice> {
+  const { findings, answers } = scene
+  const byArgo = answers.sites.some(site => {
+    const delivery = deliveryOf(scene, site)
+    return 'value' in delivery && delivery.value.kind === 'argocd'
+  })
+  const certificate =
+    answers.sealedSecrets ?? (byArgo && !answers.ksops ? (findings.sealingCertificates[0] ?? null) : null)
+  if (certificate !== null) {
+    if (answers.age.length === 0) {
+      return question(
+        '--age RECIPIENT',
+        "Which recipient of age may open the new root's key file?",
+        "SealedSecrets cannot seal the new root's key file",
+        [],
+        'age',
+        null,
+      )
+    }
+    return { value: { kind: 'sealedSecrets', certificate, scope: 'strict', age: answers.age }, note: null }
+  }
+  if (byArgo && !answers.ksops) {
+    return {
+      ask: {
+        flag: '--sealed-secrets FILE',
+        question: 'Which file holds the public certificate of the SealedSecrets controller? (kubeseal --fetch-cert)',
+        why: 'Argo CD cannot open SOPS by itself: name the certificate of SealedSecrets, or say --ksops where it runs KSOPS',
+        choices: findings.sealingCertificates,
+        proposal: findings.sealingCertificates[0] ?? null,
+        answer: (flags, value) => ({ ...flags, sealedSecrets: value.trim() }),
+      },
+    }
+  }
+  const { ksops } = answers
+  if (answers.age.length > 0) return { value: { kind: 'sops', age: answers.age, ksops }, note: null }
+  const problem = rulesProblem(scene)
+  if (problem === null) return { value: { kind: 'sops', age: null, ksops }, note: null }
+  return question('--age RECIPIENT', 'Which recipient of age may open what is sealed?', problem, [], 'age', null)
+}
+
+/** Null where .sops.yaml tells recipients for every site's folder. */
+function rulesProblem(scene: Scene): string | null {
+  const { sopsRules } = scene.findings
+  if (sopsRules === null) return 'there is no .sops.yaml that tells to whom private keys are sealed'
+  try {
+    const rules = readSopsRules(sopsRules, '.sops.yaml')
+    for (const site of scene.answers.sites) recipientsFor(rules, `${site.path}/cacerts.yaml`)
+    return null
+  } catch (error) {
+    if (!(error instanceof ReanchorError)) throw error
+    return `.sops.yaml does not tell recipients for the folders of the sites: ${error.what}`
+  }
+}
+
+// ------------------------------------------------------------------------------------------------------------ run
+
+export interface InitRun {
+  /** What is committed on the branch that Flux or Argo CD follows. */
+  readonly files: FileTree
+  /** The text of the declaration in the working tree, by path; null where there is none. */
+  existing(path: string): string | null
+  readonly flags: InitFlags
+  readonly now: Date
+  /** Answers a question, or null where nobody can be asked (no terminal, or --yes). */
+  readonly ask: ((question: InitQuestion) => Promise<string>) | null
+}
+
+/**
+ * What `init istio` would write, and where. Writes nothing itself. Throws ReanchorError (exit 2) where something is missing and
+ * nobody can be asked, and where another declaration stands in the place;
+ * with exit 5 where the folders of the sites, or rotations/, would be applied by what must not apply them.
+ */
+export async function runInit(run: InitRun): Promise<InitResult> {
+  const findings = findInRepository(run.files)
+  let flags = run.flags
+  const found = siteNamesIn(findings)
+  // The folders of Flux name the clusters; without a word from the user that is what is meant.
+  if ((flags.site ?? []).length === 0 && run.ask === null && found.length > 0) flags = { ...flags, site: found }
+  for (;;) {
+    const questions = openQuestions(findings, initAnswers(flags), run.files)
+    const [first] = questions
+    if (first === undefined) break
+    if (run.ask === null) throw questionsError(questions)
+    flags = first.answer(flags, await run.ask(first))
+  }
+  const answers = initAnswers(flags)
+  const name = answers.name ?? `mesh-${run.now.getUTCFullYear()}`
+  const { text, remarks, declaration } = proposeDeclaration(findings, { ...answers, name }, run.files)
+  const path = `rotations/${name}/rotation.yaml`
+  // What init writes must be what plan reads.
+  await readDeclaration(text, path)
+  refuseLayout(run.files, declaration)
+  const before = run.existing(path) ?? run.files.get(path) ?? null
+  if (before !== null && before !== text) {
+    throw new ReanchorError({
+      what: 'another declaration stands here already',
+      where: { file: path },
+      expected: 'no file, or the very text that init writes',
+      found: `a file of ${before.split('\n').length - 1} lines`,
+      todo: 'edit that file, or choose another name with --name',
+      example: `--name ${name}-b`,
+    })
+  }
+  return { path, text, remarks, nextSteps: nextStepsOf(declaration, path), unchanged: before === text }
+}
+
+/** Who reaches which path is part of what makes a rotation safe: a folder applied twice has two owners, rotations/ none. */
+function refuseLayout(files: FileTree, declaration: Declaration): void {
+  const problems = checkReach(files, { sites: declaration.sites, rotationsFolder: 'rotations' })
+  const [first, ...rest] = problems.map(
+    ({ what, where, expected, found, todo }) =>
+      new ReanchorError({ what, where, expected, found, todo, exit: exitCodes.refused }),
+  )
+  if (first !== undefined) throw new DeclarationErrors([first, ...rest])
+}
+
+function nextStepsOf(declaration: Declaration, path: string): string {
+  const wired = declaration.sites.map(site => {
+    const plane = declaration.istio.controlPlane[site.name]
+    const { file } = site.delivery
+    return `  ${site.name}: ${file === null ? 'the delivery object (made by hand)' : file}, ${plane?.file ?? ''}`
+  })
+  const reload = declaration.reload.map(
+    target => `  ${target.site}: ${target.path === '' ? '.' : target.path} (restarts of ${target.kinds.join(', ')})`,
+  )
+  const { base } = declaration
+  return [
+    `Next:`,
+    `  1. read ${path}, commit and push it to ${base}`,
+    `  2. reanchor plan --root-key-out FILE     (FILE outside the repository; it holds the new root's key, sealed)`,
+    `  3. reanchor rehearse, then reanchor next`,
+    ``,
+    `The adopt pull request wires these files, once:`,
+    ...wired,
+    ...reload,
+    ``,
+    `Branch protection to set for ${base}:`,
+    `  - pull requests only, at least one approval, new commits dismiss approvals`,
+    `  - required status check: reanchor/gate`,
+    ``,
+    `To read changes of trust in words with git diff:`,
+    `  echo 'trust.txt diff=reanchor' >> .gitattributes`,
+    `  echo '*.pem diff=reanchor' >> .gitattributes`,
+    `  git config diff.reanchor.textconv 'npx reanchor diff --textconv'`,
+    ``,
+  ].join('\n')
+}

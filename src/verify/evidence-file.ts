@@ -1,0 +1,237 @@
+import { isNode, LineCounter, parseAllDocuments, stringify } from 'yaml'
+import { ReanchorError } from '../errors.ts'
+import type { Evidence } from '../rotation.ts'
+import { canonicalJson, sha256 } from './values.ts'
+
+/** A file of evidence: one YAML document per site, each closed by a digest of all the rest of it. */
+export function writeEvidence(evidence: readonly Evidence[]): string {
+  return evidence.map(one => `---\n${documentText(one)}`).join('')
+}
+
+function documentText(evidence: Evidence): string {
+  const content = { ...evidence, digest: evidenceDigest(evidence) }
+  // No anchors for equal values and no folding: the text depends on the content and nothing else.
+  return stringify(content, { aliasDuplicateObjects: false, lineWidth: 0, singleQuote: false })
+}
+
+/** What a pull request names the evidence by. Digests detect damage; authorship needs a signature. */
+export function evidenceDigest(evidence: Evidence): string {
+  return sha256(canonicalJson(evidence))
+}
+
+/** 100,000 pods fit in far less: groups stand for them. */
+const largestFile = 32 * 1024 * 1024
+
+/**
+ * Reads a file of evidence strictly: unknown and missing fields, wrong types and a broken YAML are refused with their place (exit 2).
+ * A document whose digest does not match is damaged or was edited: it is given back with an exception that makes every judgement of it `unknown`.
+ */
+export function readEvidence(text: string, file: string): readonly Evidence[] {
+  if (text.length > largestFile)
+    throw located(file, 'evidence is too large', `at most ${largestFile} characters`, `${text.length}`)
+  const lines = new LineCounter()
+  const documents = parseAllDocuments(text, { lineCounter: lines, strict: true, uniqueKeys: true, version: '1.2' })
+  if (!Array.isArray(documents)) return []
+  return documents.map(document => {
+    const [broken] = document.errors
+    if (broken !== undefined) {
+      const { line, col } = lines.linePos(broken.pos[0])
+      throw located(file, 'evidence is not YAML', 'documents of kind Evidence', broken.message.split('\n')[0] ?? '', {
+        line,
+        column: col,
+      })
+    }
+    // Evidence is written without aliases; one that has them was not written here.
+    const value: unknown = document.toJS({ maxAliasCount: 0 })
+    const problem = evidenceShape(value, [])
+    if (problem !== null) {
+      const node = document.getIn(problem.path, true)
+      const at = isNode(node) && node.range ? lines.linePos(node.range[0]) : null
+      throw located(file, `evidence has a wrong field`, problem.expected, problem.found, {
+        ...(at === null ? {} : { line: at.line, column: at.col }),
+        field: problem.path.join('.'),
+      })
+    }
+    const { digest, ...evidence } = value as Evidence & { readonly digest: string }
+    return digest === evidenceDigest(evidence) ? evidence : damaged(evidence, file)
+  })
+}
+
+function damaged(evidence: Evidence, file: string): Evidence {
+  const detail = `${file}: the content does not match its digest`
+  const exception = { consumer: 'object', name: 'evidence', reason: 'damaged', detail, verdict: 'unknown' } as const
+  return { ...evidence, exceptions: [...evidence.exceptions, exception], complete: false }
+}
+
+function located(file: string, what: string, expected: string, found: string, where: object = {}): ReanchorError {
+  return new ReanchorError({
+    what,
+    where: { file, ...where },
+    expected,
+    found,
+    todo: 'evidence is written by reanchor and never edited: take the file as it was committed, or run `reanchor verify` for a new one',
+  })
+}
+
+// ------------------------------------------------------------------------------------------------ shape
+
+interface Problem {
+  readonly path: readonly (string | number)[]
+  readonly expected: string
+  readonly found: string
+}
+
+type Shape = (value: unknown, path: readonly (string | number)[]) => Problem | null
+
+function matching(expected: string, accepts: (value: unknown) => boolean): Shape {
+  return (value, path) => (accepts(value) ? null : { path, expected, found: foundText(value) })
+}
+
+function foundText(value: unknown): string {
+  const text = JSON.stringify(value) ?? 'nothing'
+  return text.length > 80 ? `${text.slice(0, 79)}…` : text
+}
+
+function fields(shapes: Readonly<Record<string, Shape>>): Shape {
+  const names = Object.keys(shapes)
+  return (value, path) => {
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+      return { path, expected: `a map with ${names.join(', ')}`, found: foundText(value) }
+    }
+    const held = value as Readonly<Record<string, unknown>>
+    for (const name of Object.keys(held)) {
+      if (shapes[name] === undefined)
+        return { path: [...path, name], expected: `one of ${names.join(', ')}`, found: name }
+    }
+    for (const [name, shape] of Object.entries(shapes)) {
+      if (held[name] === undefined) return { path, expected: `field ${name}`, found: 'nothing' }
+      const problem = shape(held[name], [...path, name])
+      if (problem !== null) return problem
+    }
+    return null
+  }
+}
+
+function listOf(shape: Shape): Shape {
+  return (value, path) => {
+    if (!Array.isArray(value)) return { path, expected: 'a list', found: foundText(value) }
+    for (const [index, item] of value.entries()) {
+      const problem = shape(item, [...path, index])
+      if (problem !== null) return problem
+    }
+    return null
+  }
+}
+
+function mapOf(shape: Shape): Shape {
+  return (value, path) => {
+    if (typeof value !== 'object' || value === null || Array.isArray(value))
+      return { path, expected: 'a map', found: foundText(value) }
+    for (const [name, item] of Object.entries(value)) {
+      const problem = shape(item, [...path, name])
+      if (problem !== null) return problem
+    }
+    return null
+  }
+}
+
+function orNull(shape: Shape): Shape {
+  return (value, path) => (value === null ? null : shape(value, path))
+}
+
+function oneOf(...words: readonly string[]): Shape {
+  return matching(`one of ${words.join(', ')}`, value => words.some(word => word === value))
+}
+
+const text = matching('text', value => typeof value === 'string')
+const flag = matching('true or false', value => typeof value === 'boolean')
+const count = matching('a whole number from 0', value => Number.isSafeInteger(value) && (value as number) >= 0)
+const digest = matching('64 lower-case hex digits', value => typeof value === 'string' && /^[0-9a-f]{64}$/.test(value))
+const time = matching(
+  'an instant such as 2026-11-22T06:00:00Z',
+  value =>
+    typeof value === 'string' &&
+    /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/.test(value) &&
+    !Number.isNaN(Date.parse(value)),
+)
+const consumer = ['istiod', 'sidecar', 'gateway', 'waypoint', 'ztunnel', 'configmap', 'webhook', 'vm'] as const
+
+const evidenceShape = fields({
+  apiVersion: oneOf('reanchor.dev/v1alpha1'),
+  kind: oneOf('Evidence'),
+  rotation: text,
+  site: text,
+  phase: count,
+  step: count,
+  treeDigest: digest,
+  cluster: fields({ uid: text }),
+  from: time,
+  to: time,
+  observation: digest,
+  agreesWith: orNull(fields({ at: time, observation: digest })),
+  lastChange: orNull(time),
+  delivery: fields({
+    kind: oneOf('flux', 'argocd', 'none'),
+    object: text,
+    suspended: flag,
+    observed: flag,
+    ready: flag,
+    revision: orNull(text),
+    treeDigest: orNull(digest),
+    inventory: listOf(text),
+    message: text,
+    nextDue: orNull(time),
+    hurry: orNull(text),
+  }),
+  objects: listOf(
+    fields({
+      id: text,
+      present: flag,
+      keys: orNull(listOf(text)),
+      managers: mapOf(listOf(text)),
+      facts: mapOf(text),
+      lastChange: orNull(time),
+    }),
+  ),
+  groups: listOf(
+    fields({
+      consumer: oneOf(...consumer),
+      owner: text,
+      count,
+      members: digest,
+      trusts: orNull(listOf(digest)),
+      presents: orNull(listOf(digest)),
+      bundleDigest: orNull(digest),
+      facts: mapOf(text),
+      leavesExpire: orNull(fields({ first: time, last: time })),
+    }),
+  ),
+  exceptions: listOf(
+    fields({
+      consumer: oneOf(...consumer, 'object', 'delivery'),
+      name: text,
+      reason: text,
+      detail: text,
+      verdict: oneOf('pending', 'violated', 'unknown'),
+    }),
+  ),
+  certificates: listOf(
+    fields({
+      sha256: digest,
+      spki: digest,
+      subject: text,
+      issuer: text,
+      serial: text,
+      notBefore: time,
+      notAfter: time,
+      key: text,
+      ski: orNull(text),
+      aki: orNull(text),
+      ca: flag,
+      pathLength: orNull(count),
+      pem: text,
+    }),
+  ),
+  complete: flag,
+  digest,
+})

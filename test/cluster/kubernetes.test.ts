@@ -1,0 +1,196 @@
+import { createHash } from 'node:crypto'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import type { Cluster } from '../../src/cluster/cluster.ts'
+import { type KubernetesOptions, openKubernetesCluster } from '../../src/cluster/kubernetes.ts'
+import { resources } from '../../src/cluster/resources.ts'
+import { clusterContract } from './contract.ts'
+import { type FakeApi, startFakeApi } from './fake-api.ts'
+
+const quick: KubernetesOptions = { requestTimeout: 5000, forwardTimeout: 5000, pageSize: 3 }
+const somePod = { namespace: 'shop', name: 'cart-1' }
+
+function fill(api: FakeApi): void {
+  const pods = Array.from({ length: 8 }, (_, index) => ({
+    metadata: { name: `cart-${index}`, namespace: 'shop', uid: `u${index}` },
+  }))
+  api.objects.set('/namespaces', [{ metadata: { name: 'kube-system', uid: 'cluster-1' } }])
+  api.objects.set('/pods', pods)
+  api.objects.set('/secrets', [
+    {
+      metadata: { name: 'cacerts', namespace: 'istio-system', managedFields: [{ manager: 'kustomize-controller' }] },
+      data: { 'ca-key.pem': 'c2VjcmV0' },
+    },
+  ])
+  api.objects.set(
+    '/configmaps',
+    ['shop', 'edge'].flatMap(namespace =>
+      ['istio-ca-root-cert', 'other'].map(name => ({ metadata: { name, namespace } })),
+    ),
+  )
+  api.objects.set('apps/deployments', [
+    { metadata: { name: 'istiod', namespace: 'istio-system', labels: { app: 'istiod' } } },
+    { metadata: { name: 'other', namespace: 'istio-system', labels: { app: 'other' } } },
+  ])
+}
+
+async function connected(api: FakeApi, options = quick): Promise<Cluster> {
+  return await openKubernetesCluster({ kind: 'kubeconfig', file: api.kubeconfig, context: null }, options)
+}
+
+clusterContract('an API server', async () => {
+  const api = await startFakeApi()
+  fill(api)
+  const cluster = await connected(api)
+  const unreachablePod = cluster.httpGet.bind(cluster)
+  return {
+    // The stand-in forwards whatever pod is named, so a missing pod is one whose forward reports an error.
+    cluster: {
+      ...cluster,
+      async httpGet(pod, port, path) {
+        api.forwardError = pod.name === 'no-such-pod' ? 'no such pod' : ''
+        return await unreachablePod(pod, port, path)
+      },
+    },
+    namespace: 'shop',
+    podCount: 8,
+    secret: { namespace: 'istio-system', name: 'cacerts' },
+    istiod: { namespace: 'istio-system', name: 'istiod-1' },
+    proxy: somePod,
+    everywhere: 'istio-ca-root-cert',
+    close: () => api.close(),
+  }
+})
+
+describe('a real connection', () => {
+  let api: FakeApi
+  let cluster: Cluster
+  beforeEach(async () => {
+    api = await startFakeApi()
+    fill(api)
+    cluster = await connected(api)
+  })
+  afterEach(async () => {
+    await cluster.close()
+    await api.close()
+  })
+
+  async function names(plural: 'pods' | 'statefulSets' = 'pods'): Promise<readonly string[]> {
+    const found: string[] = []
+    for await (const page of cluster.list(resources[plural])) found.push(...page.map(({ metadata }) => metadata.name))
+    return found
+  }
+
+  it("takes the time from the API server's Date, not from this machine (F27)", async () => {
+    expect(await cluster.identity()).toEqual({ uid: 'cluster-1', now: '2026-11-22T12:00:00Z' })
+    api.date = null
+    await expect(cluster.identity()).rejects.toMatchObject({ failure: 'malformed' })
+  })
+
+  it('asks for metadata alone where a Secret holds a private key', async () => {
+    await cluster.metadata(resources.secrets, 'istio-system', 'cacerts')
+    expect(api.accepted).toEqual(['application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1'])
+  })
+
+  it('reads an expired list once more from the start, and gives no object twice', async () => {
+    api.expire = 1
+    const found = await names()
+    expect(found.length).toBe(8)
+    expect(new Set(found).size).toBe(8)
+  })
+
+  it('gives a list up as partial that expires again and again, or stops half way', async () => {
+    api.expire = 5
+    await expect(names()).rejects.toMatchObject({ failure: 'partial' })
+    api.expire = 0
+    api.stopHalfWay = 500
+    await expect(names()).rejects.toMatchObject({ failure: 'partial' })
+  })
+
+  it('does not take half a body for a whole one', async () => {
+    api.breakOff = true
+    await expect(names()).rejects.toMatchObject({ failure: 'partial' })
+  })
+
+  it('names verb and resource that the role lacks', async () => {
+    api.forbidden.add('list /pods').add('get /secrets').add('get /pods/portforward')
+    await expect(names()).rejects.toThrow(/verb list on pods \(API group core\); roles\/istio\.yaml/)
+    await expect(cluster.metadata(resources.secrets, 'istio-system', 'cacerts')).rejects.toMatchObject({
+      failure: 'forbidden',
+    })
+    await expect(cluster.httpGet(somePod, 15000, '/')).rejects.toThrow(/roles\/istio-portforward\.yaml/)
+  })
+
+  it('says malformed for what is not JSON', async () => {
+    api.notJson = true
+    await expect(names()).rejects.toMatchObject({ failure: 'malformed' })
+  })
+
+  it('reads a large answer whole through a port-forward', async () => {
+    const answer = JSON.parse(await cluster.httpGet(somePod, 15000, '/config_dump?mask=x')) as {
+      path: string
+      filling: string
+    }
+    expect(answer.path).toBe('/config_dump?mask=x')
+    expect(answer.filling.length).toBe(200_000)
+  })
+
+  it('throws for an answer that is not 2xx', async () => {
+    await expect(cluster.httpGet(somePod, 15014, '/refused')).rejects.toMatchObject({ failure: 'forbidden' })
+    await expect(cluster.httpGet(somePod, 15014, '/broken')).rejects.toMatchObject({ failure: 'malformed' })
+  })
+
+  it('gives a port-forward up that never answers', async () => {
+    await cluster.close()
+    cluster = await connected(api, { ...quick, forwardTimeout: 150 })
+    api.silent = true
+    await expect(cluster.httpGet(somePod, 15000, '/')).rejects.toMatchObject({ failure: 'timeout' })
+    await expect(cluster.servedChain(somePod, 15012, 'istiod.istio-system.svc')).rejects.toMatchObject({
+      failure: 'timeout',
+    })
+  })
+
+  it('tells what the port-forward reports', async () => {
+    api.forwardError = 'connection refused by 15000'
+    await expect(cluster.httpGet(somePod, 15000, '/')).rejects.toThrow(/connection refused by 15000/)
+  })
+
+  it('sees the certificate that is served', async () => {
+    const [leaf] = await cluster.servedChain(somePod, 15012, 'istiod.istio-system.svc')
+    expect(
+      createHash('sha256')
+        .update(leaf ?? '')
+        .digest('hex'),
+    ).toBe(api.servedLeaf)
+  })
+
+  it('answers many port-forwards at once', async () => {
+    const answers = await Promise.all(Array.from({ length: 12 }, () => cluster.httpGet(somePod, 15000, '/')))
+    expect(answers.every(answer => answer.length > 200_000)).toBe(true)
+  })
+
+  it('says unreachable where nobody listens', async () => {
+    await api.close()
+    await expect(cluster.identity()).rejects.toMatchObject({ failure: 'unreachable' })
+    await expect(cluster.httpGet(somePod, 15000, '/')).rejects.toMatchObject({ failure: 'unreachable' })
+    api = await startFakeApi()
+  })
+
+  it('names the contexts that there are where the one asked for is none of them', async () => {
+    await expect(
+      openKubernetesCluster({ kind: 'kubeconfig', file: api.kubeconfig, context: 'eu-1' }),
+    ).rejects.toMatchObject({
+      expected: 'one of fake',
+      found: 'eu-1',
+      exit: 2,
+    })
+  })
+
+  it('says which file it could not read', async () => {
+    await expect(
+      openKubernetesCluster({ kind: 'kubeconfig', file: 'no/such/file', context: null }),
+    ).rejects.toMatchObject({
+      where: { file: 'no/such/file' },
+      exit: 2,
+    })
+  })
+})
