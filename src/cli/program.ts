@@ -90,11 +90,13 @@ async function addCommands(program: Command, add: Add): Promise<void> {
     .option('--yes', 'ask nothing; take what was found', false)
     .option(...dryRun, false)
 
-  add(program, 'inspect', 'every trust anchor and issuing CA found, and how long they last', async (options, terminal, words) =>
-    (await import('./handlers/inspect.ts')).inspectHandler(options, terminal, words),
+  add(program, 'inspect', 'every trust anchor and issuing CA found, and how long they last', async (options, terminal) =>
+    (await import('./handlers/inspect.ts')).inspectHandler(options, terminal),
   )
     .option('--within <duration>', 'exit 4 where something expires within this time, such as 60d')
     .option('--file <pem...>', 'look at PEM files instead of clusters')
+    .option('--context <context>', 'look at this cluster, where no rotation is declared yet')
+    .option('--namespace <namespace>', 'with --context: the control plane’s namespace', 'istio-system')
 
   add(program, 'plan', 'make or take the new CA, render and seal every step, prove it safe, open the plan pull request', async (options, terminal) =>
     (await import('./handlers/plan.ts')).planHandler(options, terminal),
@@ -109,7 +111,7 @@ async function addCommands(program: Command, add: Add): Promise<void> {
   )
 
   add(program, 'rehearse', 'run the whole rotation on this machine, against real TLS endpoints', async (options, terminal) =>
-    (await import('./handlers/demo.ts')).rehearseHandler(options, terminal),
+    (await import('./handlers/rehearse.ts')).rehearseHandler(options, terminal),
   ).option('--seed <number>', 'seed of the rehearsal’s lags', '1')
 
   add(program, 'next', 'verify the present step, then open the next pull request', async (options, terminal) =>

@@ -4,7 +4,7 @@ import { findStep, stepFolder, treeFolder } from '../plan/steps.ts'
 import type { FaultName } from '../rehearsal/faults.ts'
 import type { Plan } from '../rotation.ts'
 import { check } from './check.ts'
-import { advanceUntil, type DemoFault, demoAuthor, nextWhenReady, planAndMerge, rotationName, type World } from './demo.ts'
+import { advanceUntil, type DemoFault, demoAuthor, nextWhenReady, planAndMerge, type World } from './demo.ts'
 import { next } from './next.ts'
 import { addWiring, loadForWiring } from './wire.ts'
 
@@ -58,7 +58,7 @@ async function advanceOne(world: World): Promise<Advance> {
   if (outcome.kind === 'waiting') {
     const evidence = outcome.looks[0]?.evidence
     const { loadRotation } = await import('./rotation.ts')
-    const { plan: made } = await loadRotation(world.repository, { rotation: rotationName, base: 'main' })
+    const { plan: made } = await loadRotation(world.repository, { rotation: world.rotation, base: 'main' })
     const at = evidence === undefined ? null : findStep(made, evidence.phase, evidence.step)
     const exit = outcome.verdict === 'pending' ? exitCodes.waiting : exitCodes.violated
     return { kind: 'waiting', at: at === null ? 'before adopt' : stepFolder(at), exit, gates: outcome.gates }
@@ -92,7 +92,7 @@ async function editedRequest(world: World, made: Plan): Promise<DemoFault> {
   await world.repository.publish([{ ref: `refs/heads/${request.branch}`, from: head, to: edited }])
   world.say(`    somebody edits #${request.number}: the old root goes from ${path}`)
   return await refusedBy(world, 'edited-pr', 'trust-both/1-data', 'next', async () => {
-    await next(world.context, { rotation: rotationName, base: null, variant: 'step' })
+    await next(world.context, { rotation: world.rotation, base: null, variant: 'step' })
   })
 }
 
@@ -104,7 +104,7 @@ async function outOfOrder(world: World, made: Plan): Promise<DemoFault> {
   const step = findStep(made, phaseNumber(made, 'issue-new'), 1)
   if (step === null) throw new Error('the plan has no phase issue-new')
   const base = await world.repository.head('main')
-  const changes = await folderChanges(world, made, base, site => treeFolder(rotationName, step, 'step', site))
+  const changes = await folderChanges(world, made, base, site => treeFolder(world.rotation, step, 'step', site))
   const head = await branchWith(world, 'hurry', base, changes, 'Issue from the new CA now')
   world.say('    somebody opens a pull request that skips a step: issue-new before istiod restarted with both roots')
   return await checked(world, 'out-of-order', `trust-both/${waiting.title.includes('step 2') ? '2-restart' : '1-data'}`, base, head)
@@ -119,7 +119,7 @@ async function revertTrustBoth(world: World, made: Plan): Promise<DemoFault> {
   const before = findStep(made, phaseNumber(made, 'trust-both') - 1, made.phases[phaseNumber(made, 'trust-both') - 1]?.steps.length ?? 1)
   if (before === null) throw new Error('the plan has nothing before trust-both')
   const base = await world.repository.head('main')
-  const changes = await folderChanges(world, made, base, site => treeFolder(rotationName, before, 'step', site))
+  const changes = await folderChanges(world, made, base, site => treeFolder(world.rotation, before, 'step', site))
   const head = await branchWith(world, 'revert-trust-both', base, changes, 'Revert "trust both roots"')
   world.say('    somebody reverts trust-both while leaves of the new CA are out')
   return await checked(world, 'revert-trust-both', 'issue-new/2-restart', base, head)
@@ -131,8 +131,8 @@ async function oneStep(world: World, made: Plan): Promise<DemoFault> {
   const step = findStep(made, made.phases.length - 1, last)
   if (step === null) throw new Error('the plan is empty')
   const base = await world.repository.head('main')
-  const changes = await folderChanges(world, made, base, site => treeFolder(rotationName, step, 'step', site))
-  await addWiring(await loadForWiring(world.repository, rotationName), made.sites.map(site => site.name), changes)
+  const changes = await folderChanges(world, made, base, site => treeFolder(world.rotation, step, 'step', site))
+  await addWiring(await loadForWiring(world.repository, world.rotation), made.sites.map(site => site.name), changes)
   const commit = await world.repository.commit({
     parent: base,
     changes,
@@ -188,7 +188,7 @@ async function branchWith(
 
 /** The check that CI runs on every pull request; the users of the demo obey it and do not merge. */
 async function checked(world: World, kind: FaultName, phase: string, base: string, head: string): Promise<DemoFault> {
-  const { verdict } = await check(world.context, { range: `${base}..${head}`, rotation: rotationName, base: null })
+  const { verdict } = await check(world.context, { range: `${base}..${head}`, rotation: world.rotation, base: null })
   world.say(`    reanchor check: ${verdict.safe ? 'safe' : verdict.sentence}`)
   if (verdict.safe) return { kind, culprit: null, refusedAt: null }
   await world.rehearsal.run(10 * 60_000)

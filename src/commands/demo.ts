@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { initBare } from '../repository/init.ts'
@@ -75,11 +75,35 @@ interface World {
   readonly folder: string
   readonly ageKeyFile: string
   readonly phases: DemoPhase[]
+  readonly rotation: string
   readonly say: (line: string) => void
 }
 
 /** A whole rotation on this machine, with the commands that users run: only time, the forge and the clusters are not the real ones. */
 export async function demo(options: DemoOptions): Promise<DemoOutcome> {
+  const { demoFleet } = await import('../rehearsal/fleet.ts')
+  const sites = siteNames.slice(0, options.sites)
+  return await rehearseFleet({
+    ...options,
+    rotation: rotationName,
+    siteNames: sites,
+    fleet: recipient => demoFleet({ sites, ageRecipient: recipient }),
+    declare: async (fleet, recipient, now) => await demoDeclaration(fleet, sites, recipient, now),
+    sharedRoot: sites.length > 1,
+  })
+}
+
+export interface FleetRehearsal extends Omit<DemoOptions, 'sites'> {
+  readonly rotation: string
+  readonly siteNames: readonly string[]
+  /** The repository as it is before the rotation, sealed to this age recipient. */
+  readonly fleet: (recipient: string) => FileTree
+  readonly declare: (fleet: FileTree, recipient: string, now: Date) => Promise<{ readonly path: string; readonly text: string }>
+  /** Every site starts with an issuing CA of its own under one root; else each with istiod's self-signed CA. */
+  readonly sharedRoot: boolean
+}
+
+export async function rehearseFleet(options: FleetRehearsal): Promise<DemoOutcome> {
   const folder = options.dir ?? mkdtempSync(join(tmpdir(), 'reanchor-demo-'))
   const world = await makeWorld(options, folder)
   try {
@@ -89,7 +113,7 @@ export async function demo(options: DemoOptions): Promise<DemoOutcome> {
     if (fault === null) await rotate(world)
     const { attempted, failed, foretold } = world.rehearsal.handshakes.counts
     const result: DemoResult = {
-      rotation: rotationName,
+      rotation: world.rotation,
       repository: world.repository.gitDir,
       phases: world.phases,
       handshakes: { attempted, failed, foretold },
@@ -106,32 +130,27 @@ export async function demo(options: DemoOptions): Promise<DemoOutcome> {
   }
 }
 
-async function makeWorld(options: DemoOptions, folder: string): Promise<World> {
+async function makeWorld(options: FleetRehearsal, folder: string): Promise<World> {
   const { generateX25519Identity, identityToRecipient } = await import('age-encryption')
-  const { demoFleet } = await import('../rehearsal/fleet.ts')
   const { startRehearsal } = await import('../rehearsal/rehearsal.ts')
   mkdirSync(folder, { recursive: true })
   const bare = join(folder, 'fleet.git')
+  const ageKeyFile = join(folder, 'age.key')
+  refuseUsedFolder(folder, [bare, ageKeyFile])
   await initBare(bare, 'main')
   const identity = await generateX25519Identity()
-  const ageKeyFile = join(folder, 'age.key')
   writeFileSync(ageKeyFile, `${identity}\n`, { mode: 0o600, flag: 'wx' })
   const recipient = await identityToRecipient(identity)
 
-  const sites = siteNames.slice(0, options.sites)
+  const sites = options.siteNames
   const repository = await openRepository(bare)
-  const fleet = demoFleet({ sites, ageRecipient: recipient })
-  const first = await repository.commit({
-    parent: null,
-    changes: fleet,
-    message: 'The fleet as it is',
-    trailers: {},
-    author,
-    at: new Date(),
-  })
+  const fleet = options.fleet(recipient)
+  const message = 'The fleet as it is'
+  const first = await repository.commit({ parent: null, changes: fleet, message, trailers: {}, author, at: new Date() })
   await repository.publish([{ ref: 'refs/heads/main', from: null, to: first }])
 
-  options.say(`starting ${sites.length === 1 ? 'a cluster' : `${sites.length} clusters`} with istiod's self-signed CA and real TLS endpoints`)
+  const start = options.sharedRoot ? 'one plugged root' : "istiod's self-signed CA"
+  options.say(`starting ${sites.length === 1 ? 'a cluster' : `${sites.length} clusters`} with ${start} and real TLS endpoints`)
   const rehearsal = await startRehearsal({
     readBase: async () => await readBase(repository),
     sites,
@@ -139,7 +158,7 @@ async function makeWorld(options: DemoOptions, folder: string): Promise<World> {
     seed: options.seed,
     now: new Date(),
     faults: options.fault === null ? [] : [options.fault],
-    sharedRoot: sites.length > 1,
+    sharedRoot: options.sharedRoot,
   })
   const now = () => new Date(rehearsal.clock.millis())
   const forge = await openForgeOf(repository, { now })
@@ -164,9 +183,20 @@ async function makeWorld(options: DemoOptions, folder: string): Promise<World> {
     progress: () => {},
     dryRun: false,
   }
-  const world: World = { context, repository, forge, rehearsal, folder, ageKeyFile, phases: [], say: options.say }
-  await declare(world, fleet, sites, recipient)
+  const world: World = { context, repository, forge, rehearsal, folder, ageKeyFile, phases: [], say: options.say, rotation: options.rotation }
+  await commitDeclaration(world, await options.declare(fleet, recipient, now()))
   return world
+}
+
+function refuseUsedFolder(folder: string, files: readonly string[]): void {
+  const taken = files.find(file => existsSync(file))
+  if (taken === undefined) return
+  throw new ReanchorError({
+    what: 'an earlier demo lies in this folder',
+    where: { file: taken },
+    expected: 'a folder without one',
+    todo: `name another folder, or remove ${folder}`,
+  })
 }
 
 async function readBase(repository: Repository): Promise<{ readonly commit: string; readonly files: FileTree }> {
@@ -188,9 +218,9 @@ async function filesAt(repository: Repository, commit: string): Promise<FileTree
 }
 
 /** What an engineer does first: `init`, and a look at what it wrote. */
-async function declare(world: World, fleet: FileTree, sites: readonly string[], recipient: string): Promise<void> {
+async function demoDeclaration(fleet: FileTree, sites: readonly string[], recipient: string, now: Date) {
   const { runInit } = await import('../declaration/init.ts')
-  const written = await runInit({
+  return await runInit({
     files: fleet,
     flags: {
       name: rotationName,
@@ -201,14 +231,17 @@ async function declare(world: World, fleet: FileTree, sites: readonly string[], 
       forge: 'local',
     },
     existing: () => null,
-    now: world.context.now(),
+    now,
     ask: null,
   })
+}
+
+async function commitDeclaration(world: World, declared: { readonly path: string; readonly text: string }): Promise<void> {
   const parent = await world.repository.head('main')
   const commit = await world.repository.commit({
     parent,
-    changes: new Map([[written.path, written.text]]),
-    message: `Declare rotation ${rotationName}`,
+    changes: new Map([[declared.path, declared.text]]),
+    message: `Declare rotation ${world.rotation}`,
     trailers: {},
     author,
     at: world.context.now(),
@@ -275,7 +308,7 @@ export async function recordMerge(world: World, request: PullRequest): Promise<v
 export async function nextWhenReady(world: World, patience = 12 * 60 * 60 * 1000): Promise<NextOutcome> {
   const until = world.rehearsal.clock.millis() + patience
   for (;;) {
-    const { outcome } = await next(world.context, { rotation: rotationName, base: null, variant: 'step' })
+    const { outcome } = await next(world.context, { rotation: world.rotation, base: null, variant: 'step' })
     if (outcome.kind !== 'waiting' || world.rehearsal.clock.millis() >= until) return outcome
     await world.rehearsal.run(pauseFor(outcome.gates, world.rehearsal.clock.millis()))
   }
@@ -299,7 +332,7 @@ interface Place {
 async function placeOf(world: World, request: PullRequest): Promise<Place> {
   const { readMarker } = await import('../report/pull-request.ts')
   const marker = readMarker(request.body)
-  const { plan: made } = await loadRotation(world.repository, { rotation: rotationName, base: 'main' })
+  const { plan: made } = await loadRotation(world.repository, { rotation: world.rotation, base: 'main' })
   const sites = made.sites.map(site => site.name)
   const at = marker === null ? null : findStep(made, marker.phase, marker.step)
   if (at === null) return { phase: made.phases.length, step: 1, name: 'close', stepName: 'close', sites }
@@ -345,7 +378,7 @@ function stuck(outcome: NextOutcome): ReanchorError {
 /** How often each consumer restarted, beside how often the merged steps planned it. */
 async function restartsOf(world: World): Promise<DemoResult['restarts']> {
   const counts = world.rehearsal.restarts()
-  const { plan: made } = await loadRotation(world.repository, { rotation: rotationName, base: 'main' }).catch(() => ({ plan: null }))
+  const { plan: made } = await loadRotation(world.repository, { rotation: world.rotation, base: 'main' }).catch(() => ({ plan: null }))
   const merged = new Set(world.phases.map(phase => `${phase.site}/${phase.number}/${phase.step}`))
   return counts.map(({ consumer, site, count }) => ({
     consumer,
@@ -379,4 +412,4 @@ function plannedRestarts(made: Plan, site: string, istiod: boolean, merged: Read
 }
 
 export type { World }
-export { rotationName, author as demoAuthor }
+export { author as demoAuthor }

@@ -1,19 +1,23 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
-import type { Custody } from '../custody/custody.ts'
+import { existsSync } from 'node:fs'
 import { assertNoPrivateKey } from '../custody/leak.ts'
 import { exitCodes, ReanchorError } from '../errors.ts'
 import type { PullRequest } from '../forge/forge.ts'
 import { privateKeyPem } from '../pki/keys.ts'
+import { positionText, progressOf } from '../plan/advance.ts'
+import { currentOf, knows, nextOf, sealedAt, splice } from '../plan/again.ts'
 import { valueDigest } from '../plan/digest.ts'
 import { canaryDigest, makePlan, type NextCa } from '../plan/make.ts'
 import { type CurrentCa, currentFromCluster, currentFromFiles, materialDigest } from '../plan/material.ts'
 import { caFromFiles, generateCa, type NewCa } from '../plan/next-ca.ts'
 import { planBranch, rotationFolder } from '../plan/steps.ts'
 import type { Snapshot } from '../repository/repository.ts'
-import type { CustodyChoice, Declaration, Digest, FileTree, Plan, Proof, Site } from '../rotation.ts'
+import type { CustodyChoice, Declaration, FileTree, Plan, Proof, SitePosition } from '../rotation.ts'
 import type { Context } from './context.ts'
-import { planAt } from './rotation.ts'
+import { custodiesFor, rootRecipients, sealedCopies, sealedValue } from './custodies.ts'
+import { type Declared, findDeclaration } from './declared.ts'
+import { earlierCopies, earlierRotations, keptCanaries, withRestarts } from './earlier.ts'
+import { openRequests, signedCa, writeRequests } from './offline-root.ts'
+import { planAt, positionsAt } from './rotation.ts'
 
 export interface PlanOptions {
   readonly rotation: string | null
@@ -37,12 +41,6 @@ export interface PlanOutcome {
   readonly remarks: readonly string[]
 }
 
-interface Declared {
-  readonly declaration: Declaration
-  readonly text: string
-  readonly file: string
-}
-
 /**
  * Makes or takes the new CA, renders and seals every step, proves the result safe, and opens the plan pull request.
  *
@@ -56,56 +54,140 @@ export async function plan(context: Context, options: PlanOptions): Promise<Plan
   const { declaration } = declared
   const base = await repository.head(declaration.base)
   const snapshot = repository.snapshot(base)
-  const branch = planBranch(declaration.name)
 
   context.progress('reading the CA in use')
-  const current = await currentCas(context, declaration)
-  const inputs = { declaration: valueDigest(declaration), material: materialDigest(current) }
-
+  const live = await currentCas(context, declaration)
   const merged = await planAt(snapshot, declaration.name)
-  if (merged !== null && sameInputs(merged, inputs)) return unchanged(merged, branch, null)
-  const published = await repository.branch(branch)
-  if (published !== null) {
-    const there = await planAt(repository.snapshot(published), declaration.name)
-    if (there !== null && sameInputs(there, inputs)) {
-      const pullRequest = context.dryRun ? null : await openPlanRequest(context, declaration, there, branch)
-      return unchanged(there, branch, pullRequest)
-    }
-  }
-  if (merged !== null) return replan(context, declared, merged, snapshot, current, inputs)
+  const current = merged === null ? live : await unlessMoved(merged, live, snapshot, declaration)
+  const inputs = { declaration: valueDigest(declaration), material: materialDigest(current) }
+  const scene: Scene = { context, declared, base, snapshot, current, inputs, options }
 
-  const pending = await takeUp(context, declaration, inputs, options)
-  if (pending !== null) return await publishPlan(context, declaration, pending.plan, pending.commit, base, branch, [])
+  if (merged !== null && sameInputs(merged, inputs)) return unchanged(merged, planBranch(declaration.name), null)
+  const published = await publishedPlan(scene)
+  if (published !== null) return published
+  const pending = await takeUp(scene)
+  if (pending !== null) return await publish(scene, pending, [])
 
-  const files = await filesForWiring(snapshot)
-  await refuseUnreachable(declaration, files)
-  context.progress('making the new CA')
-  const next = await newCa(context, declaration)
+  await refuseUnreachable(declaration, await filesForWiring(snapshot))
+  if (merged !== null) return await planAgain(scene, merged)
+  if (declaration.next.from === 'csr' && options.chain === null) return await writeRequests(scene)
+  return await planAnew(scene)
+}
+
+/** What one run of `plan` has read. */
+interface Scene {
+  readonly context: Context
+  readonly declared: Declared
+  /** Commit of the base branch. */
+  readonly base: string
+  readonly snapshot: Snapshot
+  readonly current: Readonly<Record<string, CurrentCa>>
+  readonly inputs: Plan['inputs']
+  readonly options: PlanOptions
+}
+
+async function planAnew(scene: Scene): Promise<PlanOutcome> {
+  const { context, declared, snapshot, options } = scene
+  const { declaration } = declared
+  const requests = declaration.next.from === 'csr' ? await openRequests(context, declaration) : null
+  const next = requests === null ? await newCa(context, declaration) : await signedCa(context, declaration, requests, options.chain ?? [])
+  if (next.rootKey !== null && options.rootKeyOut === null && !context.dryRun) throw needsRootKeyOut()
+  if (next.rootKey !== null && options.rootKeyOut !== null) refuseTakenRootKey(options.rootKeyOut)
+  const earlier = await earlierRotations(snapshot, declaration)
+  const current = withRestarts(scene.current, earlier)
   await acceptCas(declaration, current, next, context.now())
   const canaries = Object.fromEntries(
     declaration.sites.map(site => {
       const value = context.random(24).toString('base64url')
-      return [site.name, { value, digest: canaryDigest(value) }]
+      const kept = earlier[site.name]?.canary
+      return [site.name, { value, digest: kept ?? canaryDigest(value) }]
     }),
   )
   context.progress('rendering and sealing every step')
-  const custodies = await custodiesFor(context, declaration, snapshot)
+  const keep = [...(requests?.copies ?? []), ...earlierCopies(declaration, earlier)]
+  const custodies = await custodiesFor(context, declaration, snapshot, keep)
   const made = await makePlan({
     declaration,
-    files,
+    files: await filesForWiring(snapshot),
     current,
     next: next.sites,
-    canaries,
-    custody: site => custodies.get(site.name) as Custody,
-    inputs,
+    canaries: await keptCanaries(declaration, canaries, earlier),
+    custody: custodies.of,
+    adopted: Object.fromEntries(Object.entries(earlier).map(([site, each]) => [site, each.files])),
+    inputs: scene.inputs,
     now: context.now(),
   })
-  const proof = await provedSafe(made.plan, options.acceptOutage, context.now())
   const changes = new Map<string, string | null>(made.files)
   changes.set(declared.file, declared.text)
+  return await commitPlan(scene, made.plan, changes, next, custodies.remarks)
+}
+
+/** The declaration or the live CA changed: what lies ahead is rendered again, what sites have reached stays as it was merged. */
+async function planAgain(scene: Scene, merged: Plan): Promise<PlanOutcome> {
+  const { context, declared, snapshot } = scene
+  const { declaration } = declared
+  const positions = await positionsAt(snapshot, merged)
+  const reached = Object.values(positions).map(position => progressOf(merged, position))
+  if (reached.includes(null)) throw notOnTheWay(positions)
+  const furthest = Math.max(-1, ...reached.map(index => index ?? -1))
+  const file = `${rotationFolder(declaration.name)}/rotation.yaml`
+  const { readDeclaration } = await import('../declaration/read.ts')
+  const before = await readDeclaration((await snapshot.read(file)) ?? '', file)
+  refuseOtherRotation(before, declaration, furthest, file)
+
+  const copies = await sealedCopies(merged, snapshot)
+  const current: Record<string, CurrentCa> = {}
+  const next: Record<string, NextCa> = {}
+  const canaries: Record<string, { value: string; digest: string }> = {}
+  for (const site of declaration.sites) {
+    const custody = (site.custody ?? declaration.custody).kind
+    const nextIssuer = nextOf(merged, site.name, '').issuer.sha256
+    const key = await sealedKey(merged, site.name, nextIssuer, custody, snapshot)
+    if (key === null) throw new Error(`the plan holds no sealed key of ${nextIssuer}`)
+    next[site.name] = nextOf(merged, site.name, key)
+    current[site.name] = scene.current[site.name] as CurrentCa
+    const canary = copies.find(copy => copy.destination === `${site.path}/canary.yaml`)
+    const value = canary === undefined ? null : await sealedValue(custody, canary.yaml, 'canary')
+    canaries[site.name] = { value: value ?? '', digest: merged.canaries[site.name] ?? '' }
+  }
+  context.progress('rendering the steps ahead again')
+  const custodies = await custodiesFor(context, declaration, snapshot, copies)
+  const made = await makePlan({
+    declaration,
+    files: await filesForWiring(snapshot),
+    current,
+    next,
+    canaries,
+    custody: custodies.of,
+    inputs: scene.inputs,
+    now: new Date(merged.createdAt),
+  })
+  const folder = rotationFolder(declaration.name)
+  const oldPaths = [...(await snapshot.list(folder)).keys()].filter(path => path.startsWith(`${folder}/phases/`) || path.startsWith(`${folder}/certificates/`))
+  const oldFiles = await snapshot.readMany(oldPaths)
+  const spliced = splice(merged, oldFiles, made, furthest)
+  if (spliced === null) throw otherSteps(declaration.name)
+  const changes = new Map<string, string | null>(oldPaths.map(path => [path, null]))
+  for (const [path, text] of spliced.files) changes.set(path, text)
+  for (const path of oldPaths) if (path.includes('/certificates/')) changes.set(path, spliced.files.get(path) ?? oldFiles.get(path) ?? null)
+  changes.set(declared.file, declared.text)
+  return await commitPlan(scene, spliced.plan, changes, null, custodies.remarks)
+}
+
+/** Proves, looks for leaks, commits, and makes it visible. */
+async function commitPlan(
+  scene: Scene,
+  made: Plan,
+  changes: ReadonlyMap<string, string | null>,
+  next: NewCa | null,
+  remarks: readonly string[],
+): Promise<PlanOutcome> {
+  const { context, declared, base, snapshot, options } = scene
+  const { declaration } = declared
+  const proof = await provedSafe(made, options.acceptOutage, context.now())
   for (const [path, text] of changes) if (text !== null) assertNoPrivateKey(text, path)
-  if (next.rootKey !== null && options.rootKeyOut === null && !context.dryRun) throw needsRootKeyOut()
-  const commit = await repository.commit({
+  const branch = planBranch(declaration.name)
+  const commit = await context.repository.commit({
     parent: base,
     changes,
     message: `plan rotation ${declaration.name}\n\nNothing that is deployed changes: every step is rendered and sealed, and waits for its own pull request.`,
@@ -113,64 +195,18 @@ export async function plan(context: Context, options: PlanOptions): Promise<Plan
     author: context.author,
     at: context.now(),
   })
-  if (context.dryRun) {
-    return { kind: 'dry-run', plan: made.plan, proof, branch, commit: null, pullRequest: null, written: [], remarks: [] }
-  }
+  if (context.dryRun) return { kind: 'dry-run', plan: made, proof, branch, commit: null, pullRequest: null, written: [], remarks }
   const written: string[] = []
-  if (next.rootKey !== null && options.rootKeyOut !== null) {
-    await keep(context, pendingRef(declaration.name), commit)
+  if (next !== null && next.rootKey !== null && options.rootKeyOut !== null) {
+    await keepPending(context, pendingRef(declaration.name), commit)
     await writeRootKey(declaration, next, options.rootKeyOut, snapshot)
     written.push(options.rootKeyOut)
   }
-  return await publishPlan(context, declaration, made.plan, commit, base, branch, written)
+  const outcome = await publish(scene, { plan: made, commit }, written)
+  return { ...outcome, remarks: [...remarks, ...outcome.remarks] }
 }
 
-// ------------------------------------------------------------------------------------------------ what is asked for
-
-/** rotation.yaml of the work tree where there is one (it may not be committed yet), else of the base branch. */
-async function findDeclaration(context: Context, options: PlanOptions): Promise<Declared> {
-  const { readDeclaration } = await import('../declaration/read.ts')
-  const { repository } = context
-  const found = new Map<string, string>()
-  if (repository.workTree !== null) {
-    const folder = join(repository.workTree, 'rotations')
-    const names = existsSync(folder) ? readdirSync(folder) : []
-    for (const name of names) {
-      const file = join(folder, name, 'rotation.yaml')
-      if (existsSync(file)) found.set(name, readFileSync(file, 'utf8'))
-    }
-  }
-  if (found.size === 0) {
-    const { defaultBase, rotationNames } = await import('./rotation.ts')
-    const snapshot = repository.snapshot(await repository.head(options.base ?? (await defaultBase(repository))))
-    for (const name of await rotationNames(snapshot)) {
-      found.set(name, (await snapshot.read(`${rotationFolder(name)}/rotation.yaml`)) ?? '')
-    }
-  }
-  const name = options.rotation ?? (found.size === 1 ? [...found.keys()][0] : undefined)
-  const text = name === undefined ? undefined : found.get(name)
-  if (name === undefined || text === undefined) {
-    throw new ReanchorError({
-      what: found.size === 0 ? 'no rotation is declared here' : 'which rotation is meant is not clear',
-      where: { file: 'rotations/<name>/rotation.yaml' },
-      expected: found.size === 0 ? 'a rotation.yaml' : `one of ${[...found.keys()].join(', ')}`,
-      found: options.rotation ?? 'none',
-      todo: found.size === 0 ? 'write one with `reanchor init istio`' : 'say which: --rotation NAME',
-    })
-  }
-  const file = `${rotationFolder(name)}/rotation.yaml`
-  const declaration = await readDeclaration(text, file, repository.workTree === null ? {} : { repository: repository.workTree })
-  if (declaration.name !== name) {
-    throw new ReanchorError({
-      what: 'the folder and the rotation have different names',
-      where: { file, field: 'metadata.name' },
-      expected: name,
-      found: declaration.name,
-      todo: 'rename one of them',
-    })
-  }
-  return { declaration, text, file }
-}
+// ------------------------------------------------------------------------------------------------------ material
 
 async function currentCas(context: Context, declaration: Declaration): Promise<Record<string, CurrentCa>> {
   const current: Record<string, CurrentCa> = {}
@@ -198,24 +234,89 @@ async function newCa(context: Context, declaration: Declaration): Promise<NewCa>
     case 'files':
       return caFromFiles(declaration, next, context.readFile)
     case 'csr':
-      throw new ReanchorError({
-        what: 'an offline root (next.csr) is not supported in this version',
-        where: { field: 'spec.next.csr' },
-        expected: 'next.generate or next.files',
-        todo: 'have the issuing CAs signed by hand and name the files under spec.next.files',
-      })
+      throw new Error('an offline root signs what it is asked for; see offline-root.ts')
   }
+}
+
+/** Today's CA as the plan knows it, where the live one is one that the plan itself brought; else the live one, which moved. */
+async function unlessMoved(
+  merged: Plan,
+  live: Readonly<Record<string, CurrentCa>>,
+  snapshot: Snapshot,
+  declaration: Declaration,
+): Promise<Record<string, CurrentCa>> {
+  const current: Record<string, CurrentCa> = {}
+  for (const site of declaration.sites) {
+    const seen = live[site.name]
+    if (seen === undefined) continue
+    if (!merged.sites.some(each => each.name === site.name) || !knows(merged, site.name, seen.issuer.sha256)) {
+      current[site.name] = seen
+      continue
+    }
+    const first = currentOf(merged, site.name, null)
+    const kind = (site.custody ?? declaration.custody).kind
+    const sealed = await sealedKey(merged, site.name, first.issuer.sha256, kind, snapshot)
+    current[site.name] = { ...first, key: sealed ?? (seen.issuer.sha256 === first.issuer.sha256 ? seen.key : null) }
+  }
+  return current
+}
+
+/** The sealed private key of a CA, as a step of the plan carries it. */
+async function sealedKey(plan: Plan, site: string, issuer: string, kind: CustodyChoice['kind'], snapshot: Snapshot): Promise<string | null> {
+  const folder = sealedAt(plan, site, issuer)
+  const yaml = folder === null ? null : await snapshot.read(`${folder}/cacerts.yaml`)
+  return yaml === null ? null : await sealedValue(kind, yaml, 'ca-key.pem')
+}
+
+/** What a rotation is about cannot change on its way: that is another rotation. */
+function refuseOtherRotation(before: Declaration, after: Declaration, furthest: number, file: string): void {
+  const parts = ['system', 'strategy', 'next'] as const
+  const changed = [
+    ...parts.filter(part => valueDigest(before[part]) !== valueDigest(after[part])),
+    ...(valueDigest(before.sites.map(site => [site.name, site.path])) === valueDigest(after.sites.map(site => [site.name, site.path])) ? [] : ['sites']),
+  ]
+  if (changed.length === 0) return
+  throw new ReanchorError({
+    what: `spec.${changed.join(' and spec.')} changed after the plan was merged`,
+    where: { file },
+    expected: 'changes of gates, reload, rollout, custody or delivery',
+    found: furthest < 0 ? 'another rotation, although no site has adopted this one yet' : 'another rotation',
+    todo: 'abandon this rotation and declare the new one under another name',
+    exit: exitCodes.refused,
+  })
+}
+
+function notOnTheWay(positions: Readonly<Record<string, SitePosition>>): ReanchorError {
+  const found = Object.entries(positions).filter(([, position]) => position.kind !== 'at' && position.kind !== 'absent')
+  return new ReanchorError({
+    what: 'a site is not at any step of the plan, so there is no place to go on from',
+    where: { object: found.map(([site]) => `site ${site}`).join(', ') },
+    expected: 'every site at a planned step',
+    found: found.map(([, position]) => positionText(position)).join('; '),
+    todo: 'put the site’s folder back first; `reanchor status` shows the difference',
+    exit: exitCodes.refused,
+  })
+}
+
+function otherSteps(name: string): ReanchorError {
+  return new ReanchorError({
+    what: 'the declaration would change steps that sites have passed already',
+    where: { file: `${rotationFolder(name)}/rotation.yaml` },
+    expected: 'the same steps as far as any site has come',
+    todo: 'undo what changes them, such as new batches of reload, or abandon the rotation',
+    exit: exitCodes.refused,
+  })
 }
 
 /** Refuses material that no consumer would take, or that two consumers could not tell apart. */
 async function acceptCas(declaration: Declaration, current: Readonly<Record<string, CurrentCa>>, next: NewCa, now: Date): Promise<void> {
-  const { acceptIssuing, acceptRoot } = await import('../pki/accept.ts')
+  const { acceptIssuing, acceptRoot, acceptSuccessor } = await import('../pki/accept.ts')
   acceptRoot(next.root, now)
   for (const site of declaration.sites) {
     const ca = next.sites[site.name] as NextCa
     acceptIssuing(ca.issuer, { root: next.root, chain: ca.chain, now })
     for (const root of current[site.name]?.roots ?? []) {
-      refuseEqualSubjects(root, next.root, site)
+      acceptSuccessor(root, next.root, { object: `site ${site.name}` })
       if (Date.parse(root.notAfter) <= now.getTime() && declaration.strategy !== 'emergency') {
         throw new ReanchorError({
           what: 'the root in use has expired, so there is no overlap to keep',
@@ -230,104 +331,16 @@ async function acceptCas(declaration: Declaration, current: Readonly<Record<stri
   }
 }
 
-type Named = { readonly subject: string; readonly sha256: string; readonly spki: string; readonly ski: string | null }
-
-/** Verifiers that look an issuer up by name stop at the first match: equal names with different keys need key identifiers. */
-function refuseEqualSubjects(old: Named, next: Named, site: Site): void {
-  if (old.sha256 === next.sha256 || old.subject !== next.subject || old.spki === next.spki) return
+/** Said before anything is sealed: the file is written once and never over another. */
+function refuseTakenRootKey(path: string): void {
+  if (!existsSync(path)) return
   throw new ReanchorError({
-    what: 'old and new root have the same subject but different keys',
-    where: { object: `site ${site.name}` },
-    expected: 'a subject of its own for the new root, for example with a generation in its CN',
-    found: `${next.subject} for both ${old.sha256} and ${next.sha256}`,
-    todo: 'change spec.next.generate.subject, or have the new root made with another subject',
-    example: `${next.subject},OU=2`,
-    exit: exitCodes.refused,
+    what: 'the file for the root key exists already',
+    where: { file: path },
+    expected: 'a file that does not exist yet: it is written once, and never over another',
+    found: 'a file that belongs to no plan that was left unfinished here',
+    todo: 'name another file with --root-key-out, or move that one away if it is not needed',
   })
-}
-
-// ------------------------------------------------------------------------------------------------------- custody
-
-/** The repository's rules and one custody for each site. */
-async function custodiesFor(context: Context, declaration: Declaration, snapshot: Snapshot, keep: readonly SealedCopy[] = []) {
-  const custodies = new Map<string, Custody>()
-  for (const site of declaration.sites) {
-    custodies.set(site.name, await custodyFor(context, site.custody ?? declaration.custody, snapshot, keep))
-  }
-  return custodies
-}
-
-interface SealedCopy {
-  readonly destination: string
-  readonly yaml: string
-}
-
-async function custodyFor(
-  context: Context,
-  choice: CustodyChoice,
-  snapshot: Snapshot,
-  keep: readonly SealedCopy[],
-): Promise<Custody> {
-  switch (choice.kind) {
-    case 'sops': {
-      const { createSopsCustody } = await import('../custody/sops.ts')
-      const identity = context.environment.SOPS_AGE_KEY
-      return createSopsCustody({
-        recipients: await recipientsOf(choice, snapshot),
-        now: context.now(),
-        random: context.random,
-        keep,
-        ...(context.wrapDataKey === undefined ? {} : { wrapDataKey: context.wrapDataKey }),
-        ...(identity === undefined ? {} : { identity }),
-      })
-    }
-    case 'sealedSecrets': {
-      const { createSealedSecretsCustody } = await import('../custody/sealed-secrets.ts')
-      const inRepository = await snapshot.read(choice.certificate)
-      return createSealedSecretsCustody({
-        certificatePem: inRepository ?? context.readFile(choice.certificate),
-        scope: choice.scope,
-        random: context.random,
-        now: context.now(),
-      })
-    }
-    case 'externalSecrets':
-      throw new ReanchorError({
-        what: 'custody externalSecrets is not supported in this version',
-        where: { field: 'spec.custody.externalSecrets' },
-        expected: 'sops or sealedSecrets',
-        todo: 'choose one of them',
-      })
-  }
-}
-
-async function recipientsOf(
-  choice: Extract<CustodyChoice, { kind: 'sops' }>,
-  snapshot: Snapshot,
-): Promise<readonly string[] | ((destination: string) => readonly string[])> {
-  if (choice.age !== null) return choice.age
-  const { readSopsRules, recipientsFor } = await import('../custody/sops-rules.ts')
-  const text = await snapshot.read('.sops.yaml')
-  if (text === null) {
-    throw new ReanchorError({
-      what: 'no age recipients to seal to',
-      where: { file: '.sops.yaml' },
-      expected: 'spec.custody.sops.age in rotation.yaml, or a .sops.yaml with a rule for the sites’ folders',
-      found: 'neither',
-      todo: 'add the public key that your cluster unseals with',
-      example: 'custody: {sops: {age: [age1…]}}',
-    })
-  }
-  const rules = readSopsRules(text, '.sops.yaml')
-  return destination => recipientsFor(rules, destination)
-}
-
-async function rootRecipients(declaration: Declaration, snapshot: Snapshot): Promise<readonly string[]> {
-  const { custody } = declaration
-  if (custody.kind === 'sealedSecrets') return custody.age
-  if (custody.kind === 'externalSecrets') return []
-  const recipients = await recipientsOf(custody, snapshot)
-  return typeof recipients === 'function' ? recipients(`${declaration.sites[0]?.path}/cacerts.yaml`) : recipients
 }
 
 async function writeRootKey(declaration: Declaration, next: NewCa, path: string, snapshot: Snapshot): Promise<void> {
@@ -402,24 +415,38 @@ function pendingRef(rotation: string): string {
   return `refs/reanchor/pending/${rotation}`
 }
 
-async function keep(context: Context, ref: string, commit: string): Promise<void> {
+async function keepPending(context: Context, ref: string, commit: string): Promise<void> {
   const { repository } = context
   const from = await repository.readRef(ref)
   if (from === commit) return
   await repository.keepRef(ref, from, commit)
 }
 
+interface Prepared {
+  readonly plan: Plan
+  readonly commit: string
+}
+
+/** The plan branch as an earlier run left it, if it is of the same inputs: then only its pull request may be missing. */
+async function publishedPlan(scene: Scene): Promise<PlanOutcome | null> {
+  const { context, declared, inputs } = scene
+  const branch = planBranch(declared.declaration.name)
+  const published = await context.repository.branch(branch)
+  if (published === null) return null
+  const there = await planAt(context.repository.snapshot(published), declared.declaration.name)
+  if (there === null || !sameInputs(there, inputs)) return null
+  const pullRequest = context.dryRun ? null : await openPlanRequest(context, declared.declaration, there, branch)
+  return await unchanged(there, branch, pullRequest)
+}
+
 /** A plan that an earlier run finished but could not publish, if its root key file is there and is of this plan's root. */
-async function takeUp(
-  context: Context,
-  declaration: Declaration,
-  inputs: Plan['inputs'],
-  options: PlanOptions,
-): Promise<{ readonly plan: Plan; readonly commit: string } | null> {
+async function takeUp(scene: Scene): Promise<Prepared | null> {
+  const { context, declared, inputs, options } = scene
   const { repository } = context
-  const commit = await repository.readRef(pendingRef(declaration.name))
+  const name = declared.declaration.name
+  const commit = await repository.readRef(pendingRef(name))
   if (commit === null || options.rootKeyOut === null || !existsSync(options.rootKeyOut)) return null
-  const pending = await planAt(repository.snapshot(commit), declaration.name)
+  const pending = await planAt(repository.snapshot(commit), name)
   const { readRootKeyHeader } = await import('../custody/root-key.ts')
   const header = readRootKeyHeader(options.rootKeyOut)
   const root = pending?.certificates.find(certificate => certificate.role === 'new-root')
@@ -428,25 +455,20 @@ async function takeUp(
   return { plan: pending, commit }
 }
 
-async function publishPlan(
-  context: Context,
-  declaration: Declaration,
-  made: Plan,
-  commit: string,
-  base: string,
-  branch: string,
-  written: readonly string[],
-): Promise<PlanOutcome> {
+async function publish(scene: Scene, prepared: Prepared, written: readonly string[]): Promise<PlanOutcome> {
+  const { context, declared } = scene
+  const { declaration } = declared
   const { repository } = context
+  const branch = planBranch(declaration.name)
   const from = await repository.branch(branch)
-  const result = await repository.publish([{ ref: `refs/heads/${branch}`, from, to: commit }])
+  const result = await repository.publish([{ ref: `refs/heads/${branch}`, from, to: prepared.commit }])
   if (!result.ok) throw somebodyElse(result.ref)
   const pending = await repository.readRef(pendingRef(declaration.name))
   if (pending !== null) await repository.keepRef(pendingRef(declaration.name), pending, null)
-  const pullRequest = await openPlanRequest(context, declaration, made, branch)
+  const pullRequest = await openPlanRequest(context, declaration, prepared.plan, branch)
   const { provePlan } = await import('../safety/prove.ts')
-  const proof = provePlan(made, { at: context.now() })
-  return { kind: 'planned', plan: made, proof, branch, commit, pullRequest, written, remarks: base === commit ? ['nothing to commit'] : [] }
+  const proof = provePlan(prepared.plan, { at: context.now() })
+  return { kind: 'planned', plan: prepared.plan, proof, branch, commit: prepared.commit, pullRequest, written, remarks: [] }
 }
 
 export function somebodyElse(ref: string): ReanchorError {
@@ -485,21 +507,4 @@ async function unchanged(made: Plan, branch: string, pullRequest: PullRequest | 
     written: [],
     remarks: ['declaration and material are what the plan was made from'],
   }
-}
-
-async function replan(
-  _context: Context,
-  declared: Declared,
-  _merged: Plan,
-  _snapshot: Snapshot,
-  _current: Readonly<Record<string, CurrentCa>>,
-  _inputs: { readonly declaration: Digest; readonly material: Digest },
-): Promise<PlanOutcome> {
-  throw new ReanchorError({
-    what: 'the declaration or the live CA changed after the plan was merged',
-    where: { file: declared.file },
-    expected: 'what the plan was made from',
-    todo: 'finish or abandon this rotation, then declare a new one',
-    exit: exitCodes.refused,
-  })
 }

@@ -52,7 +52,9 @@ const publicBlock = /-----BEGIN (CERTIFICATE|CERTIFICATE REQUEST|PUBLIC KEY)----
 
 // Escaped line breaks with as many backslashes as texts nested in JSON four deep have; more would let hostile text be slow.
 const lineBreak = /(?:\r?\n|\\{1,16}[rn])[ \t]*(?![\w-]*[.:])/g
-const decoratedLineBreak = /(?:\r?\n|\\{1,16}[rn])[ \t]*(?:[-+>#|*/"',]+[ \t]*)+/g
+// Quoted, commented or listed lines; then lines of a diff, whose one sign is a letter of base64 too, so that more must not go.
+const quotedLineBreak = /["',]*(?:\r?\n|\\{1,16}[rn])[ \t]*(?:(?:[>#|*"',]|\/\/[ \t])[ \t]*)+/g
+const diffLineBreak = /(?:\r?\n|\\{1,16}[rn])[-+ ][ \t]*/g
 
 interface Wanted {
   readonly planted: readonly Uint8Array[]
@@ -116,7 +118,8 @@ function scan(
     return '\n'.repeat(block.length)
   })
   // Lines are joined, except where the next begins with a field's name; each variant is looked at once.
-  const variants = new Set([text, text.replaceAll(lineBreak, ''), text.replaceAll(decoratedLineBreak, '')])
+  const variants = new Set([lineBreak, quotedLineBreak, diffLineBreak].map(each => text.replaceAll(each, '')))
+  variants.add(text)
   for (const variant of variants) {
     for (const run of variant.matchAll(wanted.base64)) {
       const at = wrappings.length === 0 ? run.index : origin

@@ -16,14 +16,14 @@ export function ignorePatterns(text: string, folder = ''): readonly IgnorePatter
     const folderOnly = body.endsWith('/')
     const path = folderOnly ? body.slice(0, -1) : body
     const anchored = path.includes('/')
-    const prefix = folder === '' ? '' : `${escape(folder)}/`
+    const prefix = folder === '' ? '' : `${escaped(folder)}/`
     const expression = `^${prefix}${anchored ? '' : '(?:.*/)?'}${translated(path.replace(/^\//, ''))}$`
     patterns.push({ expression: new RegExp(expression), negated, folderOnly })
   }
   return patterns
 }
 
-function escape(text: string): string {
+function escaped(text: string): string {
   return text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
 }
 
@@ -35,8 +35,8 @@ function translated(pattern: string): string {
     else if (part === '*') result += '[^/]*'
     else if (part === '?') result += '[^/]'
     else if (/^\[.+\]$/.test(part)) result += part.replace(/^\[!/, '[^')
-    else if (/^\\.$/.test(part)) result += escape(part.slice(1))
-    else result += escape(part)
+    else if (/^\\.$/.test(part)) result += escaped(part.slice(1))
+    else result += escaped(part)
   }
   return result
 }

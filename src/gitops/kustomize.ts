@@ -60,6 +60,8 @@ export interface BuildResult {
 export interface BuildOptions extends KustomizationOverlay {
   /** What a folder without a kustomization file means; `refuse` by default, as `kustomize build` does. */
   readonly directory?: DirectoryMode
+  /** The tree holds YAML and JSON only: a generator's other inputs that are missing are empty and noted, not refused. */
+  readonly yamlOnly?: boolean
 }
 
 /**
@@ -67,16 +69,20 @@ export interface BuildOptions extends KustomizationOverlay {
  * only. Throws a located `ReanchorError` where kustomize would fail. The order of objects is that of the files.
  */
 export function buildKustomization(files: FileTree, folder: string, options: BuildOptions = {}): BuildResult {
-  const { directory, ...overlay } = options
+  const { directory, yamlOnly, ...overlay } = options
   const target = loadTarget(files, folder, overlay, directory ?? 'refuse')
-  return buildTarget(files, target, overlay)
+  return buildTarget(files, target, { ...overlay, yamlOnly: yamlOnly === true })
 }
 
 /** As `buildKustomization`, of a target that is loaded already. */
-export function buildTarget(files: FileTree, target: Target, overlay: KustomizationOverlay = {}): BuildResult {
+export function buildTarget(
+  files: FileTree,
+  target: Target,
+  options: Omit<BuildOptions, 'directory'> = {},
+): BuildResult {
   const failed = problemsOf(target)[0]
   if (failed !== undefined) throw failed
-  const build: Build = { files, unsupported: [] }
+  const build: Build = { files, unsupported: [], yamlOnly: options.yamlOnly === true }
   const resources = accumulate(build, target, [])
   addHashes(resources)
   fixReferences(resources)
@@ -85,8 +91,8 @@ export function buildTarget(files: FileTree, target: Target, overlay: Kustomizat
   )
   for (const resource of kept) {
     // Flux sets commonMetadata on what was built, in metadata only.
-    setAll(resource.object, [{ path: 'metadata/labels', create: true }], overlay.commonLabels)
-    setAll(resource.object, [{ path: 'metadata/annotations', create: true }], overlay.commonAnnotations)
+    setAll(resource.object, [{ path: 'metadata/labels', create: true }], options.commonLabels)
+    setAll(resource.object, [{ path: 'metadata/annotations', create: true }], options.commonAnnotations)
   }
   return {
     objects: kept.map(({ object, file, document }) => ({ object, file, document })),
@@ -98,6 +104,7 @@ export function buildTarget(files: FileTree, target: Target, overlay: Kustomizat
 interface Build {
   readonly files: FileTree
   readonly unsupported: string[]
+  readonly yamlOnly: boolean
 }
 
 interface Resource {
@@ -362,6 +369,10 @@ function base64Lines(text: string): string {
 function inputText(build: Build, target: Target, path: string): string {
   const found = inRepository(target.folder, path)
   const text = found === null ? undefined : build.files.get(found)
+  if (text === undefined && found !== null && build.yamlOnly && !/\.(ya?ml|json)$/.test(found)) {
+    build.unsupported.push(`${fileOf(target)}: content of ${found}`)
+    return ''
+  }
   if (text === undefined)
     throw problem(
       fileOf(target),

@@ -7,7 +7,6 @@ import { buildTarget } from './kustomize.ts'
 import {
   type DirectoryMode,
   type KustomizationOverlay,
-  kustomizationFile,
   loadTarget,
   type ReadFile,
   type ReadHow,
@@ -15,7 +14,7 @@ import {
   type Target,
 } from './kustomize-load.ts'
 import { isManifest, type ManifestObject, parsedFile, shareParsed } from './manifests.ts'
-import { baseName, folderOf, isFolder, isUnder, join, listFolder } from './paths.ts'
+import { baseName, folderOf, isFolder, isUnder, join } from './paths.ts'
 
 /** A Flux Kustomization or Argo CD Application, as its cluster gets it, and every file that it applies. */
 export interface Reader {
@@ -177,7 +176,7 @@ class Walk {
   ): readonly { object: ManifestObject; file: string; document: number }[] {
     try {
       if (source.mode === 'flux' || target.file !== null)
-        return buildTarget(source.tree, target, source.overlay).objects
+        return buildTarget(source.tree, target, { ...source.overlay, yamlOnly: true }).objects
     } catch {
       this.#notes.add(
         `${target.file ?? `${target.folder}/`}: does not build here, so objects in it count as they are written`,
@@ -585,9 +584,4 @@ function folderPattern(path: string): RegExp | null {
       .map(part => part.replace(/[.+?^${}()|[\]\\]/g, '\\$&'))
       .join('[^/]*')}$`,
   )
-}
-
-/** Whether Flux or Argo CD would take every YAML file of a folder: it has no kustomization file. */
-export function isScanned(files: FileTree, folder: string): boolean {
-  return kustomizationFile(files, folder) === null && listFolder(files, folder) !== null
 }

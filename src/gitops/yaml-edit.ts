@@ -61,7 +61,7 @@ export function wiringHolds(text: string | null, edit: WiringEdit, file: string)
   const documents = parsed(text, file)
   const document = select(documents, edit.document)
   if (typeof document === 'string') return { holds: false, found: document }
-  const value = valueAt(valueOf(document), edit.at)
+  const value = valueAt(plainOf(document), edit.at)
   switch (edit.kind) {
     case 'set':
       return isDeepStrictEqual(value, structuredClone(edit.value)) ? { holds: true } : missing(edit.at, value)
@@ -110,8 +110,8 @@ const freeFields = new Set(['interval', 'retryInterval', 'timeout'])
 /** A created file holds as long as every field that it was given has its value; more fields may be there. */
 function createHolds(text: string, content: string, file: string): Held {
   if (text === content) return { holds: true }
-  const wanted = parsed(content, file).map(valueOf)
-  const found = parsed(text, file).map(valueOf)
+  const wanted = parsed(content, file).map(plainOf)
+  const found = parsed(text, file).map(plainOf)
   for (const object of wanted) {
     const name = textAt(object, 'metadata', 'name')
     const candidate = found.find(
@@ -158,19 +158,19 @@ function parsed(text: string, file: string): Parsed[] {
   return Array.isArray(documents) ? documents : []
 }
 
-function valueOf(document: Parsed): unknown {
+function plainOf(document: Parsed): unknown {
   return document.toJS({ maxAliasCount: 100 })
 }
 
 function select(documents: readonly Parsed[], selector: DocumentSelector): Parsed | string {
-  const filled = documents.filter(document => document.contents !== null && valueOf(document) !== null)
+  const filled = documents.filter(document => document.contents !== null && plainOf(document) !== null)
   if (selector === 'single') {
     const [only, second] = filled
     if (only === undefined) return documents[0] ?? 'an empty file'
     return second === undefined ? only : `${filled.length} documents`
   }
   const named = filled.filter(document => {
-    const value = valueOf(document)
+    const value = plainOf(document)
     if (textAt(value, 'kind') !== selector.kind || textAt(value, 'metadata', 'name') !== selector.name) return false
     const namespace = textAt(value, 'metadata', 'namespace')
     // A namespace that the file leaves out may come from a kustomization.
@@ -625,13 +625,13 @@ function collectStyle(text: string, node: unknown, indents: number[], lists: boo
 function verify(place: Place, edit: PathEdit, after: string): void {
   let now: readonly unknown[]
   try {
-    now = parsed(after, place.file).map(valueOf)
+    now = parsed(after, place.file).map(plainOf)
   } catch {
     throw byHand(place, 'a text in which the change cannot be made safely')
   }
   const index = place.documents.indexOf(place.document)
   const expected = place.documents.map((document, position) =>
-    position === index ? withEdit(valueOf(document), edit) : valueOf(document),
+    position === index ? withEdit(plainOf(document), edit) : plainOf(document),
   )
   if (place.documents.length === 0) expected.push(withEdit(null, edit))
   if (!isDeepStrictEqual(now, expected))

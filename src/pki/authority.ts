@@ -3,7 +3,7 @@ import { ReanchorError, type Where } from '../errors.ts'
 import { ipBytes } from './addresses.ts'
 import { type Certificate, readCertificate } from './certificate.ts'
 import { children, encode, encodeOid, expectTag, readBits, readDer, tags } from './der.ts'
-import { extensionOids, type KeyUsage } from './extensions.ts'
+import { extensionOids, type KeyUsage, purposeOids } from './extensions.ts'
 import { spkiOf } from './keys.ts'
 import { type Name, nameText, parseName, readName } from './names.ts'
 import { pemOf } from './pem.ts'
@@ -310,8 +310,6 @@ export function keyUsage(usages: readonly KeyUsage[]): RawExtension {
   return { oid: extensionOids.keyUsage, critical: true, value }
 }
 
-export const purposeOids = { server: '1.3.6.1.5.5.7.3.1', client: '1.3.6.1.5.5.7.3.2' } as const
-
 export function extendedKeyUsage(purposes: readonly ('server' | 'client')[]): RawExtension {
   const value = encode(tags.sequence, ...purposes.map(purpose => encodeOid(purposeOids[purpose])))
   return { oid: extensionOids.extendedKeyUsage, critical: false, value }
@@ -329,7 +327,7 @@ export function authorityKey(keyId: string): RawExtension {
   }
 }
 
-export function alternativeNames(
+function alternativeNames(
   names: { readonly uris?: readonly string[]; readonly dns?: readonly string[]; readonly ips?: readonly string[] },
   critical: boolean,
 ): RawExtension {
@@ -366,7 +364,7 @@ function subtrees(list: NameList = {}): Buffer[] {
 }
 
 /** 4 or 16 bytes of an address. */
-export function addressBytes(ip: string): Buffer {
+function addressBytes(ip: string): Buffer {
   const bytes = ipBytes(ip)
   if (bytes === null)
     throw new ReanchorError({

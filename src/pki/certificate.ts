@@ -1,6 +1,6 @@
 import { createHash, type KeyObject, X509Certificate } from 'node:crypto'
 import { ReanchorError, type Where } from '../errors.ts'
-import type { CertificateFacts, Fingerprint, Instant } from '../rotation.ts'
+import type { CertificateFacts, Instant } from '../rotation.ts'
 import {
   children,
   type Der,
@@ -103,10 +103,6 @@ export function publicKeyOf(certificate: Certificate): KeyObject | null {
 
 export function sha256Hex(bytes: Uint8Array): string {
   return createHash('sha256').update(bytes).digest('hex')
-}
-
-export function fingerprintOf(der: Uint8Array): Fingerprint {
-  return sha256Hex(der)
 }
 
 export function instantOf(date: Date): Instant {

@@ -53,7 +53,6 @@ function constrainedNames(certificate: Certificate, last: boolean): GeneralName[
 function sameKind(base: GeneralName, name: GeneralName): boolean {
   if (base.kind !== name.kind) return false
   if (base.kind === 'other' && name.kind === 'other') return base.tag === name.tag
-  if (base.kind === 'IP' && name.kind === 'IP') return true
   return true
 }
 

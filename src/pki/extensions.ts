@@ -90,6 +90,9 @@ export const extensionOids = {
   authorityInformation: '1.3.6.1.5.5.7.1.1',
 } as const
 
+/** id-kp-serverAuth and id-kp-clientAuth (RFC 5280 §4.2.1.12). */
+export const purposeOids = { server: '1.3.6.1.5.5.7.3.1', client: '1.3.6.1.5.5.7.3.2' } as const
+
 /** Reads [3] Extensions; null: the certificate has none. Never throws for what stands inside one extension. */
 export function readExtensions(field: Der | null): Extensions {
   const problems: string[] = []
@@ -196,7 +199,7 @@ function readGeneralNames(value: Der): readonly GeneralName[] {
   return names
 }
 
-export function readGeneralName(element: Der): GeneralName {
+function readGeneralName(element: Der): GeneralName {
   switch (element.tag) {
     case 0x81:
       return { kind: 'email', value: ia5(element) }

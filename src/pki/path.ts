@@ -1,6 +1,7 @@
 import type { Fingerprint } from '../rotation.ts'
 import { type Certificate, isSelfIssued, isSignedBy } from './certificate.ts'
 import { type Counter, withinConstraints } from './constraints.ts'
+import { purposeOids } from './extensions.ts'
 import { type ExpectedName, nameMatches } from './peer-name.ts'
 import { certificateProblem, type PathRole, type Problem, type Profile, weakness } from './profile.ts'
 import type { PathReason } from './reasons.ts'
@@ -48,8 +49,6 @@ interface Link {
   readonly counted: number
   readonly depth: number
 }
-
-const purposeOids = { server: '1.3.6.1.5.5.7.3.1', client: '1.3.6.1.5.5.7.3.2' } as const
 
 /** Go's crypto/x509 draws the line at the same number (verify.go, MaxConstraintComparisons). */
 const maxComparisons = 250_000

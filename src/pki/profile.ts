@@ -213,7 +213,7 @@ export function isDnsName(text: string): boolean {
   return labels.every(label => /^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$/.test(label))
 }
 
-export function isMailbox(text: string): boolean {
+function isMailbox(text: string): boolean {
   const [local, host, ...rest] = text.split('@')
   return (
     rest.length === 0 &&

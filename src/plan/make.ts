@@ -41,6 +41,8 @@ export interface PlanInputs {
   /** Plain value of each site's canary, or the sealed one of an earlier plan with its digest. */
   readonly canaries: Readonly<Record<string, { readonly value: string; readonly digest: string }>>
   readonly custody: (site: Site) => Custody
+  /** Per site: the folder as an earlier rotation left it, which is this one's phase 0 byte for byte. */
+  readonly adopted?: Readonly<Record<string, FileTree>>
   readonly inputs: Plan['inputs']
   readonly now: Date
 }
@@ -132,6 +134,7 @@ function draftsOf(inputs: PlanInputs, site: Site): readonly PhaseDraft[] {
         roots: of(current.roots),
         source: current.source,
         settings: current.settings,
+        restarts: current.restarts,
       },
       next: { root: next.root.sha256, issuer: next.issuer.sha256, chain: of(next.chain) },
     },
@@ -165,6 +168,12 @@ async function renderStep(
     const folder = treeFolder(inputs.declaration.name, at, variant, site.name)
     for (const [path, text] of rendered) files.set(`${folder}/${path}`, text)
     return { digest: treeDigest(rendered), state }
+  }
+  const adopted = at.phase.number === 0 ? inputs.adopted?.[site.name] : undefined
+  if (adopted !== undefined) {
+    const folder = treeFolder(inputs.declaration.name, at, 'step', site.name)
+    for (const [path, text] of adopted) files.set(`${folder}/${path}`, text)
+    return { digest: treeDigest(adopted), state: draft.state, undo: null, nudge: null }
   }
   return {
     ...(await tree('step', draft.state)),

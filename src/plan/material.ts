@@ -2,7 +2,7 @@ import { createPrivateKey, type KeyObject } from 'node:crypto'
 import type { Cluster, KubernetesObject } from '../cluster/cluster.ts'
 import { resources } from '../cluster/resources.ts'
 import { exitCodes, ReanchorError } from '../errors.ts'
-import { readBundle } from '../pki/bundle.ts'
+import { joinPem, readBundle } from '../pki/bundle.ts'
 import { type Certificate, readCertificate, sha256Hex } from '../pki/certificate.ts'
 import type { CurrentSource, IstioSettings, TrustState } from '../rotation.ts'
 import { multirootSetting, xdsAgentSetting } from '../systems/istio/phases.ts'
@@ -16,6 +16,8 @@ export interface CurrentCa {
   readonly key: string | null
   readonly source: TrustState['source']
   readonly settings: Readonly<Record<string, string>>
+  /** Restart tokens that an earlier rotation left, which must stay: another value would restart what needs no restart. */
+  readonly restarts: Readonly<Record<string, string>>
 }
 
 /**
@@ -29,7 +31,8 @@ export async function currentFromCluster(cluster: Cluster, istio: IstioSettings)
     const data = secretData(plugged)
     const object = `Secret ${istio.namespace}/cacerts`
     refuseOddKeys(data, object, istio.namespace)
-    return { ...caFromPem(data, object), source: 'plugged', settings }
+    refuseOddBytes(data, object)
+    return { ...caFromPem(data, object), source: 'plugged', settings, restarts: {} }
   }
   const own = await cluster.get(resources.secrets, istio.namespace, 'istio-ca-secret')
   if (own === null) {
@@ -46,7 +49,7 @@ export async function currentFromCluster(cluster: Cluster, istio: IstioSettings)
   const root = data['ca-cert.pem'] ?? ''
   // The Secret of the self-signed CA has the keys root-cert.pem and cert-chain.pem, and leaves them empty.
   const filled = { 'ca-cert.pem': root, 'ca-key.pem': data['ca-key.pem'] ?? '', 'cert-chain.pem': root, 'root-cert.pem': root }
-  return { ...caFromPem(filled, object), source: 'own', settings }
+  return { ...caFromPem(filled, object), source: 'own', settings, restarts: {} }
 }
 
 /** As `currentFromCluster`, from PEM files. `read` throws a located error for a file that cannot be read. */
@@ -63,6 +66,7 @@ export function currentFromFiles(source: Extract<CurrentSource, { from: 'files' 
     key,
     source: selfSigned ? 'own' : 'plugged',
     settings: {},
+    restarts: {},
   }
 }
 
@@ -147,6 +151,26 @@ function refuseOddKeys(data: Readonly<Record<string, string>>, object: string, n
       expected: 'a Secret that Git may own',
       found: 'the marker key istio-generated, which another field manager keeps',
       todo: `switch USE_CACERTS_FOR_SELF_SIGNED_CA off, then run: ${patch(['istio-generated'])}`,
+      exit: exitCodes.refused,
+    })
+  }
+}
+
+/**
+ * Refuses public files that are more than their certificates. Taken over as they are they could not be a byte prefix of what follows, and
+ * istiod 1.20 to 1.29 would not take that up while it runs; written anew they would not be today's material unchanged.
+ */
+function refuseOddBytes(data: Readonly<Record<string, string>>, object: string): void {
+  for (const key of ['ca-cert.pem', 'cert-chain.pem', 'root-cert.pem']) {
+    const text = data[key] ?? ''
+    const plain = joinPem(...readBundle(text, { object: `${object} ${key}`, allowRepeats: true }).certificates.map(each => each.pem))
+    if (text === plain) continue
+    throw new ReanchorError({
+      what: `${key} holds more than its certificates`,
+      where: { object, field: `data["${key}"]` },
+      expected: 'CERTIFICATE blocks alone, lines of 64 characters, each with one newline at its end',
+      found: 'comments, carriage returns, blank lines or a missing final newline',
+      todo: `rewrite that key of the Secret with the blocks alone and restart istiod, then plan again`,
       exit: exitCodes.refused,
     })
   }

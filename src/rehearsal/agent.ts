@@ -1,7 +1,7 @@
 import { X509Certificate } from 'node:crypto'
-import type { Timer } from './clock.ts'
 import { certificatesIn } from './certificates.ts'
-import type { Istiod, ControlPlane, SignedLeaf, Subscriber } from './istiod.ts'
+import type { Timer } from './clock.ts'
+import type { ControlPlane, Istiod, SignedLeaf, Subscriber } from './istiod.ts'
 import { environmentOf } from './istiod.ts'
 import type { VolumeFiles } from './kubelet.ts'
 import { type StoredObject, textAt } from './objects.ts'
@@ -141,11 +141,19 @@ export class Agent implements PodProcess, Subscriber {
         ? []
         : [
             secret('default', this.#updated.leaf, {
-              tls_certificate: { certificate_chain: bytes(this.#endpoint.material.chain), private_key: bytes('[redacted]') },
+              tls_certificate: {
+                certificate_chain: bytes(this.#endpoint.material.chain),
+                private_key: bytes('[redacted]'),
+              },
             }),
-            secret('ROOTCA', this.#updated.roots, { validation_context: { trusted_ca: bytes(this.#endpoint.material.roots) } }),
+            secret('ROOTCA', this.#updated.roots, {
+              validation_context: { trusted_ca: bytes(this.#endpoint.material.roots) },
+            }),
           ]
-    const warming = active.length > 0 ? [] : [{ name: 'default', version_info: 'uninitialized', last_updated: this.pod.metadata.creationTimestamp }]
+    const warming =
+      active.length > 0
+        ? []
+        : [{ name: 'default', version_info: 'uninitialized', last_updated: this.pod.metadata.creationTimestamp }]
     return {
       configs: [
         {
@@ -169,11 +177,17 @@ export class Agent implements PodProcess, Subscriber {
       }
     }
     const leaf = this.#leaf
-    if (leaf === null) return { certificates: [{ identity: this.identity, state: 'Initializing', certChain: [], rootCerts: [] }] }
+    if (leaf === null)
+      return { certificates: [{ identity: this.identity, state: 'Initializing', certChain: [], rootCerts: [] }] }
     const chain = [leaf.certificate, ...certificatesIn(leaf.chain)]
     return {
       certificates: [
-        { identity: this.identity, state: 'Available', certChain: chain.map(described), rootCerts: certificatesIn(leaf.roots).map(described) },
+        {
+          identity: this.identity,
+          state: 'Available',
+          certChain: chain.map(described),
+          rootCerts: certificatesIn(leaf.roots).map(described),
+        },
       ],
     }
   }
@@ -248,7 +262,11 @@ export class Agent implements PodProcess, Subscriber {
     const leaf = this.#leaf
     if (leaf === null || this.#stopped) return
     const roots = this.proxyType === 'ztunnel' ? certificatesIn(leaf.roots) : unionOf(leaf.roots, this.#bundle ?? '')
-    const material = loadMaterial({ chain: leaf.certificate + leaf.chain + leaf.roots, key: leaf.key, roots: roots.join('') })
+    const material = loadMaterial({
+      chain: leaf.certificate + leaf.chain + leaf.roots,
+      key: leaf.key,
+      roots: roots.join(''),
+    })
     if (this.#endpoint !== null) {
       this.#endpoint.setMaterial(material)
       this.#site.handshakes.changed(this.#partyId)

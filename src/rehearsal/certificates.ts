@@ -1,4 +1,13 @@
-import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, randomBytes, sign, X509Certificate } from 'node:crypto'
+import {
+  createHash,
+  createPrivateKey,
+  createPublicKey,
+  generateKeyPairSync,
+  type KeyObject,
+  randomBytes,
+  sign,
+  X509Certificate,
+} from 'node:crypto'
 import type { Fingerprint } from '../rotation.ts'
 
 /**
@@ -33,7 +42,16 @@ export function selfSignedCa(trustDomain: string, life: Life): Pair {
 /** A root that a company keeps outside the mesh. */
 export function companyRoot(commonName: string, life: Life): Pair {
   const keys = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  return ca({ name: [[oids.organization, 'Example'], [oids.commonName, commonName]], keys, issuer: null, pathLength: null, life })
+  return ca({
+    name: [
+      [oids.organization, 'Example'],
+      [oids.commonName, commonName],
+    ],
+    keys,
+    issuer: null,
+    pathLength: null,
+    life,
+  })
 }
 
 /** An issuing CA of one cluster, as istio/istio tools/certs makes it: the clusters differ by locality. */
@@ -104,7 +122,8 @@ function ca(request: CaRequest): Pair {
   const { publicKey, privateKey } = request.keys
   const subject = nameOf(request.name)
   const key = pemOfKey(privateKey)
-  const constraints = request.pathLength === null ? [boolean(true)] : [boolean(true), der(0x02, Buffer.from([request.pathLength]))]
+  const constraints =
+    request.pathLength === null ? [boolean(true)] : [boolean(true), der(0x02, Buffer.from([request.pathLength]))]
   const extensions = [
     extension('2.5.29.15', true, der(0x03, Buffer.from([2, 0x04]))),
     extension('2.5.29.19', true, sequence(...constraints)),
@@ -154,7 +173,9 @@ function keyId(key: KeyObject): Buffer {
   const outer = contentAt(spki, 0)
   const algorithm = contentAt(spki, outer.start)
   const bits = contentAt(spki, algorithm.end)
-  return createHash('sha1').update(spki.subarray(bits.start + 1, bits.end)).digest()
+  return createHash('sha1')
+    .update(spki.subarray(bits.start + 1, bits.end))
+    .digest()
 }
 
 function authorityKeyId(issuer: Pair): Buffer {

@@ -15,6 +15,8 @@ export interface VirtualClock {
   now(): Date
   /** Milliseconds since 1970. */
   millis(): number
+  /** Milliseconds since this clock was started: what is drawn by it is the same whatever the date. */
+  elapsed(): number
   /** RFC 3339 with whole seconds, as the Kubernetes API writes times. */
   instant(): Instant
   after(delay: number, event: () => void | Promise<void>): Timer
@@ -85,6 +87,7 @@ export function createClock(start: Date): VirtualClock {
   return {
     now: () => new Date(time),
     millis: () => time,
+    elapsed: () => time - start.getTime(),
     instant: () => instantOf(time),
     after(delay, event) {
       const entry: Entry = { at: time + Math.max(0, Math.round(delay)), order: order++, event, cancelled: false }

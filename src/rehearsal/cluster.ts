@@ -1,5 +1,11 @@
 import { connect, createSecureContext, type DetailedPeerCertificate } from 'node:tls'
-import { type Cluster, ClusterError, type KubernetesObject, type ListOptions, type ResourceType } from '../cluster/cluster.ts'
+import {
+  type Cluster,
+  ClusterError,
+  type KubernetesObject,
+  type ListOptions,
+  type ResourceType,
+} from '../cluster/cluster.ts'
 import { labelMatcher } from '../gitops/selector.ts'
 import { Agent } from './agent.ts'
 import { instantOf } from './clock.ts'
@@ -16,7 +22,9 @@ export function readableCluster(site: Site, workloads: Workloads): Cluster {
   async function asking(asked: string): Promise<void> {
     // Answers of an API server never come in the same turn.
     await Promise.resolve()
-    const fault = site.faults.api.find(entry => entry.asked.test(asked) && (entry.times === undefined || entry.times > 0))
+    const fault = site.faults.api.find(
+      entry => entry.asked.test(asked) && (entry.times === undefined || entry.times > 0),
+    )
     if (fault === undefined) return
     if (fault.times !== undefined) fault.times -= 1
     throw new ClusterError(fault.failure, asked, faultTexts[fault.failure])
@@ -27,17 +35,27 @@ export function readableCluster(site: Site, workloads: Workloads): Cluster {
     if (kind === null) return []
     const stale = site.faults.staleReads
     if (stale === null) return site.store.list(type.group, kind, namespace)
-    return stale.filter(object => object.kind === kind && groupOf(object.apiVersion) === type.group && (namespace === undefined || object.metadata.namespace === namespace))
+    return stale.filter(
+      object =>
+        object.kind === kind &&
+        groupOf(object.apiVersion) === type.group &&
+        (namespace === undefined || object.metadata.namespace === namespace),
+    )
   }
 
   function find(type: ResourceType, namespace: string | null, name: string): StoredObject | null {
-    return objects(type, namespace ?? undefined).find(object => object.metadata.name === name && (object.metadata.namespace ?? null) === namespace) ?? null
+    return (
+      objects(type, namespace ?? undefined).find(
+        object => object.metadata.name === name && (object.metadata.namespace ?? null) === namespace,
+      ) ?? null
+    )
   }
 
   function runningPod(pod: { readonly namespace: string; readonly name: string }, asked: string): StoredObject {
     const found = site.store.get('', 'Pod', pod.namespace, pod.name)
     if (found === null) throw new ClusterError('unreachable', asked, `pods "${pod.name}" not found`)
-    if (textAt(found, 'status', 'phase') !== 'Running') throw new ClusterError('unreachable', asked, 'the pod is not running')
+    if (textAt(found, 'status', 'phase') !== 'Running')
+      throw new ClusterError('unreachable', asked, 'the pod is not running')
     return found
   }
 
@@ -62,12 +80,16 @@ export function readableCluster(site: Site, workloads: Workloads): Cluster {
     },
     async *list(type, options = {}) {
       const asked = `list ${type.plural}${options.namespace === undefined ? '' : ` in ${options.namespace}`}`
-      const partial = site.faults.api.find(entry => entry.failure === 'partial' && entry.asked.test(asked) && (entry.times === undefined || entry.times > 0))
+      const partial = site.faults.api.find(
+        entry =>
+          entry.failure === 'partial' && entry.asked.test(asked) && (entry.times === undefined || entry.times > 0),
+      )
       if (partial === undefined) await asking(asked)
       const found = objects(type, options.namespace).filter(matcher(options))
       // A list is one moment's: pages of it do not change while they are read.
       const pages: KubernetesObject[][] = []
-      for (let start = 0; start < found.length; start += pageSize) pages.push(found.slice(start, start + pageSize).map(asRead))
+      for (let start = 0; start < found.length; start += pageSize)
+        pages.push(found.slice(start, start + pageSize).map(asRead))
       if (partial !== undefined) {
         if (partial.times !== undefined) partial.times -= 1
         if (pages[0] !== undefined) yield pages[0].slice(0, Math.ceil(pages[0].length / 2))

@@ -83,7 +83,12 @@ kind: Kustomization
 resources:
   - gotk-sync.yaml
 `,
-    [`clusters/${site}/istio.yaml`]: fluxKustomization('istio', `./istio/${site}`, 'The mesh: control plane and its settings.', []),
+    [`clusters/${site}/istio.yaml`]: fluxKustomization(
+      'istio',
+      `./istio/${site}`,
+      'The mesh: control plane and its settings.',
+      [],
+    ),
     [`clusters/${site}/apps.yaml`]: fluxKustomization('apps', `./apps/${site}`, 'What our teams run.', ['istio']),
     [`istio/${site}/kustomization.yaml`]: `apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
@@ -108,7 +113,13 @@ resources:
   - ingress.yaml
 `,
     [`apps/${site}/namespaces.yaml`]: ['sleep', 'httpbin', 'shop', 'ingress'].map(namespace).join('---\n'),
-    [`apps/${site}/sleep.yaml`]: deployment('sleep', 'sleep', 1, 'curlimages/curl:8.11.0', `command: ["/bin/sleep", "infinity"]`),
+    [`apps/${site}/sleep.yaml`]: deployment(
+      'sleep',
+      'sleep',
+      1,
+      'curlimages/curl:8.11.0',
+      `command: ["/bin/sleep", "infinity"]`,
+    ),
     [`apps/${site}/httpbin.yaml`]: deployment('httpbin', 'httpbin', 2, 'docker.io/mccutchen/go-httpbin:v2.15.0'),
     [`apps/${site}/shop.yaml`]: [
       deployment('shop', 'frontend', 1, 'registry.example.com/shop/frontend:1.8.2'),

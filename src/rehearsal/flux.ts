@@ -3,7 +3,19 @@ import { decryptSopsSecret } from '../custody/sops.ts'
 import { buildKustomization } from '../gitops/kustomize.ts'
 import type { FileTree } from '../rotation.ts'
 import type { Timer } from './clock.ts'
-import { at, groupOf, isNamespaced, isRecord, listAt, type Manifest, numberAt, recordAt, type StoredObject, textAt, textsAt } from './objects.ts'
+import {
+  at,
+  groupOf,
+  isNamespaced,
+  isRecord,
+  listAt,
+  type Manifest,
+  numberAt,
+  recordAt,
+  type StoredObject,
+  textAt,
+  textsAt,
+} from './objects.ts'
 import type { Site } from './site.ts'
 
 /** What is on the base branch now. */
@@ -39,15 +51,22 @@ export class Flux {
     this.#base = base
     site.store.onChange(change => {
       const { object, before } = change
-      if (object.kind === 'GitRepository' && change.what === 'created') this.#later(object, 500, () => this.#poll(object))
+      if (object.kind === 'GitRepository' && change.what === 'created')
+        this.#later(object, 500, () => this.#poll(object))
       if (object.kind !== 'Kustomization' || groupOf(object.apiVersion) !== group) return
       if (change.what === 'deleted') this.#finalise(object)
-      else if (change.what !== 'status' && before?.metadata.generation !== object.metadata.generation) this.#soon(object)
+      else if (change.what !== 'status' && before?.metadata.generation !== object.metadata.generation)
+        this.#soon(object)
     })
   }
 
   async #poll(repository: StoredObject): Promise<void> {
-    const live = this.#site.store.get('source.toolkit.fluxcd.io', 'GitRepository', repository.metadata.namespace ?? '', repository.metadata.name)
+    const live = this.#site.store.get(
+      'source.toolkit.fluxcd.io',
+      'GitRepository',
+      repository.metadata.namespace ?? '',
+      repository.metadata.name,
+    )
     if (live === null) return
     this.#later(live, milliseconds(textAt(live, 'spec', 'interval'), 60_000), () => this.#poll(live))
     if (at(live, 'spec', 'suspend') === true) return
@@ -67,8 +86,22 @@ export class Flux {
         url: `http://source-controller.flux-system.svc.cluster.local./gitrepository/${live.metadata.namespace}/${live.metadata.name}/${commit}.tar.gz`,
       },
       conditions: [
-        { type: 'Ready', status: 'True', reason: 'Succeeded', message: `stored artifact for revision '${revision}'`, lastTransitionTime: now, observedGeneration: live.metadata.generation },
-        { type: 'ArtifactInStorage', status: 'True', reason: 'Succeeded', message: `stored artifact for revision '${revision}'`, lastTransitionTime: now, observedGeneration: live.metadata.generation },
+        {
+          type: 'Ready',
+          status: 'True',
+          reason: 'Succeeded',
+          message: `stored artifact for revision '${revision}'`,
+          lastTransitionTime: now,
+          observedGeneration: live.metadata.generation,
+        },
+        {
+          type: 'ArtifactInStorage',
+          status: 'True',
+          reason: 'Succeeded',
+          message: `stored artifact for revision '${revision}'`,
+          lastTransitionTime: now,
+          observedGeneration: live.metadata.generation,
+        },
       ],
     })
     for (const kustomization of this.#site.store.list(group, 'Kustomization')) {
@@ -77,7 +110,7 @@ export class Flux {
   }
 
   #soon(kustomization: StoredObject): void {
-    const lag = this.#site.random.fork(`flux/${keyOf(kustomization)}/${this.#site.clock.millis()}`).between(300, 2_000)
+    const lag = this.#site.random.fork(`flux/${keyOf(kustomization)}/${this.#site.clock.elapsed()}`).between(300, 2_000)
     this.#later(kustomization, lag, () => this.#reconcile(kustomization))
   }
 
@@ -112,7 +145,9 @@ export class Flux {
       const message = error instanceof Error ? error.message : String(error)
       this.#site.log(`Kustomization ${keyOf(live)}`, message)
       this.#fail(live, artifact.revision, 'ReconciliationFailed', message.split('\n').slice(0, 4).join(' '))
-      this.#later(live, Math.min(milliseconds(textAt(live, 'spec', 'retryInterval'), interval), interval), () => this.#reconcile(live))
+      this.#later(live, Math.min(milliseconds(textAt(live, 'spec', 'retryInterval'), interval), interval), () =>
+        this.#reconcile(live),
+      )
       return
     }
     const inventory = applied.map(inventoryEntry)
@@ -120,7 +155,13 @@ export class Flux {
     await this.#waitForHealth(live, artifact, inventory, applied, 0)
   }
 
-  async #waitForHealth(kustomization: StoredObject, artifact: Artifact, inventory: readonly InventoryEntry[], applied: readonly StoredObject[], waited: number): Promise<void> {
+  async #waitForHealth(
+    kustomization: StoredObject,
+    artifact: Artifact,
+    inventory: readonly InventoryEntry[],
+    applied: readonly StoredObject[],
+    waited: number,
+  ): Promise<void> {
     const live = this.#live(kustomization)
     if (live === null) return
     const interval = milliseconds(textAt(live, 'spec', 'interval'), 600_000)
@@ -132,7 +173,13 @@ export class Flux {
     }
     if (waited >= milliseconds(textAt(live, 'spec', 'timeout'), Math.max(60_000, interval - 30_000))) {
       const name = `${unhealthy.kind}/${unhealthy.metadata.namespace ?? ''}/${unhealthy.metadata.name}`
-      this.#fail(live, artifact.revision, 'HealthCheckFailed', `health check failed: timeout waiting for: [${name} status: 'InProgress']`, inventory)
+      this.#fail(
+        live,
+        artifact.revision,
+        'HealthCheckFailed',
+        `health check failed: timeout waiting for: [${name} status: 'InProgress']`,
+        inventory,
+      )
       this.#later(live, milliseconds(textAt(live, 'spec', 'retryInterval'), interval), () => this.#reconcile(live))
       return
     }
@@ -157,7 +204,10 @@ export class Flux {
     const manifests: Manifest[] = []
     for (const { object, file } of built.objects) {
       const manifest = structuredClone(object) as unknown as Manifest
-      const opened = 'sops' in manifest ? await this.#decrypt(kustomization, manifest, artifact.files.get(file) ?? '', file) : manifest
+      const opened =
+        'sops' in manifest
+          ? await this.#decrypt(kustomization, manifest, artifact.files.get(file) ?? '', file)
+          : manifest
       opened.metadata.labels = {
         ...opened.metadata.labels,
         'kustomize.toolkit.fluxcd.io/name': kustomization.metadata.name,
@@ -175,7 +225,8 @@ export class Flux {
     }
     const secretName = textAt(kustomization, 'spec', 'decryption', 'secretRef', 'name') ?? ''
     const secret = this.#site.store.get('', 'Secret', kustomization.metadata.namespace ?? '', secretName)
-    if (secret === null) throw new Error(`cannot get decryption Secret '${kustomization.metadata.namespace}/${secretName}'`)
+    if (secret === null)
+      throw new Error(`cannot get decryption Secret '${kustomization.metadata.namespace}/${secretName}'`)
     const identities = Object.entries(textsAt(secret, 'data'))
       .filter(([key]) => key.endsWith('.agekey'))
       .map(([, value]) => Buffer.from(value, 'base64').toString('utf8'))
@@ -185,12 +236,16 @@ export class Flux {
   }
 
   #checkNamespaces(manifests: readonly Manifest[]): void {
-    const made = new Set(manifests.filter(manifest => manifest.kind === 'Namespace').map(manifest => manifest.metadata.name))
+    const made = new Set(
+      manifests.filter(manifest => manifest.kind === 'Namespace').map(manifest => manifest.metadata.name),
+    )
     for (const manifest of manifests) {
       if (!isNamespaced(manifest.apiVersion, manifest.kind)) continue
       const namespace = manifest.metadata.namespace ?? 'default'
       if (made.has(namespace) || this.#site.store.get('', 'Namespace', null, namespace) !== null) continue
-      throw new Error(`${manifest.kind}/${namespace}/${manifest.metadata.name} namespace not specified or not found: namespaces "${namespace}" not found`)
+      throw new Error(
+        `${manifest.kind}/${namespace}/${manifest.metadata.name} namespace not specified or not found: namespaces "${namespace}" not found`,
+      )
     }
   }
 
@@ -214,7 +269,8 @@ export class Flux {
   #finalise(kustomization: StoredObject): void {
     this.#timers.get(`Kustomization/${keyOf(kustomization)}`)?.cancel()
     if (at(kustomization, 'spec', 'prune') !== true) return
-    for (const entry of listAt(kustomization, 'status', 'inventory', 'entries')) this.#pruneOne(textAt(entry, 'id') ?? '', kustomization)
+    for (const entry of listAt(kustomization, 'status', 'inventory', 'entries'))
+      this.#pruneOne(textAt(entry, 'id') ?? '', kustomization)
   }
 
   #unmetDependency(kustomization: StoredObject): string | null {
@@ -222,18 +278,27 @@ export class Flux {
       const namespace = textAt(reference, 'namespace') ?? kustomization.metadata.namespace ?? ''
       const name = textAt(reference, 'name') ?? ''
       const dependency = this.#site.store.get(group, 'Kustomization', namespace, name)
-      const ready = listAt(dependency, 'status', 'conditions').some(entry => textAt(entry, 'type') === 'Ready' && textAt(entry, 'status') === 'True')
+      const ready = listAt(dependency, 'status', 'conditions').some(
+        entry => textAt(entry, 'type') === 'Ready' && textAt(entry, 'status') === 'True',
+      )
       const observed = numberAt(dependency, 'status', 'observedGeneration') === dependency?.metadata.generation
       const revision = this.#artifacts.get(sourceOf(kustomization))?.revision
       const sameRevision =
-        dependency === null || sourceOf(dependency) !== sourceOf(kustomization) || textAt(dependency, 'status', 'lastAppliedRevision') === revision
+        dependency === null ||
+        sourceOf(dependency) !== sourceOf(kustomization) ||
+        textAt(dependency, 'status', 'lastAppliedRevision') === revision
       if (!ready || !observed || !sameRevision) return `${namespace}/${name}`
     }
     return null
   }
 
   #healthy(object: StoredObject): boolean {
-    const live = this.#site.store.get(groupOf(object.apiVersion), object.kind, object.metadata.namespace ?? null, object.metadata.name)
+    const live = this.#site.store.get(
+      groupOf(object.apiVersion),
+      object.kind,
+      object.metadata.namespace ?? null,
+      object.metadata.name,
+    )
     if (live === null) return false
     if (['Deployment', 'StatefulSet'].includes(live.kind)) {
       const wanted = numberAt(live, 'spec', 'replicas') ?? 1
@@ -246,12 +311,17 @@ export class Flux {
     }
     if (live.kind === 'DaemonSet') {
       const wanted = numberAt(live, 'status', 'desiredNumberScheduled')
-      return numberAt(live, 'status', 'updatedNumberScheduled') === wanted && numberAt(live, 'status', 'numberReady') === wanted
+      return (
+        numberAt(live, 'status', 'updatedNumberScheduled') === wanted &&
+        numberAt(live, 'status', 'numberReady') === wanted
+      )
     }
     if (['Kustomization', 'HelmRelease', 'Istio', 'GitRepository'].includes(live.kind)) {
       return (
         numberAt(live, 'status', 'observedGeneration') === live.metadata.generation &&
-        listAt(live, 'status', 'conditions').some(entry => textAt(entry, 'type') === 'Ready' && textAt(entry, 'status') === 'True')
+        listAt(live, 'status', 'conditions').some(
+          entry => textAt(entry, 'type') === 'Ready' && textAt(entry, 'status') === 'True',
+        )
       )
     }
     return true
@@ -268,7 +338,13 @@ export class Flux {
     })
   }
 
-  #fail(kustomization: StoredObject, revision: string | null, reason: string, message: string, inventory?: readonly InventoryEntry[]): void {
+  #fail(
+    kustomization: StoredObject,
+    revision: string | null,
+    reason: string,
+    message: string,
+    inventory?: readonly InventoryEntry[],
+  ): void {
     const status = reason === 'Progressing' ? 'Unknown' : 'False'
     this.#write(kustomization, {
       ...(revision === null ? {} : { lastAttemptedRevision: revision }),
@@ -283,11 +359,17 @@ export class Flux {
   #write(kustomization: StoredObject, status: Record<string, unknown>): void {
     const live = this.#live(kustomization)
     if (live === null) return
-    this.#site.store.setStatus(live, controller, { ...recordAt(live, 'status'), observedGeneration: live.metadata.generation, ...status })
+    this.#site.store.setStatus(live, controller, {
+      ...recordAt(live, 'status'),
+      observedGeneration: live.metadata.generation,
+      ...status,
+    })
   }
 
   #condition(kustomization: StoredObject, type: string, status: string, reason: string, message: string): unknown {
-    const before = listAt(this.#live(kustomization), 'status', 'conditions').find(entry => textAt(entry, 'type') === type)
+    const before = listAt(this.#live(kustomization), 'status', 'conditions').find(
+      entry => textAt(entry, 'type') === type,
+    )
     const lastTransitionTime = textAt(before, 'status') === status ? textAt(before, 'lastTransitionTime') : undefined
     return {
       type,
@@ -301,7 +383,9 @@ export class Flux {
 
   #history(kustomization: StoredObject, artifact: Artifact, inventory: readonly InventoryEntry[]): unknown[] {
     const now = this.#site.clock.instant()
-    const digest = `sha256:${createHash('sha256').update(JSON.stringify([artifact.revision, inventory])).digest('hex')}`
+    const digest = `sha256:${createHash('sha256')
+      .update(JSON.stringify([artifact.revision, inventory]))
+      .digest('hex')}`
     const before = [...listAt(kustomization, 'status', 'history')]
     const known = before.find(entry => textAt(entry, 'digest') === digest)
     if (known !== undefined) return before
@@ -317,7 +401,12 @@ export class Flux {
   }
 
   #live(kustomization: StoredObject): StoredObject | null {
-    return this.#site.store.get(group, 'Kustomization', kustomization.metadata.namespace ?? '', kustomization.metadata.name)
+    return this.#site.store.get(
+      group,
+      'Kustomization',
+      kustomization.metadata.namespace ?? '',
+      kustomization.metadata.name,
+    )
   }
 }
 
@@ -331,7 +420,10 @@ const kubectlManagers = /^(kubectl|before-first-apply)/
 
 function inventoryEntry(object: StoredObject): InventoryEntry {
   const version = object.apiVersion.includes('/') ? (object.apiVersion.split('/')[1] ?? '') : object.apiVersion
-  return { id: `${object.metadata.namespace ?? ''}_${object.metadata.name}_${groupOf(object.apiVersion)}_${object.kind}`, v: version }
+  return {
+    id: `${object.metadata.namespace ?? ''}_${object.metadata.name}_${groupOf(object.apiVersion)}_${object.kind}`,
+    v: version,
+  }
 }
 
 function keyOf(object: StoredObject): string {

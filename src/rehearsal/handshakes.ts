@@ -2,7 +2,7 @@ import { createSecureContext, type SecureContext } from 'node:tls'
 import type { Fingerprint, Instant } from '../rotation.ts'
 import { certificatesIn, fingerprintOf } from './certificates.ts'
 import type { VirtualClock } from './clock.ts'
-import { type ConnectOptions, type Endpoint, handshake, type HandshakeResult } from './workload-tls.ts'
+import { type ConnectOptions, type Endpoint, type HandshakeResult, handshake } from './workload-tls.ts'
 
 /** A live workload: server and client at once, with the material of its endpoint. */
 export interface Party {
@@ -163,9 +163,13 @@ export class Handshakes {
   async round(limit = Number.POSITIVE_INFINITY): Promise<void> {
     const pairs = this.#pairs()
     const chosen: [Party, Party][] = []
-    for (let index = 0; index < Math.min(limit, pairs.length); index += 1) chosen.push(pairs[(this.#turn + index) % pairs.length]!)
+    for (let index = 0; index < Math.min(limit, pairs.length); index += 1)
+      chosen.push(pairs[(this.#turn + index) % pairs.length]!)
     this.#turn = pairs.length === 0 ? 0 : (this.#turn + chosen.length) % pairs.length
-    const attempts = [...chosen.map(pair => pairAttempt(...pair)), ...this.#links().map(link => this.#controlAttempt(link))]
+    const attempts = [
+      ...chosen.map(pair => pairAttempt(...pair)),
+      ...this.#links().map(link => this.#controlAttempt(link)),
+    ]
     await this.#all(attempts)
   }
 
@@ -223,7 +227,9 @@ export class Handshakes {
   #pairs(): [Party, Party][] {
     const parties = this.parties
     return parties.flatMap(client =>
-      parties.filter(server => server !== client && (this.#crossSite || server.site === client.site)).map((server): [Party, Party] => [client, server]),
+      parties
+        .filter(server => server !== client && (this.#crossSite || server.site === client.site))
+        .map((server): [Party, Party] => [client, server]),
     )
   }
 

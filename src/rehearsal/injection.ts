@@ -1,6 +1,6 @@
 import { parse } from 'yaml'
 import { rootVolume } from './agent.ts'
-import { caBundleOf, type ControlPlane, rootConfigMap } from './istiod.ts'
+import { type ControlPlane, caBundleOf, rootConfigMap } from './istiod.ts'
 import { isRecord, listAt, type Manifest, recordAt, textAt, textsAt } from './objects.ts'
 import { podKey, type Site } from './site.ts'
 
@@ -20,7 +20,7 @@ export class Injector {
     site.store.onChange(change => {
       const { kind, metadata } = change.object
       if (kind === 'ConfigMap' && metadata.namespace === site.istioNamespace && metadata.name === 'istio') {
-        const lag = site.random.fork(`injector/${site.clock.millis()}`).between(300, 1_500)
+        const lag = site.random.fork(`injector/${site.clock.elapsed()}`).between(300, 1_500)
         site.clock.after(lag, () => this.#read())
       }
       if (kind.endsWith('WebhookConfiguration')) site.handshakes.controlChanged()
@@ -35,7 +35,10 @@ export class Injector {
     if (asked !== undefined) return asked === 'true'
     const namespace = this.#site.store.get('', 'Namespace', null, pod.metadata.namespace ?? '')
     if (namespace?.metadata.labels?.['istio.io/dataplane-mode'] === 'ambient') return false
-    return namespace?.metadata.labels?.['istio-injection'] === 'enabled' || namespace?.metadata.labels?.['istio.io/rev'] !== undefined
+    return (
+      namespace?.metadata.labels?.['istio-injection'] === 'enabled' ||
+      namespace?.metadata.labels?.['istio.io/rev'] !== undefined
+    )
   }
 
   /** Changes the pod as the webhook would; false where the API server could not reach or verify it (failurePolicy: Fail). */
@@ -55,8 +58,20 @@ export class Injector {
     this.#proxyMetadata = textsAt(mesh, 'defaultConfig', 'proxyMetadata')
   }
 
-  #links(): { link: 'webhook'; client: string; server: string; endpoint: NonNullable<ControlPlane['serving'][number]['endpoint']>; roots: string; serverName: string }[] {
-    const configuration = this.#site.store.get('admissionregistration.k8s.io', 'MutatingWebhookConfiguration', null, webhookName)
+  #links(): {
+    link: 'webhook'
+    client: string
+    server: string
+    endpoint: NonNullable<ControlPlane['serving'][number]['endpoint']>
+    roots: string
+    serverName: string
+  }[] {
+    const configuration = this.#site.store.get(
+      'admissionregistration.k8s.io',
+      'MutatingWebhookConfiguration',
+      null,
+      webhookName,
+    )
     const roots = caBundleOf(configuration)
     if (roots === null) return []
     return this.#plane.serving.flatMap(replica =>
@@ -104,11 +119,15 @@ function addSidecar(pod: Manifest, proxyMetadata: Record<string, string>, site: 
       .map(container => structuredClone(container)),
     proxy,
   ]
-  spec.volumes = [...listAt(spec, 'volumes'), { name: rootVolume, configMap: { name: rootConfigMap, defaultMode: 420 } }]
+  spec.volumes = [
+    ...listAt(spec, 'volumes'),
+    { name: rootVolume, configMap: { name: rootConfigMap, defaultMode: 420 } },
+  ]
   pod.metadata.labels = {
     ...labels,
     'security.istio.io/tlsMode': 'istio',
-    'service.istio.io/canonical-name': labels['service.istio.io/canonical-name'] ?? labels['app.kubernetes.io/name'] ?? labels.app ?? pod.metadata.name,
+    'service.istio.io/canonical-name':
+      labels['service.istio.io/canonical-name'] ?? labels['app.kubernetes.io/name'] ?? labels.app ?? pod.metadata.name,
     'service.istio.io/canonical-revision': 'latest',
     ...(gateway ? { 'istio.io/rev': 'default' } : {}),
   }
@@ -124,5 +143,8 @@ function addSidecar(pod: Manifest, proxyMetadata: Record<string, string>, site: 
     }),
   }
   if (isRecord(spec.initContainers) || gateway) return
-  spec.initContainers = [...listAt(spec, 'initContainers'), { name: 'istio-init', image: 'docker.io/istio/proxyv2:1.29.0' }]
+  spec.initContainers = [
+    ...listAt(spec, 'initContainers'),
+    { name: 'istio-init', image: 'docker.io/istio/proxyv2:1.29.0' },
+  ]
 }

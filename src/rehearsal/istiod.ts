@@ -86,6 +86,7 @@ export class Istiod implements PodProcess {
     this.#endpoint = await Endpoint.listen(loadMaterial(this.#serving(this.#ca)), 'ifGiven')
     this.#ready()
     this.#plane.replicaUp(this)
+    this.#site.handshakes.controlChanged()
   }
 
   filesChanged(volume: string): void {
@@ -143,7 +144,11 @@ export class Istiod implements PodProcess {
         listener_sent: nonce,
         listener_acked: nonce,
         resources: {
-          'type.googleapis.com/envoy.config.cluster.v3.Cluster': { sent: nonce, acked: nonce, sentTime: subscriber.pod.metadata.creationTimestamp },
+          'type.googleapis.com/envoy.config.cluster.v3.Cluster': {
+            sent: nonce,
+            acked: nonce,
+            sentTime: subscriber.pod.metadata.creationTimestamp,
+          },
           ...(push === undefined ? {} : { [pcdsType]: { ...push } }),
         },
       }
@@ -176,7 +181,12 @@ export class Istiod implements PodProcess {
       this.#log(`Failed to update CA certs: ${error instanceof Error ? error.message : String(error)}`)
       return
     }
-    if (next.roots === current.roots && next.chain === current.chain && next.signer.certificate === current.signer.certificate) return
+    if (
+      next.roots === current.roots &&
+      next.chain === current.chain &&
+      next.signer.certificate === current.signer.certificate
+    )
+      return
     if (next.roots !== current.roots) {
       if (!this.#multiroot) {
         this.#log('Multi root is disabled, updating new ROOT-CA not supported')
@@ -194,6 +204,7 @@ export class Istiod implements PodProcess {
       this.#log('Istiod has detected the newly added intermediate CA and updated its key and certs accordingly')
     }
     this.#endpoint.setMaterial(loadMaterial(this.#serving(next)))
+    this.#site.handshakes.controlChanged()
     this.#plane.bundleMayHaveChanged(this)
     if (next.roots !== current.roots) for (const subscriber of this.#subscribers) this.#push(subscriber)
   }
@@ -201,9 +212,13 @@ export class Istiod implements PodProcess {
   /** Sends the bundle to a subscriber; a proxy that did not subscribe, or an istiod without multi-root, never speaks of it. */
   #push(subscriber: Subscriber): void {
     if (!this.#multiroot || !subscriber.subscribed) return
-    const random = this.#site.random.fork(`push/${podKey(subscriber.pod)}/${this.#site.clock.millis()}`)
+    const random = this.#site.random.fork(`push/${podKey(subscriber.pod)}/${this.#site.clock.elapsed()}`)
     const nonce = `${podKey(this.pod)}-${++this.#nonce}`
-    const push: Push = { sent: nonce, acked: this.#pushes.get(subscriber)?.acked ?? '', sentTime: this.#site.clock.instant() }
+    const push: Push = {
+      sent: nonce,
+      acked: this.#pushes.get(subscriber)?.acked ?? '',
+      sentTime: this.#site.clock.instant(),
+    }
     this.#pushes.set(subscriber, push)
     this.#site.clock.after(random.between(200, 350), () => {
       if (!this.#subscribers.has(subscriber) || this.#ca === null) return
@@ -251,7 +266,11 @@ export class Istiod implements PodProcess {
 
   #serving(ca: SigningCa): { chain: string; key: string; roots: string } {
     const { istioNamespace } = this.#site
-    const names = [`istiod.${istioNamespace}.svc`, `istiod-remote.${istioNamespace}.svc`, `istio-pilot.${istioNamespace}.svc`]
+    const names = [
+      `istiod.${istioNamespace}.svc`,
+      `istiod-remote.${istioNamespace}.svc`,
+      `istio-pilot.${istioNamespace}.svc`,
+    ]
     const leaf = issueLeaf(ca.signer, { dns: names, life: this.#site.life(this.#site.leafHours) })
     return { chain: leaf.certificate + ca.chain, key: leaf.key, roots: ca.roots }
   }
@@ -272,26 +291,38 @@ function ownCa(secret: StoredObject): SigningCa {
 function verifyPlugged(ca: SigningCa, now: Date): void {
   const certificate = new X509Certificate(ca.signer.certificate)
   const spki = createPublicKey(createPrivateKey(ca.signer.key)).export({ type: 'spki', format: 'der' })
-  if (!certificate.publicKey.export({ type: 'spki', format: 'der' }).equals(spki)) throw new Error('the private key does not match ca-cert.pem')
+  if (!certificate.publicKey.export({ type: 'spki', format: 'der' }).equals(spki))
+    throw new Error('the private key does not match ca-cert.pem')
   if (!certificate.ca) throw new Error('ca-cert.pem is not a CA certificate')
   const roots = certificatesIn(ca.roots).map(pem => new X509Certificate(pem))
   const chain = certificatesIn(ca.chain).map(pem => new X509Certificate(pem))
   if (!reaches(certificate, roots, chain, now, 0)) throw new Error('ca-cert.pem does not verify to root-cert.pem')
 }
 
-function reaches(certificate: X509Certificate, roots: readonly X509Certificate[], chain: readonly X509Certificate[], now: Date, depth: number): boolean {
+function reaches(
+  certificate: X509Certificate,
+  roots: readonly X509Certificate[],
+  chain: readonly X509Certificate[],
+  now: Date,
+  depth: number,
+): boolean {
   if (Date.parse(certificate.validTo) < now.getTime() || depth > 8) return false
   if (roots.some(root => root.raw.equals(certificate.raw))) return true
-  const issuedBy = (issuer: X509Certificate): boolean => certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey)
+  const issuedBy = (issuer: X509Certificate): boolean =>
+    certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey)
   if (roots.some(root => issuedBy(root) && Date.parse(root.validTo) >= now.getTime())) return true
-  return chain.some(issuer => !issuer.raw.equals(certificate.raw) && issuedBy(issuer) && reaches(issuer, roots, chain, now, depth + 1))
+  return chain.some(
+    issuer => !issuer.raw.equals(certificate.raw) && issuedBy(issuer) && reaches(issuer, roots, chain, now, depth + 1),
+  )
 }
 
 /** Environment of one container of a pod, init containers included (native sidecars live there). */
 export function environmentOf(pod: StoredObject, container: string): Record<string, string> {
   const all = [...listAt(pod, 'spec', 'containers'), ...listAt(pod, 'spec', 'initContainers')]
   const found = all.find(entry => textAt(entry, 'name') === container)
-  return Object.fromEntries(listAt(found, 'env').map(entry => [textAt(entry, 'name') ?? '', textAt(entry, 'value') ?? '']))
+  return Object.fromEntries(
+    listAt(found, 'env').map(entry => [textAt(entry, 'name') ?? '', textAt(entry, 'value') ?? '']),
+  )
 }
 
 /**
@@ -311,7 +342,8 @@ export class ControlPlane {
       if (change.what === 'status') return
       if (kind === 'Namespace' && change.what === 'created') this.#writeSoon(metadata.name)
       // The leader reverts an edit of its ConfigMap, and fills webhooks that appear.
-      if (kind === 'ConfigMap' && metadata.name === rootConfigMap && metadata.namespace !== undefined) this.#writeSoon(metadata.namespace)
+      if (kind === 'ConfigMap' && metadata.name === rootConfigMap && metadata.namespace !== undefined)
+        this.#writeSoon(metadata.namespace)
       if (kind.endsWith('WebhookConfiguration') && change.what !== 'deleted') this.#patchSoon()
     })
   }
@@ -345,11 +377,14 @@ export class ControlPlane {
   #elect(): void {
     if (this.#electing) return
     this.#electing = true
-    this.#site.clock.after(this.#site.random.fork(`election/${this.#site.clock.millis()}`).between(1_000, 5_000), () => {
-      this.#electing = false
-      this.#leader = this.serving[0] ?? null
-      if (this.#leader !== null) this.#writeAll()
-    })
+    this.#site.clock.after(
+      this.#site.random.fork(`election/${this.#site.clock.elapsed()}`).between(1_000, 5_000),
+      () => {
+        this.#electing = false
+        this.#leader = this.serving[0] ?? null
+        if (this.#leader !== null) this.#writeAll()
+      },
+    )
   }
 
   #writeAll(): void {
@@ -358,7 +393,7 @@ export class ControlPlane {
   }
 
   #writeSoon(namespace: string): void {
-    const lag = this.#site.random.fork(`rootcert/${namespace}/${this.#site.clock.millis()}`).between(50, 1_500)
+    const lag = this.#site.random.fork(`rootcert/${namespace}/${this.#site.clock.elapsed()}`).between(50, 1_500)
     this.#site.clock.after(lag, () => {
       const roots = this.#leader?.ca?.roots
       if (roots === undefined || this.#site.store.get('', 'Namespace', null, namespace) === null) return

@@ -75,7 +75,9 @@ export class Kubelets {
     // A sync that is due already will read whatever is there by then.
     if (mounted.pending.has(source.volume)) return
     const owner = ownerOf(this.#site.store, mounted.pod)
-    const lag = this.#site.faults.kubeletLag.get(owner) ?? this.#site.random.fork(`kubelet/${podKey(mounted.pod)}/${this.#site.clock.millis()}`).between(1_000, 90_000)
+    const lag =
+      this.#site.faults.kubeletLag.get(owner) ??
+      this.#site.random.fork(`kubelet/${podKey(mounted.pod)}/${this.#site.clock.elapsed()}`).between(1_000, 90_000)
     const timer = this.#site.clock.after(lag, () => {
       mounted.pending.delete(source.volume)
       const content = this.#read(mounted.pod, source) ?? {}
@@ -94,7 +96,9 @@ export class Kubelets {
     if (object === null) return null
     const data = textsAt(object, 'data')
     if (source.kind === 'ConfigMap') return data
-    return Object.fromEntries(Object.entries(data).map(([key, value]) => [key, Buffer.from(value, 'base64').toString('utf8')]))
+    return Object.fromEntries(
+      Object.entries(data).map(([key, value]) => [key, Buffer.from(value, 'base64').toString('utf8')]),
+    )
   }
 }
 
@@ -102,9 +106,11 @@ function sourcesOf(pod: StoredObject): Source[] {
   return listAt(pod, 'spec', 'volumes').flatMap((volume): Source[] => {
     const name = textAt(volume, 'name') ?? ''
     const secret = textAt(volume, 'secret', 'secretName')
-    if (secret !== undefined) return [{ volume: name, kind: 'Secret', name: secret, optional: optional(volume, 'secret') }]
+    if (secret !== undefined)
+      return [{ volume: name, kind: 'Secret', name: secret, optional: optional(volume, 'secret') }]
     const configMap = textAt(volume, 'configMap', 'name')
-    if (configMap !== undefined) return [{ volume: name, kind: 'ConfigMap', name: configMap, optional: optional(volume, 'configMap') }]
+    if (configMap !== undefined)
+      return [{ volume: name, kind: 'ConfigMap', name: configMap, optional: optional(volume, 'configMap') }]
     return []
   })
 }

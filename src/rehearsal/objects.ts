@@ -24,7 +24,14 @@ export interface ObjectMetadata {
   deletionTimestamp?: string
   labels?: Record<string, string>
   annotations?: Record<string, string>
-  ownerReferences?: { apiVersion: string; kind: string; name: string; uid: string; controller: boolean; blockOwnerDeletion?: boolean }[]
+  ownerReferences?: {
+    apiVersion: string
+    kind: string
+    name: string
+    uid: string
+    controller: boolean
+    blockOwnerDeletion?: boolean
+  }[]
   managedFields: ManagedFields[]
   generateName?: string
 }
@@ -86,7 +93,12 @@ const kinds: readonly KindEntry[] = [
   { group: 'gateway.networking.k8s.io', kind: 'GatewayClass', plural: 'gatewayclasses', namespaced: false },
   ...group('security.istio.io', 'PeerAuthentication AuthorizationPolicy', true),
   ...group('networking.istio.io', 'VirtualService DestinationRule Gateway Sidecar WorkloadEntry', true),
-  { group: 'apiextensions.k8s.io', kind: 'CustomResourceDefinition', plural: 'customresourcedefinitions', namespaced: false },
+  {
+    group: 'apiextensions.k8s.io',
+    kind: 'CustomResourceDefinition',
+    plural: 'customresourcedefinitions',
+    namespaced: false,
+  },
 ]
 
 function core(names: string, namespaced: boolean): KindEntry[] {
@@ -193,13 +205,20 @@ export class ObjectStore {
   /** Server-side apply with force, as kustomize-controller does it: what this manager owned and no longer names goes away. */
   apply(manifest: Manifest, manager: string, options: { readonly takeOver?: RegExp } = {}): StoredObject {
     const wanted = normalise(manifest)
-    const live = this.get(groupOf(wanted.apiVersion), wanted.kind, wanted.metadata.namespace ?? null, wanted.metadata.name)
+    const live = this.get(
+      groupOf(wanted.apiVersion),
+      wanted.kind,
+      wanted.metadata.namespace ?? null,
+      wanted.metadata.name,
+    )
     const fields = fieldsOf(wanted)
     if (live === null) return this.#create(wanted, manager, 'Apply', fields)
 
     const next = structuredClone(live)
     const others = next.metadata.managedFields.filter(
-      entry => !(entry.manager === manager && entry.operation === 'Apply') && !(options.takeOver?.test(entry.manager) ?? false),
+      entry =>
+        !(entry.manager === manager && entry.operation === 'Apply') &&
+        !(options.takeOver?.test(entry.manager) ?? false),
     )
     const mine = next.metadata.managedFields.filter(entry => !others.includes(entry))
     const kept = new Set([...leafPaths(fields), ...others.flatMap(entry => leafPaths(entry.fieldsV1))])
@@ -214,7 +233,12 @@ export class ObjectStore {
   /** A plain update, as controllers and kubectl make it. */
   put(manifest: Manifest, manager: string): StoredObject {
     const wanted = normalise(manifest)
-    const live = this.get(groupOf(wanted.apiVersion), wanted.kind, wanted.metadata.namespace ?? null, wanted.metadata.name)
+    const live = this.get(
+      groupOf(wanted.apiVersion),
+      wanted.kind,
+      wanted.metadata.namespace ?? null,
+      wanted.metadata.name,
+    )
     const fields = fieldsOf(wanted)
     if (live === null) return this.#create(wanted, manager, 'Update', fields)
     const next = structuredClone(live)
@@ -230,7 +254,12 @@ export class ObjectStore {
 
   /** Changes one object in place; null where it does not exist. */
   update(object: StoredObject, manager: string, change: (next: StoredObject) => void): StoredObject | null {
-    const live = this.get(groupOf(object.apiVersion), object.kind, object.metadata.namespace ?? null, object.metadata.name)
+    const live = this.get(
+      groupOf(object.apiVersion),
+      object.kind,
+      object.metadata.namespace ?? null,
+      object.metadata.name,
+    )
     if (live === null) return null
     const next = structuredClone(live)
     change(next)
@@ -240,13 +269,23 @@ export class ObjectStore {
   }
 
   setStatus(object: StoredObject, manager: string, status: Fields): void {
-    const live = this.get(groupOf(object.apiVersion), object.kind, object.metadata.namespace ?? null, object.metadata.name)
+    const live = this.get(
+      groupOf(object.apiVersion),
+      object.kind,
+      object.metadata.namespace ?? null,
+      object.metadata.name,
+    )
     if (live === null || isDeepStrictEqual(live.status, status)) return
     const next = structuredClone(live)
     next.status = structuredClone(status)
     const fields = { 'f:status': Object.fromEntries(Object.keys(status).map(key => [`f:${key}`, {}])) }
-    next.metadata.managedFields = next.metadata.managedFields.filter(entry => entry.subresource !== 'status' || entry.manager !== manager)
-    next.metadata.managedFields.push({ ...this.#entry(live.apiVersion, manager, 'Update', fields), subresource: 'status' })
+    next.metadata.managedFields = next.metadata.managedFields.filter(
+      entry => entry.subresource !== 'status' || entry.manager !== manager,
+    )
+    next.metadata.managedFields.push({
+      ...this.#entry(live.apiVersion, manager, 'Update', fields),
+      subresource: 'status',
+    })
     next.metadata.resourceVersion = String(++this.#version)
     this.#objects.set(keyOfObject(next), next)
     this.#tell({ what: 'status', object: next, before: live })
@@ -294,7 +333,9 @@ export class ObjectStore {
       if (entry.manager === manager && entry.operation === 'Update') continue
       entry.fieldsV1 = without(entry.fieldsV1, paths)
     }
-    const mine = next.metadata.managedFields.find(entry => entry.manager === manager && entry.operation === 'Update' && entry.subresource === undefined)
+    const mine = next.metadata.managedFields.find(
+      entry => entry.manager === manager && entry.operation === 'Update' && entry.subresource === undefined,
+    )
     if (mine === undefined) next.metadata.managedFields.push(this.#entry(next.apiVersion, manager, 'Update', changed))
     else {
       mine.fieldsV1 = union(mine.fieldsV1, changed)
@@ -331,7 +372,8 @@ function normalise(manifest: Manifest): Manifest {
   delete next.status
   if (next.kind === 'Secret' && isRecord(next.stringData)) {
     const data = recordAt(next, 'data')
-    for (const [key, value] of Object.entries(next.stringData)) data[key] = Buffer.from(String(value)).toString('base64')
+    for (const [key, value] of Object.entries(next.stringData))
+      data[key] = Buffer.from(String(value)).toString('base64')
     next.data = data
     delete next.stringData
   }

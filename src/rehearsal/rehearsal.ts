@@ -87,7 +87,9 @@ export async function startRehearsal(options: RehearsalOptions): Promise<Rehears
   const life = lifeBy(clock)
   const tenYears = 10 * 365 * 24
   const root = options.sharedRoot === true ? companyRoot('Fleet Root 1', life(tenYears)) : null
-  const made = options.sites.map(name => makeSite({ name, options, clock, random: random.fork(name), handshakes, life, root }))
+  const made = options.sites.map(name =>
+    makeSite({ name, options, clock, random: random.fork(name), handshakes, life, root }),
+  )
   const sites = new Map(made.map(site => [site.controls.name, site.controls]))
 
   const rehearsal: Rehearsal = {
@@ -167,7 +169,10 @@ function makeSite(parts: Parts): MadeSite {
   const { name, options, clock, random, handshakes, life, root } = parts
   const logs: string[] = []
   let identities = 0
-  const store = new ObjectStore(clock, () => uidOf(`${options.seed}/${name}/${(identities += 1)}`))
+  const store = new ObjectStore(clock, () => {
+    identities += 1
+    return uidOf(`${options.seed}/${name}/${identities}`)
+  })
   const site: Site = {
     name,
     clock,
@@ -238,10 +243,21 @@ function makeSite(parts: Parts): MadeSite {
     controls,
     async bootstrap() {
       for (const namespace of ['kube-system', 'kube-public', 'default', 'flux-system']) {
-        store.put({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace, labels: { 'kubernetes.io/metadata.name': namespace } } }, 'kube-apiserver')
+        store.put(
+          {
+            apiVersion: 'v1',
+            kind: 'Namespace',
+            metadata: { name: namespace, labels: { 'kubernetes.io/metadata.name': namespace } },
+          },
+          'kube-apiserver',
+        )
       }
-      for (const node of workloads.nodes) store.put({ apiVersion: 'v1', kind: 'Node', metadata: { name: node } }, 'kubelet')
-      store.put(secretOf(options.decryptionSecret ?? 'sops-age', 'flux-system', { 'age.agekey': options.ageIdentity }), 'kubectl-create')
+      for (const node of workloads.nodes)
+        store.put({ apiVersion: 'v1', kind: 'Node', metadata: { name: node } }, 'kubelet')
+      store.put(
+        secretOf(options.decryptionSecret ?? 'sops-age', 'flux-system', { 'age.agekey': options.ageIdentity }),
+        'kubectl-create',
+      )
       if (issuing !== null && root !== null) {
         store.put({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: site.istioNamespace } }, 'kubectl-create')
         const material = {
@@ -257,7 +273,11 @@ function makeSite(parts: Parts): MadeSite {
       const path = `clusters/${name}/flux-system/gotk-sync.yaml`
       const text = files.get(path)
       if (text === undefined) {
-        throw new ReanchorError({ what: 'the base branch has no Flux entry for this site', where: { file: path }, todo: 'add the GitRepository and the Kustomization that `flux bootstrap` writes' })
+        throw new ReanchorError({
+          what: 'the base branch has no Flux entry for this site',
+          where: { file: path },
+          todo: 'add the GitRepository and the Kustomization that `flux bootstrap` writes',
+        })
       }
       for (const document of parseAllDocuments(text)) {
         const value: unknown = document.toJS()
@@ -273,7 +293,10 @@ function makeSite(parts: Parts): MadeSite {
       if (faults.includes('replica-lags')) {
         const node = workloads.nodes[1]!
         const before = store.get('', 'Secret', site.istioNamespace, 'cacerts')
-        site.faults.staleNodes.set(node, new Map([[`Secret/${site.istioNamespace}/cacerts`, before === null ? null : structuredClone(before)]]))
+        site.faults.staleNodes.set(
+          node,
+          new Map([[`Secret/${site.istioNamespace}/cacerts`, before === null ? null : structuredClone(before)]]),
+        )
       }
     },
     culprit() {
@@ -286,16 +309,25 @@ function makeSite(parts: Parts): MadeSite {
 }
 
 function isReconciled(kustomization: StoredObject): boolean {
-  const conditions = isRecord(kustomization.status) && Array.isArray(kustomization.status.conditions) ? kustomization.status.conditions : []
+  const conditions =
+    isRecord(kustomization.status) && Array.isArray(kustomization.status.conditions)
+      ? kustomization.status.conditions
+      : []
   return conditions.some(entry => textAt(entry, 'type') === 'Ready' && textAt(entry, 'status') !== 'Unknown')
 }
 
 function firstSidecar(handshakes: Handshakes, site: string): string | null {
-  return handshakes.parties.find(party => party.site === site && party.owner.includes('/Deployment/') && !party.owner.startsWith('ingress/'))?.owner ?? null
+  return (
+    handshakes.parties.find(
+      party => party.site === site && party.owner.includes('/Deployment/') && !party.owner.startsWith('ingress/'),
+    )?.owner ?? null
+  )
 }
 
 function secretOf(name: string, namespace: string, files: Readonly<Record<string, string>>): Manifest {
-  const data = Object.fromEntries(Object.entries(files).map(([key, text]) => [key, Buffer.from(text).toString('base64')]))
+  const data = Object.fromEntries(
+    Object.entries(files).map(([key, text]) => [key, Buffer.from(text).toString('base64')]),
+  )
   return { apiVersion: 'v1', kind: 'Secret', metadata: { name, namespace }, type: 'Opaque', data }
 }
 
@@ -322,4 +354,3 @@ function lifeBy(clock: VirtualClock): (hours: number) => Life {
 export function startingRoot(site: SiteControls): string {
   return fingerprintOf(site.startingCa().root)
 }
-

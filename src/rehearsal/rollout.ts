@@ -56,7 +56,9 @@ export class Workloads {
   }
 
   restarts(): RestartCount[] {
-    return [...this.#restarts].sort(([a], [b]) => (a < b ? -1 : 1)).map(([consumer, count]) => ({ consumer, site: this.#site.name, count }))
+    return [...this.#restarts]
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([consumer, count]) => ({ consumer, site: this.#site.name, count }))
   }
 
   process(pod: StoredObject): PodProcess | null {
@@ -95,7 +97,12 @@ export class Workloads {
     this.#scheduled.add(key)
     this.#site.clock.after(this.#draw(key, 200, 900), async () => {
       this.#scheduled.delete(key)
-      const live = this.#site.store.get('apps', workload.kind, workload.metadata.namespace ?? '', workload.metadata.name)
+      const live = this.#site.store.get(
+        'apps',
+        workload.kind,
+        workload.metadata.namespace ?? '',
+        workload.metadata.name,
+      )
       await this.#reconcile(live, workload)
     })
   }
@@ -114,7 +121,8 @@ export class Workloads {
   }
 
   #countRestart(workload: StoredObject): void {
-    if (at(workload, 'spec', 'paused') === true || textAt(workload, 'spec', 'updateStrategy', 'type') === 'OnDelete') return
+    if (at(workload, 'spec', 'paused') === true || textAt(workload, 'spec', 'updateStrategy', 'type') === 'OnDelete')
+      return
     const key = idOf(workload)
     const hash = templateHash(workload)
     const before = this.#hashes.get(key)
@@ -136,7 +144,12 @@ export class Workloads {
 
     const room = wanted + surge - pods.length
     for (let index = 0; index < Math.min(wanted - current.length, room); index += 1) {
-      await this.#create(deployment, { kind: 'ReplicaSet', name: set.metadata.name, uid: set.metadata.uid }, hash, `${set.metadata.name}-${this.#suffix()}`)
+      await this.#create(
+        deployment,
+        { kind: 'ReplicaSet', name: set.metadata.name, uid: set.metadata.uid },
+        hash,
+        `${set.metadata.name}-${this.#suffix()}`,
+      )
     }
     for (const pod of current.slice(wanted)) this.#remove(pod)
     for (const pod of old.filter(entry => !isReady(entry))) this.#remove(pod)
@@ -201,13 +214,22 @@ export class Workloads {
           labels: { ...deployment.metadata.labels, 'pod-template-hash': hash },
           ownerReferences: [controller('apps/v1', 'Deployment', deployment.metadata.name, deployment.metadata.uid)],
         },
-        spec: { replicas: numberAt(deployment, 'spec', 'replicas') ?? 1, selector: recordAt(deployment, 'spec', 'selector') },
+        spec: {
+          replicas: numberAt(deployment, 'spec', 'replicas') ?? 1,
+          selector: recordAt(deployment, 'spec', 'selector'),
+        },
       },
       manager,
     )
   }
 
-  async #create(workload: StoredObject, owner: { kind: string; name: string; uid: string }, hash: string, name: string, node?: string): Promise<void> {
+  async #create(
+    workload: StoredObject,
+    owner: { kind: string; name: string; uid: string },
+    hash: string,
+    name: string,
+    node?: string,
+  ): Promise<void> {
     const template = structuredClone(recordAt(workload, 'spec', 'template'))
     const metadata = recordAt(template, 'metadata')
     const namespace = workload.metadata.namespace ?? 'default'
@@ -231,7 +253,10 @@ export class Workloads {
     }
     if (this.#injector.concerns(pod) && !(await this.#injector.inject(pod))) {
       // failurePolicy: Fail. The controller comes back with a back-off.
-      this.#site.log(`${namespace}/${workload.kind}/${workload.metadata.name}`, 'Error creating: failed calling webhook')
+      this.#site.log(
+        `${namespace}/${workload.kind}/${workload.metadata.name}`,
+        'Error creating: failed calling webhook',
+      )
       this.#site.clock.after(5_000, () => this.#schedule(workload))
       return
     }
@@ -335,7 +360,11 @@ export class Workloads {
       const known = listAt(before, 'conditions').find(entry => textAt(entry, 'type') === type)
       return known !== undefined && wasReady === state.ready ? (textAt(known, 'lastTransitionTime') ?? now) : now
     }
-    const condition = (type: string, status: boolean): unknown => ({ type, status: status ? 'True' : 'False', lastTransitionTime: changed(type) })
+    const condition = (type: string, status: boolean): unknown => ({
+      type,
+      status: status ? 'True' : 'False',
+      lastTransitionTime: changed(type),
+    })
     this.#site.store.setStatus(live, 'kubelet', {
       phase: state.phase,
       conditions: [
@@ -345,7 +374,8 @@ export class Workloads {
         condition('Ready', state.ready),
       ],
       hostIP: '127.0.0.1',
-      podIP: textAt(before, 'podIP') ?? `10.244.${nodeOf(live) === this.nodes[0] ? 0 : 1}.${(++this.#addresses % 250) + 2}`,
+      podIP:
+        textAt(before, 'podIP') ?? `10.244.${nodeOf(live) === this.nodes[0] ? 0 : 1}.${(++this.#addresses % 250) + 2}`,
       startTime: textAt(before, 'startTime') ?? now,
       containerStatuses: listAt(live, 'spec', 'containers').map(container => ({
         name: textAt(container, 'name') ?? '',
@@ -425,7 +455,9 @@ export class Workloads {
 
   #podsOf(workload: StoredObject): StoredObject[] {
     const key = idOf(workload)
-    return this.#site.store.list('', 'Pod', workload.metadata.namespace ?? '').filter(pod => ownerOf(this.#site.store, pod) === key)
+    return this.#site.store
+      .list('', 'Pod', workload.metadata.namespace ?? '')
+      .filter(pod => ownerOf(this.#site.store, pod) === key)
   }
 
   #workloadOf(pod: StoredObject): StoredObject | null {
@@ -436,7 +468,12 @@ export class Workloads {
   // One replica per node where there are two, as the scheduler's default spreading does it.
   #nodeFor(workload: StoredObject): string {
     const load = (node: string): number =>
-      this.#podsOf(workload).filter(pod => nodeOf(pod) === node && pod.metadata.deletionTimestamp === undefined && hashOf(pod) === templateHash(workload)).length
+      this.#podsOf(workload).filter(
+        pod =>
+          nodeOf(pod) === node &&
+          pod.metadata.deletionTimestamp === undefined &&
+          hashOf(pod) === templateHash(workload),
+      ).length
     return [...this.nodes].sort((a, b) => load(a) - load(b))[0]!
   }
 
@@ -446,7 +483,7 @@ export class Workloads {
   }
 
   #draw(label: string, low: number, high: number): number {
-    return this.#site.random.fork(`rollout/${label}/${this.#site.clock.millis()}`).between(low, high)
+    return this.#site.random.fork(`rollout/${label}/${this.#site.clock.elapsed()}`).between(low, high)
   }
 }
 
@@ -458,13 +495,20 @@ function idOf(workload: StoredObject): string {
   return `${workload.metadata.namespace ?? ''}/${workload.kind}/${workload.metadata.name}`
 }
 
-function controller(apiVersion: string, kind: string, name: string, uid: string): NonNullable<StoredObject['metadata']['ownerReferences']>[number] {
+function controller(
+  apiVersion: string,
+  kind: string,
+  name: string,
+  uid: string,
+): NonNullable<StoredObject['metadata']['ownerReferences']>[number] {
   return { apiVersion, kind, name, uid, controller: true, blockOwnerDeletion: true }
 }
 
 export function isReady(pod: StoredObject): boolean {
   if (pod.metadata.deletionTimestamp !== undefined) return false
-  return listAt(pod, 'status', 'conditions').some(condition => textAt(condition, 'type') === 'Ready' && textAt(condition, 'status') === 'True')
+  return listAt(pod, 'status', 'conditions').some(
+    condition => textAt(condition, 'type') === 'Ready' && textAt(condition, 'status') === 'True',
+  )
 }
 
 function hashOf(pod: StoredObject): string | undefined {
@@ -472,13 +516,20 @@ function hashOf(pod: StoredObject): string | undefined {
 }
 
 function templateHash(workload: StoredObject): string {
-  return createHash('sha256').update(JSON.stringify(sorted(at(workload, 'spec', 'template')))).digest('hex').slice(0, 10)
+  return createHash('sha256')
+    .update(JSON.stringify(sorted(at(workload, 'spec', 'template'))))
+    .digest('hex')
+    .slice(0, 10)
 }
 
 function sorted(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(sorted)
   if (typeof value !== 'object' || value === null) return value
-  return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)).map(([key, entry]) => [key, sorted(entry)]))
+  return Object.fromEntries(
+    Object.entries(value)
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([key, entry]) => [key, sorted(entry)]),
+  )
 }
 
 function share(value: unknown, of: number, round: (value: number) => number): number {

@@ -2,7 +2,19 @@ import { createHash } from 'node:crypto'
 import { parse, stringify } from 'yaml'
 import { milliseconds } from './flux.ts'
 import { webhookName } from './injection.ts'
-import { at, type Fields, groupOf, isRecord, listAt, type Manifest, numberAt, recordAt, type StoredObject, textAt, textsAt } from './objects.ts'
+import {
+  at,
+  type Fields,
+  groupOf,
+  isRecord,
+  listAt,
+  type Manifest,
+  numberAt,
+  recordAt,
+  type StoredObject,
+  textAt,
+  textsAt,
+} from './objects.ts'
 import type { Site } from './site.ts'
 
 /**
@@ -18,11 +30,16 @@ export class Installer {
     site.store.onChange(change => {
       const { object } = change
       if (change.what !== 'status' && (isInstall(object) || isChart(object))) this.#soon(object)
-      if (object.kind === 'Deployment' && object.metadata.namespace === site.istioNamespace && object.metadata.name === 'istiod') {
+      if (
+        object.kind === 'Deployment' &&
+        object.metadata.namespace === site.istioNamespace &&
+        object.metadata.name === 'istiod'
+      ) {
         for (const install of site.store.list('sailoperator.io', 'Istio')) this.#writeIstioStatus(install)
       }
       if (object.kind === 'ConfigMap' && object.metadata.labels?.['reconcile.fluxcd.io/watch'] === 'Enabled') {
-        for (const release of site.store.list('helm.toolkit.fluxcd.io', 'HelmRelease', object.metadata.namespace ?? '')) this.#soon(release)
+        for (const release of site.store.list('helm.toolkit.fluxcd.io', 'HelmRelease', object.metadata.namespace ?? ''))
+          this.#soon(release)
       }
     })
   }
@@ -31,14 +48,22 @@ export class Installer {
     const key = `${object.kind}/${object.metadata.namespace ?? ''}/${object.metadata.name}`
     if (this.#scheduled.has(key)) return
     this.#scheduled.add(key)
-    this.#site.clock.after(this.#site.random.fork(`sail/${key}/${this.#site.clock.millis()}`).between(1_000, 4_000), () => {
-      this.#scheduled.delete(key)
-      const live = this.#site.store.get(groupOf(object.apiVersion), object.kind, object.metadata.namespace ?? null, object.metadata.name)
-      if (live === null) return
-      if (live.kind === 'Istio') this.#istio(live)
-      if (live.kind === 'ZTunnel') this.#ztunnel(live)
-      if (live.kind === 'HelmRelease') this.#release(live)
-    })
+    this.#site.clock.after(
+      this.#site.random.fork(`sail/${key}/${this.#site.clock.elapsed()}`).between(1_000, 4_000),
+      () => {
+        this.#scheduled.delete(key)
+        const live = this.#site.store.get(
+          groupOf(object.apiVersion),
+          object.kind,
+          object.metadata.namespace ?? null,
+          object.metadata.name,
+        )
+        if (live === null) return
+        if (live.kind === 'Istio') this.#istio(live)
+        if (live.kind === 'ZTunnel') this.#ztunnel(live)
+        if (live.kind === 'HelmRelease') this.#release(live)
+      },
+    )
   }
 
   #istio(install: StoredObject): void {
@@ -65,9 +90,12 @@ export class Installer {
   #writeIstioStatus(install: StoredObject): void {
     const namespace = textAt(install, 'spec', 'namespace') ?? 'istio-system'
     const deployment = this.#site.store.get('apps', 'Deployment', namespace, 'istiod')
-    const ready = deployment !== null && (numberAt(deployment, 'status', 'readyReplicas') ?? 0) >= (numberAt(deployment, 'spec', 'replicas') ?? 1)
+    const ready =
+      deployment !== null &&
+      (numberAt(deployment, 'status', 'readyReplicas') ?? 0) >= (numberAt(deployment, 'spec', 'replicas') ?? 1)
     const revision = this.#site.store.get('sailoperator.io', 'IstioRevision', null, install.metadata.name)
-    const observed = revision === null ? (numberAt(install, 'status', 'observedGeneration') ?? 0) : install.metadata.generation
+    const observed =
+      revision === null ? (numberAt(install, 'status', 'observedGeneration') ?? 0) : install.metadata.generation
     const condition = (type: string, holds: boolean, reason: string): unknown => {
       const live = this.#site.store.get('sailoperator.io', 'Istio', null, install.metadata.name)
       const before = listAt(live, 'status', 'conditions').find(entry => textAt(entry, 'type') === type)
@@ -87,7 +115,11 @@ export class Installer {
       ],
     }
     this.#site.store.setStatus(install, 'sail-operator', status)
-    if (revision !== null) this.#site.store.setStatus(revision, 'sail-operator', { ...status, observedGeneration: revision.metadata.generation })
+    if (revision !== null)
+      this.#site.store.setStatus(revision, 'sail-operator', {
+        ...status,
+        observedGeneration: revision.metadata.generation,
+      })
   }
 
   #ztunnel(install: StoredObject): void {
@@ -108,7 +140,14 @@ export class Installer {
             },
             spec: {
               serviceAccountName: 'ztunnel',
-              containers: [{ name: 'istio-proxy', image: 'docker.io/istio/ztunnel:1.29.0', args: ['proxy', 'ztunnel'], env: environment(textsAt(values, 'env')) }],
+              containers: [
+                {
+                  name: 'istio-proxy',
+                  image: 'docker.io/istio/ztunnel:1.29.0',
+                  args: ['proxy', 'ztunnel'],
+                  env: environment(textsAt(values, 'env')),
+                },
+              ],
               volumes: [{ name: 'istiod-ca-cert', configMap: { name: 'istio-ca-root-cert' } }],
             },
           },
@@ -120,7 +159,12 @@ export class Installer {
     this.#site.store.setStatus(install, 'sail-operator', {
       observedGeneration: install.metadata.generation,
       state: 'Healthy',
-      conditions: ['Reconciled', 'Ready'].map(type => ({ type, status: 'True', reason: 'Healthy', lastTransitionTime: now })),
+      conditions: ['Reconciled', 'Ready'].map(type => ({
+        type,
+        status: 'True',
+        reason: 'Healthy',
+        lastTransitionTime: now,
+      })),
     })
   }
 
@@ -133,7 +177,12 @@ export class Installer {
       const source = this.#site.store.get('', kind, release.metadata.namespace ?? '', textAt(reference, 'name') ?? '')
       if (source === null) {
         if (at(reference, 'optional') === true) continue
-        this.#releaseStatus(release, false, `could not find ${kind} '${release.metadata.namespace}/${textAt(reference, 'name')}'`, null)
+        this.#releaseStatus(
+          release,
+          false,
+          `could not find ${kind} '${release.metadata.namespace}/${textAt(reference, 'name')}'`,
+          null,
+        )
         this.#site.clock.after(60_000, () => this.#soon(release))
         return
       }
@@ -154,8 +203,17 @@ export class Installer {
     const latest = textAt(before[0], 'configDigest')
     const now = this.#site.clock.instant()
     const changed = configDigest !== null && configDigest !== latest
-    const entry = { version: before.length + 1, chartVersion: '1.29.0', configDigest, digest: configDigest, status: 'deployed', lastDeployed: now }
-    const condition = listAt(release, 'status', 'conditions').find(known => textAt(known, 'type') === 'Ready' && textAt(known, 'status') === (ready ? 'True' : 'False'))
+    const entry = {
+      version: before.length + 1,
+      chartVersion: '1.29.0',
+      configDigest,
+      digest: configDigest,
+      status: 'deployed',
+      lastDeployed: now,
+    }
+    const condition = listAt(release, 'status', 'conditions').find(
+      known => textAt(known, 'type') === 'Ready' && textAt(known, 'status') === (ready ? 'True' : 'False'),
+    )
     this.#site.store.setStatus(release, 'helm-controller', {
       observedGeneration: release.metadata.generation,
       lastAttemptedRevision: '1.29.0',
@@ -204,19 +262,43 @@ function environment(values: Readonly<Record<string, string>>): { name: string; 
 /** The chart istiod, as far as a rotation reads it. ConfigMaps come before the Deployment, as Helm orders them. */
 function installIstiod(site: Site, values: Fields, namespace: string, manager: string): void {
   const mesh = merged(
-    { defaultConfig: { discoveryAddress: `istiod.${namespace}.svc:15012` }, enablePrometheusMerge: true, rootNamespace: namespace, trustDomain: site.trustDomain },
+    {
+      defaultConfig: { discoveryAddress: `istiod.${namespace}.svc:15012` },
+      enablePrometheusMerge: true,
+      rootNamespace: namespace,
+      trustDomain: site.trustDomain,
+    },
     recordAt(values, 'meshConfig'),
   )
   const labels = { app: 'istiod', 'istio.io/rev': 'default' }
   const apply = (manifest: Manifest): unknown => site.store.apply(manifest, manager)
-  apply({ apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'istio', namespace, labels: { 'istio.io/rev': 'default' } }, data: { mesh: stringify(mesh), meshNetworks: 'networks: {}' } })
+  apply({
+    apiVersion: 'v1',
+    kind: 'ConfigMap',
+    metadata: { name: 'istio', namespace, labels: { 'istio.io/rev': 'default' } },
+    data: { mesh: stringify(mesh), meshNetworks: 'networks: {}' },
+  })
   apply({
     apiVersion: 'v1',
     kind: 'ConfigMap',
     metadata: { name: webhookName, namespace, labels: { 'istio.io/rev': 'default' } },
-    data: { values: JSON.stringify({ global: recordAt(values, 'global') }, null, 2), config: 'defaultTemplates: [sidecar]\npolicy: enabled\n' },
+    data: {
+      values: JSON.stringify({ global: recordAt(values, 'global') }, null, 2),
+      config: 'defaultTemplates: [sidecar]\npolicy: enabled\n',
+    },
   })
-  apply({ apiVersion: 'v1', kind: 'Service', metadata: { name: 'istiod', namespace, labels }, spec: { selector: { app: 'istiod' }, ports: [{ name: 'https-dns', port: 15012 }, { name: 'https-webhook', port: 443, targetPort: 15017 }] } })
+  apply({
+    apiVersion: 'v1',
+    kind: 'Service',
+    metadata: { name: 'istiod', namespace, labels },
+    spec: {
+      selector: { app: 'istiod' },
+      ports: [
+        { name: 'https-dns', port: 15012 },
+        { name: 'https-webhook', port: 443, targetPort: 15017 },
+      ],
+    },
+  })
   apply({
     apiVersion: 'apps/v1',
     kind: 'Deployment',
@@ -228,7 +310,11 @@ function installIstiod(site: Site, values: Fields, namespace: string, manager: s
       template: {
         metadata: {
           labels: { ...labels, istio: 'pilot', 'sidecar.istio.io/inject': 'false' },
-          annotations: { 'sidecar.istio.io/inject': 'false', 'prometheus.io/port': '15014', ...textsAt(values, 'pilot', 'podAnnotations') },
+          annotations: {
+            'sidecar.istio.io/inject': 'false',
+            'prometheus.io/port': '15014',
+            ...textsAt(values, 'pilot', 'podAnnotations'),
+          },
         },
         spec: {
           serviceAccountName: 'istiod',
@@ -237,8 +323,19 @@ function installIstiod(site: Site, values: Fields, namespace: string, manager: s
               name: 'discovery',
               image: 'docker.io/istio/pilot:1.29.0',
               args: ['discovery', '--monitoringAddr=:15014'],
-              ports: [{ containerPort: 8080 }, { containerPort: 15010 }, { containerPort: 15012 }, { containerPort: 15017 }, { containerPort: 15014 }],
-              env: environment({ REVISION: 'default', PILOT_CERT_PROVIDER: 'istiod', CLUSTER_ID: 'Kubernetes', ...textsAt(values, 'pilot', 'env') }),
+              ports: [
+                { containerPort: 8080 },
+                { containerPort: 15010 },
+                { containerPort: 15012 },
+                { containerPort: 15017 },
+                { containerPort: 15014 },
+              ],
+              env: environment({
+                REVISION: 'default',
+                PILOT_CERT_PROVIDER: 'istiod',
+                CLUSTER_ID: 'Kubernetes',
+                ...textsAt(values, 'pilot', 'env'),
+              }),
               volumeMounts: [{ name: 'cacerts', mountPath: '/etc/cacerts', readOnly: true }],
             },
           ],
@@ -259,8 +356,18 @@ function installIstiod(site: Site, values: Fields, namespace: string, manager: s
         metadata: { name, labels: { ...labels } },
         webhooks: [
           {
-            name: kind === 'MutatingWebhookConfiguration' ? 'namespace.sidecar-injector.istio.io' : 'rev.validation.istio.io',
-            clientConfig: { service: { name: 'istiod', namespace, path: kind === 'MutatingWebhookConfiguration' ? '/inject' : '/validate', port: 443 } },
+            name:
+              kind === 'MutatingWebhookConfiguration'
+                ? 'namespace.sidecar-injector.istio.io'
+                : 'rev.validation.istio.io',
+            clientConfig: {
+              service: {
+                name: 'istiod',
+                namespace,
+                path: kind === 'MutatingWebhookConfiguration' ? '/inject' : '/validate',
+                port: 443,
+              },
+            },
             failurePolicy: kind === 'MutatingWebhookConfiguration' ? 'Fail' : 'Ignore',
             sideEffects: 'None',
             admissionReviewVersions: ['v1'],

@@ -1,5 +1,5 @@
-import type { SeededRandom, VirtualClock } from './clock.ts'
 import type { Life } from './certificates.ts'
+import type { SeededRandom, VirtualClock } from './clock.ts'
 import type { SiteFaults } from './faults.ts'
 import type { Handshakes } from './handshakes.ts'
 import type { ObjectStore, StoredObject } from './objects.ts'

@@ -1,5 +1,6 @@
-import { createServer, connect, type SecureContext, createSecureContext, type Server, type TLSSocket } from 'node:tls'
+import { X509Certificate } from 'node:crypto'
 import type { AddressInfo } from 'node:net'
+import { connect, createSecureContext, createServer, type SecureContext, type Server, type TLSSocket } from 'node:tls'
 import type { Fingerprint } from '../rotation.ts'
 import { certificatesIn, fingerprintOf } from './certificates.ts'
 
@@ -16,6 +17,8 @@ export interface LoadedMaterial extends Material {
   readonly leaf: Fingerprint
   readonly trusts: readonly Fingerprint[]
   readonly context: SecureContext
+  /** The leaf, for its names. */
+  readonly certificate: X509Certificate
 }
 
 export type HandshakeResult = { readonly ok: true } | { readonly ok: false; readonly error: string }
@@ -27,8 +30,14 @@ export function loadMaterial(material: Material): LoadedMaterial {
   return {
     ...material,
     leaf: fingerprintOf(leaf ?? ''),
+    certificate: new X509Certificate(leaf ?? ''),
     trusts: [...new Set(certificatesIn(material.roots).map(cachedFingerprint))].sort(),
-    context: createSecureContext({ cert: material.chain, key: material.key, ca: certificatesIn(material.roots), minVersion: 'TLSv1.3' }),
+    context: createSecureContext({
+      cert: material.chain,
+      key: material.key,
+      ca: certificatesIn(material.roots),
+      minVersion: 'TLSv1.3',
+    }),
   }
 }
 
@@ -63,6 +72,7 @@ export class Endpoint {
       requestCert: required,
       rejectUnauthorized: false,
       ALPNProtocols: required ? ['istio'] : ['h2'],
+      noDelay: true,
     })
     this.#server.on('secureConnection', socket => {
       this.#sockets.add(socket)
@@ -134,16 +144,18 @@ export function handshake(server: Endpoint, options: ConnectOptions): Promise<Ha
     let done = false
     let failed = false
     let localPort = 0
-    const socket = connect({
+    const socket: TLSSocket = connect({
       host: '127.0.0.1',
       port: server.port,
       secureContext: options.context,
       ALPNProtocols: [options.alpn],
       ...(options.serverName === null ? {} : { servername: options.serverName }),
-      ...(options.serverName === null
-        ? { checkServerIdentity: (_host, certificate) => spiffeError(certificate.subjectaltname, options.trustDomain) }
-        : {}),
+      checkServerIdentity: () => nameError(server.material.certificate, options),
     })
+    socket.setNoDelay(true)
+    // Node makes objects of the peer's whole chain before it asks checkServerIdentity, which takes longer than the handshake itself.
+    // OpenSSL has verified the chain by then; the names are read from the leaf that the server holds.
+    Object.assign(socket, { getPeerCertificate: () => ({}) })
     const finish = (result: HandshakeResult): void => {
       if (done) return
       done = true
@@ -164,14 +176,23 @@ export function handshake(server: Endpoint, options: ConnectOptions): Promise<Ha
     socket.once('close', () => {
       if (failed) return
       // The server ended the connection after it had seen the client's certificate, or in the middle of the handshake.
-      setImmediate(() => finish({ ok: false, error: `server: ${server.refusal(localPort) ?? 'the connection was closed in the handshake'}` }))
+      setImmediate(() =>
+        finish({
+          ok: false,
+          error: `server: ${server.refusal(localPort) ?? 'the connection was closed in the handshake'}`,
+        }),
+      )
     })
   })
 }
 
-function spiffeError(names: string | undefined, trustDomain: string): Error | undefined {
-  if (names?.includes(`URI:spiffe://${trustDomain}/`) === true) return undefined
-  return new Error(`the server's certificate carries no SPIFFE id of ${trustDomain}`)
+function nameError(leaf: X509Certificate, options: ConnectOptions): Error | undefined {
+  if (options.serverName !== null) {
+    if (leaf.checkHost(options.serverName, { subject: 'never' }) !== undefined) return undefined
+    return new Error(`the server's certificate is not for ${options.serverName}`)
+  }
+  if (leaf.subjectAltName?.includes(`URI:spiffe://${options.trustDomain}/`) === true) return undefined
+  return new Error(`the server's certificate carries no SPIFFE id of ${options.trustDomain}`)
 }
 
 function errorText(error: Error & { code?: string }): string {

@@ -625,8 +625,9 @@ function cleartext(change: TrustChange): readonly SiteChange[] {
     }))
 }
 
+/** `found` has the gravest first: a key in the clear, then the sites, then the rest. */
 function verdictOf(found: readonly SiteChange[], change: TrustChange): ChangeVerdict {
-  const worst = found.find(one => one.reason === 'key-in-the-clear') ?? found.find(one => !one.safe)
+  const worst = found.find(one => !one.safe)
   const first = worst ?? found[0]
   if (first === undefined)
     return { safe: true, reason: 'no-change', sentence: 'no change of trust', sites: [], change, goodUntil: null }

@@ -49,6 +49,7 @@ export function certificateBook(plan: Pick<Plan, 'certificates'>): CertificateBo
   const seen = new Map<Fingerprint, Known>()
   const parsed = new Map<string, readonly Known[]>()
   const rootSets = new Map<string, readonly Fingerprint[]>()
+  const above = new WeakMap<readonly Known[], Map<Fingerprint, readonly Fingerprint[]>>()
 
   function parse(pem: string): readonly Known[] {
     const kept = parsed.get(pem)
@@ -66,12 +67,23 @@ export function certificateBook(plan: Pick<Plan, 'certificates'>): CertificateBo
   }
 
   function present(leaf: X509Certificate, served: readonly Known[]): PresentedLeaf {
-    const candidates = [...served, ...planned]
     return {
-      issuers: issuersOf(leaf, candidates),
+      issuers: issuersOf(leaf, served),
       notBefore: new Date(leaf.validFrom),
       notAfter: new Date(leaf.validTo),
     }
+  }
+
+  function issuersOf(leaf: X509Certificate, served: readonly Known[]): readonly Fingerprint[] {
+    const candidates = [...served, ...planned]
+    const issuer = candidates.find(({ x509 }) => x509.ca && signed(x509, leaf))
+    if (issuer === undefined) return []
+    // Many leaves come with one chain, and what lies above their issuer is the same for all.
+    const known = above.get(served) ?? new Map<Fingerprint, readonly Fingerprint[]>()
+    above.set(served, known)
+    const path = known.get(issuer.sha256) ?? [issuer.sha256, ...pathAbove(issuer, candidates)]
+    known.set(issuer.sha256, path)
+    return path
   }
 
   return {
@@ -134,15 +146,15 @@ function known(x509: X509Certificate): Known {
 /** Longest chain that is followed upwards. Istio's own have two or three. */
 const longestChain = 8
 
-function issuersOf(leaf: X509Certificate, candidates: readonly Known[]): readonly Fingerprint[] {
+function pathAbove(issuer: Known, candidates: readonly Known[]): readonly Fingerprint[] {
   const path: Fingerprint[] = []
-  let below = leaf
-  while (path.length < longestChain) {
-    const issuer = candidates.find(({ x509 }) => x509.ca && signed(x509, below))
-    if (issuer === undefined || path.includes(issuer.sha256)) return path
-    path.push(issuer.sha256)
-    if (issuer.x509.raw.equals(below.raw) || signed(issuer.x509, issuer.x509)) return path
-    below = issuer.x509
+  let below = issuer
+  while (path.length < longestChain && !signed(below.x509, below.x509)) {
+    const { x509 } = below
+    const next = candidates.find(candidate => candidate.x509.ca && signed(candidate.x509, x509))
+    if (next === undefined || next.sha256 === issuer.sha256 || path.includes(next.sha256)) return path
+    path.push(next.sha256)
+    below = next
   }
   return path
 }

@@ -1,6 +1,7 @@
-import { isNode, LineCounter, parseAllDocuments, stringify } from 'yaml'
+import { type Document, isNode, LineCounter, parseAllDocuments, stringify } from 'yaml'
 import { ReanchorError } from '../errors.ts'
 import type { Evidence } from '../rotation.ts'
+import { damagedReason } from './observation.ts'
 import { canonicalJson, sha256 } from './values.ts'
 
 /** A file of evidence: one YAML document per site, each closed by a digest of all the rest of it. */
@@ -41,8 +42,7 @@ export function readEvidence(text: string, file: string): readonly Evidence[] {
         column: col,
       })
     }
-    // Evidence is written without aliases; one that has them was not written here.
-    const value: unknown = document.toJS({ maxAliasCount: 0 })
+    const value = contentOf(document, file)
     const problem = evidenceShape(value, [])
     if (problem !== null) {
       const node = document.getIn(problem.path, true)
@@ -57,9 +57,23 @@ export function readEvidence(text: string, file: string): readonly Evidence[] {
   })
 }
 
+function contentOf(document: Document, file: string): unknown {
+  try {
+    // Evidence is written without aliases; one that has them was not written here, and may be a bomb.
+    return document.toJS({ maxAliasCount: 0 })
+  } catch (cause) {
+    throw located(
+      file,
+      'evidence is not plain YAML',
+      'no anchors and no aliases',
+      cause instanceof Error ? cause.message : String(cause),
+    )
+  }
+}
+
 function damaged(evidence: Evidence, file: string): Evidence {
   const detail = `${file}: the content does not match its digest`
-  const exception = { consumer: 'object', name: 'evidence', reason: 'damaged', detail, verdict: 'unknown' } as const
+  const exception = { consumer: 'object', name: 'evidence', reason: damagedReason, detail, verdict: 'unknown' } as const
   return { ...evidence, exceptions: [...evidence.exceptions, exception], complete: false }
 }
 

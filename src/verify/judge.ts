@@ -1,6 +1,6 @@
-import type { Digest, Evidence, GateResult, Instant, Plan, Verdict } from '../rotation.ts'
+import type { Evidence, GateResult, Instant, Plan, Verdict } from '../rotation.ts'
 import { type Attestation, gatesFor } from '../systems/istio/gates.ts'
-import { observationDigest } from './observation.ts'
+import { damagedReason, observationDigest } from './observation.ts'
 import { plannedAt, type Variant, variantOf } from './planned.ts'
 import { instantOf } from './values.ts'
 import { worst } from './verdict.ts'
@@ -58,6 +58,13 @@ export function judge(plan: Plan, evidence: readonly Evidence[], now: Date, opti
           'run `reanchor verify`',
         ),
       )
+      continue
+    }
+    const damage = damageOf(looked)
+    if (damage !== null) {
+      // Nothing in it is worth a verdict of its own, a bad one as little as a good one.
+      const hint = 'run `reanchor verify` to look again'
+      results.push(result('evidence/intact', site, 'the evidence is as it was written', 'unknown', [damage], hint))
       continue
     }
     results.push(...judgeEvidence(plan, looked, evidence, now, { ...options, phase, step }))
@@ -164,20 +171,16 @@ function judgeFresh(plan: Plan, evidence: Evidence, now: Date): Finding {
 }
 
 function judgeComplete(evidence: Evidence): Finding {
-  if (!evidence.complete)
-    return [
-      'unknown',
-      ['a list came back incomplete, so what is absent proves nothing'],
-      'see the exceptions for which one, and why',
-    ]
-  const computed: Digest = observationDigest(evidence)
-  if (computed !== evidence.observation)
-    return [
-      'unknown',
-      ['its content does not match its digest: it is damaged or was edited'],
-      'run `reanchor verify` to look again',
-    ]
-  return holding
+  if (evidence.complete) return holding
+  const because = 'a list came back incomplete, so what is absent proves nothing'
+  return ['unknown', [because], 'the exceptions say which list, and why']
+}
+
+function damageOf(evidence: Evidence): string | null {
+  const damaged = evidence.exceptions.find(({ reason }) => reason === damagedReason)
+  if (damaged !== undefined) return damaged.detail
+  if (observationDigest(evidence) === evidence.observation) return null
+  return 'its content does not match its digest: it is damaged or was edited'
 }
 
 function judgeHold(plan: Plan, evidence: Evidence, now: Date): GateResult {

@@ -3,6 +3,15 @@ import { exitCodes } from '../errors.ts'
 import type { Evidence, GateResult, Instant, Verdict } from '../rotation.ts'
 import { worst } from './verdict.ts'
 
+/** One line for a terminal while a site is looked at: `eu-1: read proxies, 300 of 1200`. */
+export function progressText(
+  site: string,
+  progress: { readonly stage: string; readonly done: number; readonly of: number | null },
+): string {
+  const { stage, done, of } = progress
+  return `${site}: ${stage}, ${of === null ? `${done} so far` : `${done} of ${of}`}`
+}
+
 /** What `verify` prints, as data: the text is made from the same. */
 export interface VerifyView {
   readonly verdict: Verdict

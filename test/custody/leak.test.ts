@@ -54,7 +54,8 @@ const encodings: Readonly<Record<string, (der: Buffer, name: string) => string |
   'base64url of DER': der => der.toString('base64url'),
   'wrapped base64 of DER': der => wrapped(der.toString('base64'), 64),
   'quoted lines of base64 of DER': der => wrapped(der.toString('base64'), 64, '> '),
-  'a diff of base64 of DER': der => wrapped(der.toString('base64'), 64, '+'),
+  'a list of base64 of DER': der => JSON.stringify(der.toString('base64').match(/.{1,64}/g), null, 2),
+  'a diff of base64 of DER': der => wrapped(der.toString('base64'), 64, '+   '),
   'hex of DER': der => der.toString('hex'),
   'upper-case hex of DER': der => der.toString('hex').toUpperCase(),
   'hex with colons': der => wrapped((der.toString('hex').match(/../g) ?? []).join(':'), 45, '    '),
@@ -103,6 +104,19 @@ describe('private key material is found (F29)', () => {
       ),
       { numRuns: 400 },
     )
+  })
+
+  it('in lines that begin with the letters + and / of base64', () => {
+    const hidden = Buffer.concat([Buffer.from('302e020100300506032b656e04220420', 'hex'), randomBytes(32)]).toString(
+      'base64',
+    )
+    for (const start of ['+', '/', '-']) {
+      // The algorithm's name ends where the second line begins, whatever letter that line is made to begin with.
+      const lines = [hidden.slice(0, 20), hidden.slice(20, 28), `${start}${hidden.slice(29)}`]
+      for (const prefix of ['', '  ', '> ', '# ', '+', '-', '+  ']) {
+        expect(findPrivateKeys(`x: y\n${lines.map(line => prefix + line).join('\n')}\n`)).not.toEqual([])
+      }
+    }
   })
 
   it('as an age identity, a JSON Web Key or a Java key store', async () => {

@@ -1,7 +1,22 @@
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { fingerprintOf } from '../../src/rehearsal/certificates.ts'
 import type { Rehearsal } from '../../src/rehearsal/rehearsal.ts'
-import { agentsOf, Base, bothFlags, heldBy, minute, newCa, onlySite, restartIstiod, restartWorkloads, set, setFlags, sopsCustody, start, trustFolder } from './support.ts'
+import {
+  agentsOf,
+  Base,
+  bothFlags,
+  heldBy,
+  minute,
+  newCa,
+  onlySite,
+  restartIstiod,
+  restartWorkloads,
+  set,
+  setFlags,
+  sopsCustody,
+  start,
+  trustFolder,
+} from './support.ts'
 
 vi.setConfig({ testTimeout: 180_000 })
 
@@ -40,7 +55,9 @@ async function dance(seed: number, faults: Parameters<typeof start>[1] = {}) {
   await rehearsal.run(5 * minute)
   restartIstiod(base, 'new')
   await rehearsal.run(5 * minute)
-  const issuers = site.workloads.agents.map(agent => heldBy(site, `${agent.pod.metadata.namespace}/any/${agent.pod.metadata.name.split('-')[0]}`).issuer)
+  const issuers = site.workloads.agents.map(
+    agent => heldBy(site, `${agent.pod.metadata.namespace}/any/${agent.pod.metadata.name.split('-')[0]}`).issuer,
+  )
 
   rehearsal.setPhase('trust-new')
   base.merge(await trustFolder(custody, { signer: b.issuing, chain, roots: b.root }))
@@ -76,7 +93,12 @@ describe('the whole rotation through Git', () => {
     const runs: unknown[] = []
     for (let index = 0; index < 2; index += 1) {
       const { rehearsal: one } = await dance(7, { roundLimit: 5 })
-      runs.push({ phases: [...one.handshakes.countsByPhase], restarts: one.restarts(), time: one.clock.instant(), pods: one.handshakes.parties.map(party => party.id) })
+      runs.push({
+        phases: [...one.handshakes.countsByPhase],
+        restarts: one.restarts(),
+        time: one.clock.instant(),
+        pods: one.handshakes.parties.map(party => party.id),
+      })
       await one.close()
     }
     expect(runs[1]).toEqual(runs[0])
@@ -86,7 +108,8 @@ describe('the whole rotation through Git', () => {
     const { rehearsal } = await dance(1, { faults: ['never-reloads'], faultTarget: 'shop/Deployment/cart' })
     expect(rehearsal.culprit()).toBe('shop/Deployment/cart')
     expect(rehearsal.handshakes.counts.failed).toBeGreaterThan(0)
-    for (const failure of rehearsal.handshakes.failures) expect(`${failure.client} ${failure.server}`).toContain('eu-1/shop/cart-')
+    for (const failure of rehearsal.handshakes.failures)
+      expect(`${failure.client} ${failure.server}`).toContain('eu-1/shop/cart-')
   })
 
   it('keeps one istiod replica on its old files, restarted or not (replica-lags, F21)', async () => {
@@ -115,7 +138,9 @@ describe('the naive swap that people do (one-step)', () => {
     const site = onlySite(rehearsal)
     const b = newCa()
     rehearsal.setPhase('swap')
-    base.merge(await trustFolder(sopsCustody(), { signer: b.issuing, chain: b.issuing.certificate + b.root, roots: b.root }))
+    base.merge(
+      await trustFolder(sopsCustody(), { signer: b.issuing, chain: b.issuing.certificate + b.root, roots: b.root }),
+    )
     await rehearsal.run(5 * minute)
     expect(rehearsal.handshakes.counts.failed).toBe(0)
     restartIstiod(base, 'swap')
@@ -126,7 +151,8 @@ describe('the naive swap that people do (one-step)', () => {
     expect(counts.failed).toBeGreaterThan(0)
     expect(new Set(failures.map(failure => failure.link))).toContain('workload')
     expect(failures.every(failure => failure.phase === 'swap' && failure.error !== '')).toBe(true)
-    for (const agent of agentsOf(site, 'httpbin/Deployment/httpbin')) expect(agent.endpoint?.material.trusts).toEqual(set(b.root))
+    for (const agent of agentsOf(site, 'httpbin/Deployment/httpbin'))
+      expect(agent.endpoint?.material.trusts).toEqual(set(b.root))
   })
 
   it('counts apart what a plan had foretold', async () => {
@@ -134,13 +160,19 @@ describe('the naive swap that people do (one-step)', () => {
     rehearsal = await start(base)
     const b = newCa()
     rehearsal.handshakes.foretells = failure => failure.link === 'workload'
-    base.merge(await trustFolder(sopsCustody(), { signer: b.issuing, chain: b.issuing.certificate + b.root, roots: b.root }))
+    base.merge(
+      await trustFolder(sopsCustody(), { signer: b.issuing, chain: b.issuing.certificate + b.root, roots: b.root }),
+    )
     await rehearsal.run(5 * minute)
     restartIstiod(base, 'swap')
     restartWorkloads(base, 'swap')
     await rehearsal.run(10 * minute)
     expect(rehearsal.handshakes.counts.foretold).toBeGreaterThan(0)
-    expect(rehearsal.handshakes.failures.filter(failure => failure.foretold).every(failure => failure.link === 'workload')).toBe(true)
-    expect(rehearsal.handshakes.failures.filter(failure => !failure.foretold).some(failure => failure.link === 'workload')).toBe(false)
+    expect(
+      rehearsal.handshakes.failures.filter(failure => failure.foretold).every(failure => failure.link === 'workload'),
+    ).toBe(true)
+    expect(
+      rehearsal.handshakes.failures.filter(failure => !failure.foretold).some(failure => failure.link === 'workload'),
+    ).toBe(false)
   })
 })

@@ -1,7 +1,22 @@
 import { afterEach, describe, expect, it, vi } from 'vitest'
-import { fingerprintOf } from '../../src/rehearsal/certificates.ts'
+import { certificatesIn, fingerprintOf } from '../../src/rehearsal/certificates.ts'
 import type { Rehearsal } from '../../src/rehearsal/rehearsal.ts'
-import { Base, bothFlags, cacerts, heldBy, hour, minute, newCa, onlySite, restartIstiod, rootConfigMapOf, set, setFlags, start, withoutAgentFlag } from './support.ts'
+import {
+  Base,
+  bothFlags,
+  cacerts,
+  heldBy,
+  hour,
+  minute,
+  newCa,
+  onlySite,
+  restartIstiod,
+  rootConfigMapOf,
+  set,
+  setFlags,
+  start,
+  withoutAgentFlag,
+} from './support.ts'
 
 // The table that was measured with the real pilot-discovery, pilot-agent and Envoy: what each of them does when the files of
 // ROOT_CA_DIR change. A and B are roots with an issuing CA each; `sleep` is a proxy that was injected without the flag.
@@ -41,7 +56,8 @@ describe('istiod and proxies while the files of a plugged CA change', () => {
     expect(heldBy(site, web).leaf).not.toBe(before.web.leaf)
     expect(heldBy(site, web).issuer).toBe(fingerprintOf(a.certificate))
     expect(heldBy(site, old)).toEqual(before.old)
-    for (const namespace of ['httpbin', 'kube-system', 'default']) expect(rootConfigMapOf(site, namespace)).toBe(a.root + b.root)
+    for (const namespace of ['httpbin', 'kube-system', 'default'])
+      expect(rootConfigMapOf(site, namespace)).toBe(a.root + b.root)
     expect(site.logs.some(line => line.endsWith('Updating new ROOT-CA'))).toBe(true)
     expect(rehearsal.handshakes.counts.failed).toBe(0)
   })
@@ -58,6 +74,59 @@ describe('istiod and proxies while the files of a plugged CA change', () => {
     expect(rootConfigMapOf(site, 'httpbin')).toBe(a.root + b.root)
   })
 
+  it('step 2a and a restart of istiod: an equal bundle moves no leaf either, a proxy only does at half of its life', async () => {
+    const { base, rehearsal, site, a, b, oldChain, newChain } = await plugged()
+    site.kubectlApply(cacerts({ signer: a, chain: oldChain, roots: a.root + b.root }))
+    await rehearsal.run(2 * minute)
+    const before = heldBy(site, web)
+    site.kubectlApply(cacerts({ signer: b.issuing, chain: newChain, roots: a.root + b.root }))
+    await rehearsal.run(10_000)
+    restartIstiod(base, 'one')
+    await rehearsal.run(5 * minute)
+    expect(site.workloads.istiods.map(replica => replica.ca?.signer.certificate)).toEqual([
+      b.issuing.certificate,
+      b.issuing.certificate,
+    ])
+    expect(heldBy(site, web)).toEqual(before)
+    expect(rehearsal.handshakes.counts.failed).toBe(0)
+  })
+
+  it('a new issuer before the projected root has followed breaks the link to istiod alone (F12)', async () => {
+    const { rehearsal, site, a, b, oldChain, newChain } = await plugged()
+    site.kubectlApply(cacerts({ signer: a, chain: oldChain, roots: a.root + b.root }))
+    await rehearsal.run(4_000)
+    site.kubectlApply(cacerts({ signer: b.issuing, chain: newChain, roots: a.root + b.root }))
+    await rehearsal.run(4_000)
+    expect(rehearsal.handshakes.failures.length).toBeGreaterThan(0)
+    expect(new Set(rehearsal.handshakes.failures.map(failure => failure.link))).toEqual(new Set(['istiod']))
+    const failed = rehearsal.handshakes.counts.failed
+    await rehearsal.run(2 * minute)
+    const { counts } = rehearsal.handshakes
+    await rehearsal.run(5 * minute)
+    expect(failed).toBeGreaterThan(0)
+    expect(rehearsal.handshakes.counts.failed).toBe(counts.failed)
+  })
+
+  it('a proxy whose CA channel is at another replica than its stream is left on the old issuer until the next repeat', async () => {
+    const { rehearsal, site, a, b, oldChain, newChain } = await plugged()
+    site.faults.splitReplicas = true
+    site.kubectlApply(cacerts({ signer: a, chain: oldChain, roots: a.root + b.root }))
+    await rehearsal.run(40 * minute)
+    // The replicas take the files at different times.
+    site.faults.kubeletLag.clear()
+    site.kubectlApply(cacerts({ signer: b.issuing, chain: newChain, roots: a.root + b.root + b.root }))
+    await rehearsal.run(5 * minute)
+    const issuers = (): string[] =>
+      site.workloads.agents.map(agent => fingerprintOf(certificatesIn(agent.endpoint!.material.chain)[1]!))
+    const subscribed = site.workloads.agents.map(agent => agent.subscribed)
+    const left = issuers().filter((issuer, index) => subscribed[index] && issuer === fingerprintOf(a.certificate))
+    expect(left.length).toBeGreaterThan(0)
+    site.kubectlApply(cacerts({ signer: b.issuing, chain: newChain, roots: a.root + b.root + b.root + b.root }))
+    await rehearsal.run(5 * minute)
+    const after = issuers().filter((issuer, index) => subscribed[index] && issuer === fingerprintOf(a.certificate))
+    expect(after).toEqual([])
+  })
+
   it('step 2b, A+B+B: the repeat makes every subscribed proxy renew at once, and one without the flag breaks (F31)', async () => {
     const { rehearsal, site, a, b, oldChain, newChain } = await plugged()
     site.kubectlApply(cacerts({ signer: a, chain: oldChain, roots: a.root + b.root }))
@@ -72,6 +141,9 @@ describe('istiod and proxies while the files of a plugged CA change', () => {
     expect(rootConfigMapOf(site, 'shop')).toBe(a.root + b.root + b.root)
     expect(heldBy(site, old)).toEqual(before)
     const failures = rehearsal.handshakes.failures
+    // Each side refuses by itself: `sleep` refuses the others' new leaves both as a client and as a server.
+    expect(failures.some(failure => failure.error.startsWith('client: '))).toBe(true)
+    expect(failures.some(failure => failure.error.startsWith('server: '))).toBe(true)
     expect(failures.length).toBeGreaterThan(0)
     for (const failure of failures.filter(entry => entry.link === 'workload')) {
       expect([failure.client, failure.server].some(party => party.startsWith('eu-1/sleep/'))).toBe(true)
@@ -101,10 +173,15 @@ describe('istiod and proxies while the files of a plugged CA change', () => {
     const before = heldBy(site, web)
     site.kubectlApply(cacerts({ signer: b.issuing, chain: newChain, roots: a.root + b.root }))
     await rehearsal.run(30_000)
-    expect(site.logs.some(line => line.endsWith('Multi root is disabled, updating new ROOT-CA not supported'))).toBe(true)
+    expect(site.logs.some(line => line.endsWith('Multi root is disabled, updating new ROOT-CA not supported'))).toBe(
+      true,
+    )
     expect(heldBy(site, web)).toEqual(before)
     expect(rootConfigMapOf(site, 'httpbin')).toBe(a.root)
-    expect(site.workloads.istiods.map(replica => replica.ca?.signer.certificate)).toEqual([a.certificate, a.certificate])
+    expect(site.workloads.istiods.map(replica => replica.ca?.signer.certificate)).toEqual([
+      a.certificate,
+      a.certificate,
+    ])
   })
 
   it.each([
@@ -167,7 +244,9 @@ describe('an istiod that started with a CA of its own', () => {
     expect(heldBy(site, web).issuer).toBe(fingerprintOf(own.certificate))
     expect(rootConfigMapOf(site, 'httpbin')).toBe(own.root + b.root)
 
-    site.kubectlApply(cacerts({ signer: b.issuing, chain: b.issuing.certificate + b.root, roots: own.root + b.root + b.root }))
+    site.kubectlApply(
+      cacerts({ signer: b.issuing, chain: b.issuing.certificate + b.root, roots: own.root + b.root + b.root }),
+    )
     await rehearsal.run(5 * minute)
     expect(heldBy(site, web).issuer).toBe(fingerprintOf(b.issuing.certificate))
     site.kubectlApply(cacerts({ signer: b.issuing, chain: b.issuing.certificate + b.root, roots: b.root }))

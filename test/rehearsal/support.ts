@@ -6,7 +6,12 @@ import type { Agent } from '../../src/rehearsal/agent.ts'
 import { certificatesIn, companyRoot, fingerprintOf, issuingCa, type Pair } from '../../src/rehearsal/certificates.ts'
 import { demoFleet, type FleetOptions } from '../../src/rehearsal/fleet.ts'
 import { type Manifest, textAt } from '../../src/rehearsal/objects.ts'
-import { type Rehearsal, type RehearsalOptions, type SiteControls, startRehearsal } from '../../src/rehearsal/rehearsal.ts'
+import {
+  type Rehearsal,
+  type RehearsalOptions,
+  type SiteControls,
+  startRehearsal,
+} from '../../src/rehearsal/rehearsal.ts'
 
 // A pair made for these tests alone: no repository and no cluster has ever used it.
 const { generateIdentity, identityToRecipient } = await import('age-encryption')
@@ -26,7 +31,10 @@ export class Base {
     this.files = new Map(demoFleet({ sites: ['eu-1'], ageRecipient: recipient, ...fleet }))
   }
 
-  read = async (): Promise<{ commit: string; files: Map<string, string> }> => ({ commit: this.#commit.toString(16).padStart(40, '0'), files: this.files })
+  read = async (): Promise<{ commit: string; files: Map<string, string> }> => ({
+    commit: this.#commit.toString(16).padStart(40, '0'),
+    files: this.files,
+  })
 
   merge(changes: Record<string, string | null>): void {
     this.files = new Map(this.files)
@@ -44,21 +52,36 @@ export class Base {
 
 export function setFlags(base: Base, flags: { multiroot: boolean; xdsAgent: boolean }, site = 'eu-1'): void {
   base.edit(`istio/${site}/istio.yaml`, text => {
-    const withEnv = flags.multiroot ? text.replace('      env:\n', '      env:\n        ISTIO_MULTIROOT_MESH: "true"\n') : text
+    const withEnv = flags.multiroot
+      ? text.replace('      env:\n', '      env:\n        ISTIO_MULTIROOT_MESH: "true"\n')
+      : text
     if (!flags.xdsAgent) return withEnv
-    return withEnv.replace('      defaultConfig:\n', '      defaultConfig:\n        proxyMetadata:\n          PROXY_CONFIG_XDS_AGENT: "true"\n')
+    return withEnv.replace(
+      '      defaultConfig:\n',
+      '      defaultConfig:\n        proxyMetadata:\n          PROXY_CONFIG_XDS_AGENT: "true"\n',
+    )
   })
 }
 
 /** Keeps the flag from one workload, as one that was injected before it was set. */
 export function withoutAgentFlag(base: Base, path: string): void {
   base.edit(path, text =>
-    text.replace('    metadata:\n      labels:', '    metadata:\n      annotations:\n        proxy.istio.io/config: \'{"proxyMetadata": {"PROXY_CONFIG_XDS_AGENT": "false"}}\'\n      labels:'),
+    text.replace(
+      '    metadata:\n      labels:',
+      '    metadata:\n      annotations:\n        proxy.istio.io/config: \'{"proxyMetadata": {"PROXY_CONFIG_XDS_AGENT": "false"}}\'\n      labels:',
+    ),
   )
 }
 
 export function start(base: Base, options: Partial<RehearsalOptions> = {}): Promise<Rehearsal> {
-  return startRehearsal({ readBase: base.read, sites: ['eu-1'], ageIdentity: identity, seed: 1, now: new Date('2026-11-22T08:00:00Z'), ...options })
+  return startRehearsal({
+    readBase: base.read,
+    sites: ['eu-1'],
+    ageIdentity: identity,
+    seed: 1,
+    now: new Date('2026-11-22T08:00:00Z'),
+    ...options,
+  })
 }
 
 export function onlySite(rehearsal: Rehearsal): SiteControls {
@@ -73,7 +96,10 @@ export interface NewCa {
 export function newCa(site = 'eu-1'): NewCa {
   const life = { notBefore: new Date(Date.now() - hour), notAfter: new Date(Date.now() + 3650 * 24 * hour) }
   const root = companyRoot('Fleet Root 2', life)
-  return { root: root.certificate, issuing: issuingCa(root, site, { ...life, notAfter: new Date(Date.now() + 1000 * 24 * hour) }) }
+  return {
+    root: root.certificate,
+    issuing: issuingCa(root, site, { ...life, notAfter: new Date(Date.now() + 1000 * 24 * hour) }),
+  }
 }
 
 export interface CacertsFiles {
@@ -109,17 +135,33 @@ export function restartIstiod(base: Base, token: string, site = 'eu-1'): void {
 export function restartWorkloads(base: Base, token: string, site = 'eu-1'): void {
   const patch = (kind: string): unknown => ({
     target: { kind },
-    patch: stringify({ apiVersion: 'apps/v1', kind, metadata: { name: 'any' }, spec: { template: { metadata: { annotations: { 'reanchor.dev/trust': token } } } } }),
+    patch: stringify({
+      apiVersion: 'apps/v1',
+      kind,
+      metadata: { name: 'any' },
+      spec: { template: { metadata: { annotations: { 'reanchor.dev/trust': token } } } },
+    }),
   })
-  base.edit(`apps/${site}/kustomization.yaml`, text => `${text.split('patches:')[0]}${stringify({ patches: ['Deployment', 'StatefulSet'].map(patch) })}`)
+  base.edit(
+    `apps/${site}/kustomization.yaml`,
+    text => `${text.split('patches:')[0]}${stringify({ patches: ['Deployment', 'StatefulSet'].map(patch) })}`,
+  )
 }
 
 export function sopsCustody(): Custody {
-  return createSopsCustody({ recipients: [recipient], now: new Date('2026-11-22T08:00:00Z'), random: size => randomBytes(size) })
+  return createSopsCustody({
+    recipients: [recipient],
+    now: new Date('2026-11-22T08:00:00Z'),
+    random: size => randomBytes(size),
+  })
 }
 
 /** The site's folder with a sealed `cacerts`, and the Flux Kustomization that applies it. */
-export async function trustFolder(custody: Custody, files: CacertsFiles, site = 'eu-1'): Promise<Record<string, string>> {
+export async function trustFolder(
+  custody: Custody,
+  files: CacertsFiles,
+  site = 'eu-1',
+): Promise<Record<string, string>> {
   const sealed = await custody.seal(
     {
       name: 'cacerts',
@@ -127,13 +169,19 @@ export async function trustFolder(custody: Custody, files: CacertsFiles, site = 
       type: 'Opaque',
       labels: { 'app.kubernetes.io/managed-by': 'reanchor' },
       annotations: { 'kustomize.toolkit.fluxcd.io/prune': 'disabled' },
-      data: { 'ca-cert.pem': files.signer.certificate, 'ca-key.pem': files.signer.key, 'cert-chain.pem': files.chain, 'root-cert.pem': files.roots },
+      data: {
+        'ca-cert.pem': files.signer.certificate,
+        'ca-key.pem': files.signer.key,
+        'cert-chain.pem': files.chain,
+        'root-cert.pem': files.roots,
+      },
       privateKeys: ['ca-key.pem'],
     },
     `trust/${site}/cacerts.yaml`,
   )
   return {
-    [`trust/${site}/kustomization.yaml`]: 'apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n  - cacerts.yaml\n',
+    [`trust/${site}/kustomization.yaml`]:
+      'apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n  - cacerts.yaml\n',
     [`trust/${site}/cacerts.yaml`]: sealed,
     [`clusters/${site}/trust.yaml`]: stringify({
       apiVersion: 'kustomize.toolkit.fluxcd.io/v1',
@@ -153,7 +201,10 @@ export async function trustFolder(custody: Custody, files: CacertsFiles, site = 
 
 export function agentsOf(site: SiteControls, owner: string): Agent[] {
   const [namespace, , name] = owner.split('/')
-  return site.workloads.agents.filter(agent => agent.pod.metadata.namespace === namespace && agent.pod.metadata.name.startsWith(`${name}-`) && agent.running)
+  return site.workloads.agents.filter(
+    agent =>
+      agent.pod.metadata.namespace === namespace && agent.pod.metadata.name.startsWith(`${name}-`) && agent.running,
+  )
 }
 
 export interface Held {

@@ -178,7 +178,7 @@ describe('the body', () => {
         sites,
         change: describeChange(
           files(() => oldRoot.pem),
-          files(index => oldRoot.pem + newRoot.pem.repeat(1 + (index % 40))),
+          files(index => oldRoot.pem + newRoot.pem.repeat(1 + (index % 60))),
         ),
         gates: sites.map(site => gate({ site, verdict: 'pending', because: names.slice(0, 30) })),
         evidence: sites.map(site => ({ site, file: 'f', digest, seenAt: '2026-11-22T05:50:00Z' })),

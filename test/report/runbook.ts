@@ -12,7 +12,7 @@ const read = (name: string): CertificateFacts =>
     ),
   )
 
-/** The two certificates that the runbook of maistra's documentation prints. */
+/** The two certificates printed in the runbook for switching from Istio's self-signed CA. */
 export const oldRoot = read('runbook-old-root.pem')
 export const newRoot = read('runbook-new-root.pem')
 

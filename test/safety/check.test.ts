@@ -92,6 +92,14 @@ describe('planned moves', () => {
     expect(verdict.sites[0]?.counterexample?.holder.presents).toBe(made.issuing.facts.sha256)
   })
 
+  it('lets adopt pass, which brings the folder', () => {
+    expect(checkChange({}, one.files('eu-1', '0-adopt/1-adopt'), live(one))).toMatchObject({ safe: true })
+    expect(checkChange({}, one.files('eu-1', '2-trust-both/1-data'), live(one))).toMatchObject({
+      safe: false,
+      reason: 'skips',
+    })
+  })
+
   it('says until when a change stays safe', () => {
     expect(move('2-trust-both/1-data', '2-trust-both/2-restart').goodUntil).toBe('2036-01-01T00:00:00Z')
   })

@@ -74,6 +74,21 @@ describe('consumers', () => {
     expect(open(evidence, mesh)).toEqual(['istio/istiod-serves pending'])
   })
 
+  it('finds the one replica of istiod that was not made anew (F11)', async () => {
+    const { evidence, mesh } = await stragglerAt(3, bent => {
+      replace(bent, 'istio-system/istiod-b', {
+        namespace: 'istio-system',
+        owner: 'istiod',
+        container: 'discovery',
+        labels: { app: 'istiod' },
+        annotations: { 'reanchor.dev/trust': 'i1' },
+        env: { ISTIO_MULTIROOT_MESH: 'true' },
+      })
+    })
+    expect(reasons(evidence)).toEqual(['istiod istio-system/istiod-b not-restarted pending'])
+    expect(open(evidence, mesh)).toEqual(['istio/istiod-serves pending'])
+  })
+
   it('is told by roots and leaf, not by the restart annotation (F3)', async () => {
     const { evidence, mesh } = await stragglerAt(2, bent => {
       pod(bent, 'shop/cart-1').http = { '15000/config_dump': secretsDump([old.certificate.pem], [leaf.old]) }
@@ -245,6 +260,57 @@ describe('consumers', () => {
     const later = new Date(Date.parse(evidence.to) + 25 * 3_600_000)
     const gates = judge(plan, [evidence], later).gates
     expect(gates.find(({ id }) => id === 'istio/leaves-issued')?.verdict).toBe('violated')
+  })
+})
+
+describe('an ambient mesh', () => {
+  const certificate = (pem: string) => ({ pem: Buffer.from(pem).toString('base64') })
+  const blocks = (pem: string) => (pem.match(/-----BEGIN[^-]+-----[^-]+-----END[^-]+-----\n/g) ?? []).map(certificate)
+
+  async function withZtunnel(answer: object): Promise<{ evidence: Evidence; mesh: Mesh }> {
+    const mesh = await meshAt(plan, 3, 2)
+    const object = podObject('ztunnel-1', { namespace: 'istio-system', owner: 'ztunnel', labels: { app: 'ztunnel' } })
+    mesh.pods.set('istio-system/ztunnel-1', {
+      object,
+      http: { '15000/config_dump': JSON.stringify(answer) },
+      chain: [],
+    })
+    return { evidence: await lookTwice(plan, mesh, { phase: 3, step: 2 }), mesh }
+  }
+  const both = old.certificate.pem + fresh.certificate.pem
+  const identity = (chain: string, roots: string) => ({
+    identity: 'spiffe://a',
+    state: 'Available',
+    certChain: blocks(chain),
+    rootCerts: blocks(roots),
+  })
+
+  it('counts every ztunnel by the certificates that it holds for its workloads', async () => {
+    const { evidence, mesh } = await withZtunnel({ certificates: [identity(leaf.new, both)] })
+    expect(evidence.groups.find(({ consumer }) => consumer === 'ztunnel')).toMatchObject({
+      count: 1,
+      trusts: [old.certificate.sha256, fresh.certificate.sha256].sort(),
+    })
+    expect(judge(plan, [evidence], mesh.now).verdict).toBe('holds')
+  })
+
+  it('names a ztunnel of which one identity lags behind', async () => {
+    const { evidence } = await withZtunnel({
+      certificates: [identity(leaf.new, both), identity(leaf.old, old.certificate.pem)],
+    })
+    expect(reasons(evidence)).toEqual([
+      'ztunnel istio-system/ztunnel-1 entries-differ pending',
+      'ztunnel istio-system/ztunnel-1 stale-roots pending',
+    ])
+  })
+
+  it('asks nothing of a ztunnel without workloads, and waits for one whose certificates are on their way', async () => {
+    const idle = await withZtunnel({ certificates: [] })
+    expect(judge(plan, [idle.evidence], idle.mesh.now).verdict).toBe('holds')
+    const waiting = await withZtunnel({
+      certificates: [{ identity: 'spiffe://a', state: 'Initializing', certChain: [], rootCerts: [] }],
+    })
+    expect(judge(plan, [waiting.evidence], waiting.mesh.now).verdict).toBe('pending')
   })
 })
 

@@ -27,6 +27,8 @@ export interface SiteMaterial {
     readonly source: TrustState['source']
     /** Settings that the control plane has already: a second rotation finds both flags set. */
     readonly settings: Readonly<Record<string, string>>
+    /** Tokens of an earlier rotation's restarts, which stay. */
+    readonly restarts: Readonly<Record<string, string>>
   }
   readonly next: { readonly root: Fingerprint; readonly issuer: Fingerprint; readonly chain: readonly Fingerprint[] }
 }
@@ -100,8 +102,8 @@ function chainPhases(start: TrustState, makers: readonly PhaseMaker[]): readonly
 }
 
 function adoptedState(material: SiteMaterial): TrustState {
-  const { issuer, chain, roots, source, settings } = material.current
-  return { bundle: roots, issuer, chain, source, settings: { ...settings }, restarts: {} }
+  const { issuer, chain, roots, source, settings, restarts } = material.current
+  return { bundle: roots, issuer, chain, source, settings: { ...settings }, restarts: { ...restarts } }
 }
 
 /** Both flags, then every proxy made anew once: the agent's flag is an environment variable written at injection. */

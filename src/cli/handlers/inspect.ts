@@ -1,0 +1,66 @@
+import { readFileSync } from 'node:fs'
+import { inspectFiles, inspectSites } from '../../commands/inspect.ts'
+import { loadRotation } from '../../commands/rotation.ts'
+import { exitCodes, ReanchorError } from '../../errors.ts'
+import { endingWithin, type InspectView, inspectText } from '../../report/inspect-text.ts'
+import type { ClusterChoice, IstioSettings } from '../../rotation.ts'
+import type { CommandResult, Terminal } from '../output.ts'
+import { type CommonOptions, duration } from '../program.ts'
+import { chosen, contextFor, paintFor, widthOf } from './common.ts'
+
+interface InspectFlags extends CommonOptions {
+  readonly within?: string
+  readonly file?: readonly string[]
+  readonly context?: string
+  readonly namespace: string
+}
+
+export async function inspectHandler(options: InspectFlags, terminal: Terminal): Promise<CommandResult> {
+  const now = new Date()
+  const within = options.within === undefined ? null : duration(options.within, '--within')
+  const view =
+    options.file === undefined ? await inspectLive(options, terminal, { now, within }) : await inspectFiles(options.file.map(readText), { now, within })
+  const ending = endingWithin(view)
+  return {
+    rotation: options.rotation ?? null,
+    exit: ending.length > 0 ? exitCodes.violated : exitCodes.done,
+    result: view,
+    text: inspectText(view, { paint: await paintFor(terminal), width: widthOf() }),
+  }
+}
+
+/** The sites of the rotation on the base branch, or the cluster that kubectl would speak to. */
+async function inspectLive(
+  options: InspectFlags,
+  terminal: Terminal,
+  when: { readonly now: Date; readonly within: number | null },
+): Promise<InspectView> {
+  const { openKubernetesCluster } = await import('../../cluster/kubernetes.ts')
+  const sites: { name: string; choice: ClusterChoice; istio: IstioSettings }[] = []
+  if (options.context !== undefined) {
+    sites.push({ name: options.context, choice: { kind: 'context', context: options.context }, istio: plainIstio(options.namespace) })
+  } else {
+    const context = await contextFor(options, terminal, true)
+    const { declaration } = await loadRotation(context.repository, chosen(options))
+    for (const site of declaration.sites) sites.push({ name: site.name, choice: site.cluster, istio: declaration.istio })
+  }
+  const opened = []
+  try {
+    for (const { name, choice, istio } of sites) opened.push({ name, istio, cluster: await openKubernetesCluster(choice) })
+    return await inspectSites(opened, when)
+  } finally {
+    for (const site of opened) await site.cluster.close()
+  }
+}
+
+function plainIstio(namespace: string): IstioSettings {
+  return { install: 'sail', namespace, trustDomain: 'cluster.local', controlPlane: {}, ambient: false, leafHours: 24 }
+}
+
+function readText(file: string): { readonly file: string; readonly text: string } {
+  try {
+    return { file, text: readFileSync(file, 'utf8') }
+  } catch (cause) {
+    throw new ReanchorError({ what: 'the file cannot be read', where: { file }, expected: 'a PEM file', found: (cause as NodeJS.ErrnoException).code ?? 'an error', todo: 'correct the path', cause })
+  }
+}

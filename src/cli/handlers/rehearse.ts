@@ -1,0 +1,36 @@
+import { randomBytes } from 'node:crypto'
+import { rehearse } from '../../commands/rehearse.ts'
+import { findDeclaration } from '../../commands/declared.ts'
+import type { CommandResult, Terminal } from '../output.ts'
+import type { CommonOptions } from '../program.ts'
+import { chosen, contextFor } from './common.ts'
+
+interface RehearseFlags extends CommonOptions {
+  readonly seed: string
+}
+
+export async function rehearseHandler(options: RehearseFlags, terminal: Terminal): Promise<CommandResult> {
+  const context = await contextFor(options, terminal, true)
+  const declared = await findDeclaration(context, chosen(options))
+  const started = Date.now()
+  const outcome = await rehearse(context, declared, {
+    seed: options.seed,
+    random: size => randomBytes(size),
+    say: line => {
+      if (options.output === 'text') terminal.out(`${line}\n`)
+    },
+  })
+  const { handshakes, phases, restarts } = outcome.result
+  const text = [
+    '',
+    ...outcome.remarks,
+    `${phases.length} pull requests merged and verified in ${(outcome.virtualTime / 3_600_000).toFixed(1)} hours of the clusters' time, ${((Date.now() - started) / 1000).toFixed(0)} seconds of yours`,
+    `${handshakes.attempted} handshakes attempted, ${handshakes.failed} failed${handshakes.foretold > 0 ? `, ${handshakes.foretold} foretold` : ''}`,
+  ].join('\n')
+  return {
+    rotation: outcome.result.rotation,
+    exit: outcome.exit,
+    result: { handshakes, phases: phases.map(({ number, name, step, site }) => ({ number, name, step, site })), restarts, remarks: outcome.remarks },
+    text,
+  }
+}

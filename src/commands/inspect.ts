@@ -1,0 +1,197 @@
+import type { Cluster } from '../cluster/cluster.ts'
+import { readBundle } from '../pki/bundle.ts'
+import { type Certificate, certificateFacts } from '../pki/certificate.ts'
+import { type CurrentCa, currentFromCluster } from '../plan/material.ts'
+import type { InspectedCertificate, InspectView } from '../report/inspect-text.ts'
+import type { EvidenceGroup, GateSettings, IstioSettings, Plan, TrustState } from '../rotation.ts'
+
+export interface InspectedSite {
+  readonly name: string
+  readonly cluster: Cluster
+  readonly istio: IstioSettings
+}
+
+const day = 24 * 60 * 60 * 1000
+
+/**
+ * How long a graceful rotation takes from its first pull request: about nine steps, each with its hold, the slowest renewal of a
+ * leaf twice (before and after the issuer moves), and a week for people to review.
+ */
+export function gracefulDuration(gates: Pick<GateSettings, 'hold'>, leafHours: number): number {
+  return 9 * (gates.hold + 30 * 60_000) + 2 * leafHours * 60 * 60_000 + 7 * day
+}
+
+const usualHold = 10 * 60_000
+
+/** Certificates of PEM files, strictly read. */
+export async function inspectFiles(
+  files: readonly { readonly file: string; readonly text: string }[],
+  options: { readonly now: Date; readonly within: number | null },
+): Promise<InspectView> {
+  const found = new Map<string, Found>()
+  const remarks: string[] = []
+  for (const { file, text } of files) {
+    const bundle = readBundle(text, { file, allowRepeats: true, requireCa: false })
+    remarks.push(...bundle.remarks.map(remark => `${file}: ${remark}`))
+    for (const certificate of bundle.certificates) note(found, certificate, certificate.ca ? 'anchor' : 'issuer', file, [])
+  }
+  return view(found, remarks, [], options, usualHold, 24)
+}
+
+/** Every anchor and issuer in use at the sites, by who uses it. */
+export async function inspectSites(
+  sites: readonly InspectedSite[],
+  options: { readonly now: Date; readonly within: number | null },
+): Promise<InspectView> {
+  const found = new Map<string, Found>()
+  const remarks: string[] = []
+  const currents: CurrentCa[] = []
+  let leafHours = 24
+  for (const site of sites) {
+    const current = await currentFromCluster(site.cluster, site.istio)
+    currents.push(current)
+    leafHours = site.istio.leafHours
+    const secret = `${site.name}: Secret ${site.istio.namespace}/${current.source === 'own' ? 'istio-ca-secret' : 'cacerts'}`
+    const { groups, exceptions } = await consumers(site, current, options.now)
+    const trusted = (sha256: string) => groups.filter(group => group.trusts?.includes(sha256)).map(groupText)
+    const presented = (sha256: string) => groups.filter(group => group.presents?.[0] === sha256).map(groupText)
+    for (const root of current.roots) note(found, root, 'anchor', `${secret}: root-cert.pem`, trusted(root.sha256))
+    note(found, current.issuer, 'issuer', `${secret}: ca-cert.pem`, presented(current.issuer.sha256))
+    remarks.push(...exceptions.map(each => `${site.name}: ${each.name}: ${each.detail}`))
+  }
+  return view(found, remarks, strategiesFor(currents, options.now), options, usualHold, leafHours)
+}
+
+interface Found {
+  readonly certificate: Certificate
+  readonly uses: Set<'anchor' | 'issuer'>
+  readonly places: Set<string>
+  readonly usedBy: Set<string>
+}
+
+function note(found: Map<string, Found>, certificate: Certificate, use: 'anchor' | 'issuer', place: string, usedBy: readonly string[]): void {
+  const known = found.get(certificate.sha256) ?? { certificate, uses: new Set(), places: new Set(), usedBy: new Set() }
+  known.uses.add(use)
+  known.places.add(place)
+  for (const each of usedBy) known.usedBy.add(each)
+  found.set(certificate.sha256, known)
+}
+
+function groupText(group: EvidenceGroup): string {
+  return `${group.count} ${group.consumer}${group.count === 1 ? '' : 's'} of ${group.owner}`
+}
+
+/** What runs today, looked at as if `adopt` had just been merged. */
+async function consumers(site: InspectedSite, current: CurrentCa, now: Date) {
+  const { observeIstio } = await import('../systems/istio/observe.ts')
+  const { plannedAt } = await import('../verify/planned.ts')
+  const plan = todaysPlan(site, current, now)
+  const place = plannedAt(plan, site.name, 0, 1)
+  if (place === null) throw new Error('the plan of today has no step')
+  return await observeIstio({
+    cluster: site.cluster,
+    plan,
+    site: site.name,
+    place,
+    istio: site.istio,
+    now,
+    concurrency: 16,
+    onProgress: () => {},
+  })
+}
+
+function todaysPlan(site: InspectedSite, current: CurrentCa, now: Date): Plan {
+  const of = (list: readonly Certificate[]) => list.map(certificate => certificate.sha256)
+  const state: TrustState = {
+    bundle: of(current.roots),
+    issuer: current.issuer.sha256,
+    chain: of(current.chain),
+    source: current.source,
+    settings: current.settings,
+    restarts: {},
+  }
+  const all = [current.issuer, ...current.chain, ...current.roots]
+  return {
+    apiVersion: 'reanchor.dev/v1alpha1',
+    kind: 'TrustPlan',
+    metadata: { name: 'today' },
+    createdAt: now.toISOString(),
+    system: 'istio',
+    strategy: 'graceful',
+    base: '',
+    inputs: { declaration: '', material: '' },
+    certificates: [...new Map(all.map(each => [each.sha256, each])).values()].map(each => ({
+      ...certificateFacts(each),
+      role: 'old-root',
+      sites: [],
+      file: '',
+    })),
+    sites: [{ name: site.name, path: '' }],
+    batches: [[site.name]],
+    phases: [
+      {
+        number: 0,
+        name: 'adopt',
+        title: 'adopt',
+        steps: [{ number: 1, name: 'adopt', what: '', sites: { [site.name]: { digest: '', state, undo: null, nudge: null } } }],
+      },
+    ],
+    wiring: [],
+    canaries: {},
+    gates: { hold: 0, fresh: 0, settle: 0, attest: [] },
+    leafHours: site.istio.leafHours,
+    parties: [],
+    formerDigests: {},
+  }
+}
+
+function strategiesFor(currents: readonly CurrentCa[], now: Date): InspectView['strategies'] {
+  const expired = currents.flatMap(current => current.roots).find(root => Date.parse(root.notAfter) <= now.getTime())
+  const own = currents.some(current => current.source === 'own')
+  return [
+    {
+      strategy: 'graceful',
+      fits: expired === undefined,
+      why: expired === undefined ? 'a new root with a new key, and no outage' : `the root ${expired.subject} has expired: there is no overlap to keep`,
+    },
+    {
+      strategy: 'issuer',
+      fits: expired === undefined && !own,
+      why: own ? 'needs a root whose key is at hand outside of istiod; this one is self-signed' : 'a new issuing CA under the root that everyone trusts; one phase',
+    },
+    { strategy: 'emergency', fits: true, why: 'only where the key is in foreign hands, or the root has expired: it cuts connections' },
+  ]
+}
+
+function view(
+  found: ReadonlyMap<string, Found>,
+  remarks: readonly string[],
+  strategies: InspectView['strategies'],
+  options: { readonly now: Date; readonly within: number | null },
+  hold: number,
+  leafHours: number,
+): InspectView {
+  const certificates = [...found.values()].map(({ certificate, uses, places, usedBy }): InspectedCertificate => {
+    const { sha256, subject, key, notBefore, notAfter } = certificate
+    const startBy = Date.parse(notAfter) - gracefulDuration({ hold }, leafHours)
+    return {
+      sha256,
+      subject,
+      key,
+      notBefore,
+      notAfter,
+      use: uses.size === 2 ? 'anchor and issuer' : uses.has('anchor') ? 'anchor' : 'issuer',
+      places: [...places].sort(),
+      usedBy: [...usedBy].sort(),
+      startBy: startBy <= options.now.getTime() ? null : new Date(startBy).toISOString().replace(/\.\d+Z$/, 'Z'),
+      remarks: startBy <= options.now.getTime() ? ['it is too late for a graceful rotation that needs no haste'] : [],
+    }
+  })
+  return {
+    now: options.now.toISOString().replace(/\.\d+Z$/, 'Z'),
+    within: options.within,
+    certificates,
+    strategies,
+    remarks,
+  }
+}
