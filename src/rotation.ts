@@ -289,6 +289,8 @@ export type WiringEdit =
   | { readonly kind: 'set'; readonly document: DocumentSelector; readonly at: readonly string[]; readonly value: unknown }
   /** The key at `at` is absent (it moved into a file that reanchor owns). */
   | { readonly kind: 'remove'; readonly document: DocumentSelector; readonly at: readonly string[] }
+  /** The map at `at` stands, as it was, as the first item of the list `to` beside it. */
+  | { readonly kind: 'intoList'; readonly document: DocumentSelector; readonly at: readonly string[]; readonly to: string }
 
 /** Which YAML document of a file: by kind and name, or `single` for a file of one document. */
 export type DocumentSelector =
@@ -312,8 +314,10 @@ export interface Plan {
   readonly system: SystemName
   readonly strategy: Strategy
   readonly base: string
+  /** The rotation whose final folders are this one's phase 0; absent where there was none before. */
+  readonly follows?: string | undefined
   /** What the plan was made from: a plan made again from equal inputs changes nothing. */
-  readonly inputs: { readonly declaration: Digest; readonly material: Digest }
+  readonly inputs: { readonly declaration: Digest; readonly material: Digest; /** What spec.next said. */ readonly next: Digest }
   readonly certificates: readonly PlannedCertificate[]
   readonly sites: readonly { readonly name: string; readonly path: string }[]
   /** Site names that enter a step together, in order. */

@@ -24,7 +24,12 @@ export class CaCerts extends Construct {
     if (props.issuerKey === null) throw new Error('cacerts needs the private key of its issuing CA')
     const files = { ...publicFiles(props), 'ca-key.pem': props.issuerKey }
     const secret = new k8s.KubeSecret(this, 'secret', {
-      metadata: { name: 'cacerts', namespace: props.namespace, labels: managedBy, annotations: protection(props.delivery) },
+      metadata: {
+        name: 'cacerts',
+        namespace: props.namespace,
+        labels: managedBy,
+        annotations: protection(props.delivery),
+      },
       type: 'Opaque',
       data: Object.fromEntries(Object.entries(files).map(([key, text]) => [key, Buffer.from(text).toString('base64')])),
     })

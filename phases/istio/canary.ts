@@ -8,7 +8,12 @@ export class Canary extends Construct {
   constructor(scope: Construct, id: string, props: IstioPhaseProps) {
     super(scope, id)
     const secret = new k8s.KubeSecret(this, 'secret', {
-      metadata: { name: 'reanchor-canary', namespace: props.namespace, labels: managedBy, annotations: protection(props.delivery) },
+      metadata: {
+        name: 'reanchor-canary',
+        namespace: props.namespace,
+        labels: managedBy,
+        annotations: protection(props.delivery),
+      },
       type: 'Opaque',
       data: { canary: Buffer.from(props.canary).toString('base64') },
     })

@@ -20,6 +20,14 @@ export function istiodValues(props: Pick<IstioPhaseProps, 'state'>): Record<stri
   return values
 }
 
+/** The same below the keys of a chart that wraps istiod's. */
+export function chartValues(props: Pick<IstioPhaseProps, 'state' | 'controlPlane'>): Record<string, unknown> {
+  const under = props.controlPlane.kind === 'sail' ? [] : (props.controlPlane.under ?? [])
+  const values = istiodValues(props)
+  if (Object.keys(values).length === 0) return values
+  return under.reduceRight<Record<string, unknown>>((inner, key) => ({ [key]: inner }), values)
+}
+
 /** Carries the flags and istiod's restart token to the control plane, in the way in which it was installed. */
 export class ControlPlane extends Construct {
   constructor(scope: Construct, id: string, props: IstioPhaseProps) {
@@ -44,7 +52,7 @@ export class ControlPlane extends Construct {
           labels: { ...managedBy, 'reconcile.fluxcd.io/watch': 'Enabled' },
           annotations: { ...protection(props.delivery), [rotationAnnotation]: rotation },
         },
-        data: { 'values.yaml': stringify(values) },
+        data: { 'values.yaml': stringify(chartValues(props)) },
       })
       placeIn(map, { path: 'istiod-values.yaml', privateKeys: [] })
     }
@@ -54,7 +62,9 @@ export class ControlPlane extends Construct {
         apiVersion: 'sailoperator.io/v1',
         kind: 'ZTunnel',
         metadata: { name: props.ztunnel.name, annotations: { [rotationAnnotation]: rotation } },
-        ...(token === undefined ? {} : { spec: { values: { ztunnel: { podAnnotations: { [trustAnnotation]: token } } } } }),
+        ...(token === undefined
+          ? {}
+          : { spec: { values: { ztunnel: { podAnnotations: { [trustAnnotation]: token } } } } }),
       })
       placeIn(patch, { path: 'components/istiod/ztunnel.yaml', privateKeys: [] })
     }

@@ -25,11 +25,17 @@ export interface IstioPhaseProps {
 /**
  * How settings and the restart token reach istiod.
  * sail: a Component patches the `Istio` resource. helmRelease: a ConfigMap that `valuesFrom` names. values: a file of Helm values.
+ * `under`: keys of a chart that wraps istiod's; its values stand below them.
  */
 export type ControlPlaneCarrier =
   | { readonly kind: 'sail'; readonly name: string }
-  | { readonly kind: 'helmRelease'; readonly name: string; readonly namespace: string }
-  | { readonly kind: 'values' }
+  | {
+      readonly kind: 'helmRelease'
+      readonly name: string
+      readonly namespace: string
+      readonly under?: readonly string[]
+    }
+  | { readonly kind: 'values'; readonly under?: readonly string[] }
 
 /** Annotation that ties a patched object to the rotation: it proves that the wiring carries. */
 export const rotationAnnotation = 'reanchor.dev/rotation'

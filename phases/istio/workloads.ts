@@ -18,7 +18,9 @@ export class Workloads extends Construct {
         apiVersion: 'apps/v1',
         kind: 'Deployment',
         metadata: { name: 'any', annotations: { [rotationAnnotation]: props.rotation } },
-        ...(token === undefined ? {} : { spec: { template: { metadata: { annotations: { [trustAnnotation]: token } } } } }),
+        ...(token === undefined
+          ? {}
+          : { spec: { template: { metadata: { annotations: { [trustAnnotation]: token } } } } }),
       })
       placeIn(patch, { path: `components/${key}/patch.yaml`, privateKeys: [] })
     }

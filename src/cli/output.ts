@@ -1,3 +1,4 @@
+import { unreadable } from '../commands/unreadable.ts'
 import { exitCodes, ReanchorError, type ExitCode } from '../errors.ts'
 
 /** What every command prints with `--output json`: one object, on stdout. A contract with scripts. */
@@ -50,7 +51,8 @@ export function printResult(terminal: Terminal, command: string, format: 'text' 
 }
 
 /** A user's error as text without a stack; anything else is a defect of ours and keeps its stack. */
-export function printError(terminal: Terminal, command: string, format: 'text' | 'json', error: unknown): ExitCode {
+export function printError(terminal: Terminal, command: string, format: 'text' | 'json', caught: unknown): ExitCode {
+  const error = unreadable(caught, null)
   if (error instanceof ReanchorError) {
     if (format === 'json') {
       const { what, where, expected, found, todo, example } = error

@@ -139,6 +139,17 @@ async function addCommands(program: Command, add: Add): Promise<void> {
     (await import('./handlers/next.ts')).undoHandler(options, terminal),
   ).option(...dryRun, false)
 
+  add(program, 'abandon', 'go back to a state without the new root, then close the rotation', async (options, terminal) =>
+    (await import('./handlers/next.ts')).abandonHandler(options, terminal),
+  ).option(...dryRun, false)
+
+  add(program, 'attest <name>', 'a person’s word for consumers that no API shows', async (options, terminal, words) =>
+    (await import('./handlers/attest.ts')).attestHandler(options, terminal, words),
+  )
+    .requiredOption('--phase <number>', 'phase whose bundle the word is about')
+    .option('--by <who>', 'who gives the word; the Git author unless said otherwise')
+    .option(...dryRun, false)
+
   add(program, 'run', 'the loop for CI, CronJob or Deployment: verify, open, repeat', async (options, terminal) =>
     (await import('./handlers/next.ts')).runHandler(options, terminal),
   )

@@ -48,7 +48,7 @@ export async function check(context: Context, options: CheckOptions): Promise<Ch
     if (old !== undefined) before[path] = old
     if (text !== undefined) after[path] = text
   }
-  const live = plan === null || name === null ? { sites: {}, certificates: [] } : await liveTrust(base, plan, name)
+  const live = plan === null || name === null ? { sites: {}, certificates: [] } : await liveTrust([base, head], plan, name)
   const at = `${context.now().toISOString().slice(0, 19)}Z`
   return { rotation: name, base: from, head: to, verdict: checkChange(before, after, { at, plan, ...live }) }
 }
@@ -79,14 +79,17 @@ async function rotationOf(snapshot: Snapshot, asked: string | null): Promise<str
   return open[0] ?? null
 }
 
-/** Per site: the planned step of its folder, and what the evidence of that step or an earlier one saw last. */
+/**
+ * Per site: the planned step of its folder on the base branch, and what was seen of that step. Evidence of a step rides in the pull
+ * request after it, so that of the head counts too, as long as it is about where the base branch is.
+ */
 async function liveTrust(
-  snapshot: Snapshot,
+  [base, head]: readonly [Snapshot, Snapshot],
   plan: Plan,
   name: string,
 ): Promise<{ readonly sites: Record<string, LiveSite>; readonly certificates: readonly CertificateFacts[] }> {
-  const positions = await positionsAt(snapshot, plan)
-  const evidence = await latestEvidence(snapshot, name)
+  const positions = await positionsAt(base, plan)
+  const evidence = new Map([...(await latestEvidence(base, name)), ...(await latestEvidence(head, name))])
   const sites: Record<string, LiveSite> = {}
   const certificates: CertificateFacts[] = []
   for (const site of plan.sites) {

@@ -1,10 +1,10 @@
-import { exitCodes, type ExitCode, ReanchorError } from '../errors.ts'
-import type { PullRequest } from '../forge/forge.ts'
+import { exitCodes, ReanchorError } from '../errors.ts'
 import { findStep, stepFolder, treeFolder } from '../plan/steps.ts'
 import type { FaultName } from '../rehearsal/faults.ts'
 import type { Plan } from '../rotation.ts'
 import { check } from './check.ts'
-import { advanceUntil, type DemoFault, demoAuthor, nextWhenReady, planAndMerge, type World } from './demo.ts'
+import { advanceUntil, type DemoFault, demoAuthor, nextWhenReady, placeOf, planAndMerge, recordMerge, type World } from './demo.ts'
+import { loadRotation } from './rotation.ts'
 import { next } from './next.ts'
 import { addWiring, loadForWiring } from './wire.ts'
 
@@ -26,51 +26,62 @@ export async function runFault(world: World, fault: FaultName): Promise<DemoFaul
   }
 }
 
+/** Phase in which each cluster fault strikes: the first in which what it breaks is what the phase is about. */
+const strikesIn: Readonly<Partial<Record<FaultName, string>>> = { 'never-reloads': 'trust-both', 'replica-lags': 'issue-new' }
+
 /** Goes on until a gate no longer opens, and looks whether it names what was struck. */
 async function waitsForCulprit(world: World, kind: FaultName): Promise<DemoFault> {
+  let struck: string | null = null
   for (;;) {
-    const opened = await advanceOne(world)
-    if (opened.kind === 'opened') continue
-    if (opened.kind === 'done') return { kind, culprit: null, refusedAt: null }
-    const struck = world.rehearsal.culprit()
-    const said = opened.gates.flatMap(gate => gate.because)
-    const names = (struck ?? '').split('/').filter(part => part !== '')
-    // An owner is named with its kind, a pod without: what counts is namespace and name.
-    const named = said.find(line => struck !== null && names.length > 0 && line.includes(names.at(-1) ?? '') && line.includes(names[0] ?? ''))
-    for (const line of said.slice(0, 4)) world.say(`    waiting: ${line}`)
-    return {
-      kind,
-      culprit: named === undefined ? null : struck,
-      refusedAt: named === undefined ? null : { phase: opened.at, command: 'next', exit: opened.exit },
+    const outcome = await nextWhenReady(world, 2 * 60 * 60 * 1000)
+    if (outcome.kind === 'done') return { kind, culprit: null, refusedAt: null }
+    if (outcome.kind !== 'waiting') {
+      if (outcome.pullRequest === null) throw new Error('there is no pull request to merge')
+      const place = await placeOf(world, outcome.pullRequest)
+      if (struck === null && place.name === strikesIn[kind]) {
+        struck = strike(world, kind)
+        world.say(`    ${kind}: ${struck}`)
+      }
+      await recordMerge(world, outcome.pullRequest)
+      continue
     }
-  }
-}
-
-type Advance =
-  | { readonly kind: 'opened' }
-  | { readonly kind: 'done' }
-  | { readonly kind: 'waiting'; readonly at: string; readonly exit: ExitCode; readonly gates: readonly { readonly because: readonly string[] }[] }
-
-/** One pull request further, or the waiting that did not end in two virtual hours. */
-async function advanceOne(world: World): Promise<Advance> {
-  const outcome = await nextWhenReady(world, 2 * 60 * 60 * 1000)
-  if (outcome.kind === 'done') return { kind: 'done' }
-  if (outcome.kind === 'waiting') {
+    const culprit = kind === 'replica-lags' ? laggingReplica(world) : struck
     const evidence = outcome.looks[0]?.evidence
-    const { loadRotation } = await import('./rotation.ts')
     const { plan: made } = await loadRotation(world.repository, { rotation: world.rotation, base: 'main' })
     const at = evidence === undefined ? null : findStep(made, evidence.phase, evidence.step)
+    const said = outcome.gates.flatMap(gate => gate.because).filter(line => culprit !== null && names(line, culprit))
+    for (const line of said.slice(0, 4)) world.say(`    waiting: ${line}`)
+    if (said.length === 0 || at === null) return { kind, culprit: null, refusedAt: null }
     const exit = outcome.verdict === 'pending' ? exitCodes.waiting : exitCodes.violated
-    return { kind: 'waiting', at: at === null ? 'before adopt' : stepFolder(at), exit, gates: outcome.gates }
+    return { kind, culprit, refusedAt: { phase: stepFolder(at), command: 'next', exit } }
   }
-  await takeIn(world, outcome.pullRequest)
-  return { kind: 'opened' }
 }
 
-async function takeIn(world: World, request: PullRequest | null): Promise<void> {
-  if (request === null) throw new Error('there is no pull request to merge')
-  const { recordMerge } = await import('./demo.ts')
-  await recordMerge(world, request)
+/** Whether a line speaks of a consumer: an owner is named with its kind, its pods by a name that begins with the owner's. */
+function names(line: string, consumer: string): boolean {
+  const parts = consumer.split('/')
+  return line.includes(`${parts[0]}/${parts.at(-1)}`)
+}
+
+function strike(world: World, kind: FaultName): string {
+  const [site] = world.rehearsal.sites.values()
+  if (site === undefined) throw new Error('the rehearsal has no site')
+  if (kind === 'never-reloads') {
+    const owner = 'httpbin/Deployment/httpbin'
+    site.faults.frozen.add(owner)
+    return owner
+  }
+  const node = site.workloads.nodes[1] ?? ''
+  const secret = site.store.get('', 'Secret', 'istio-system', 'cacerts')
+  site.faults.staleNodes.set(node, new Map([['Secret/istio-system/cacerts', secret === null ? null : structuredClone(secret)]]))
+  return `the kubelet of ${node} no longer sees changes of cacerts`
+}
+
+function laggingReplica(world: World): string | null {
+  const [site] = world.rehearsal.sites.values()
+  const node = site?.workloads.nodes[1]
+  const pod = site?.workloads.istiods.find(replica => (replica.pod.spec as { nodeName?: string } | undefined)?.nodeName === node)?.pod
+  return pod === undefined ? null : `${pod.metadata.namespace}/${pod.metadata.name}`
 }
 
 /** Somebody takes the old root out of an open pull request, to be done sooner. */
@@ -91,7 +102,7 @@ async function editedRequest(world: World, made: Plan): Promise<DemoFault> {
   })
   await world.repository.publish([{ ref: `refs/heads/${request.branch}`, from: head, to: edited }])
   world.say(`    somebody edits #${request.number}: the old root goes from ${path}`)
-  return await refusedBy(world, 'edited-pr', 'trust-both/1-data', 'next', async () => {
+  return await refusedBy(world, 'edited-pr', `${phaseNumber(made, 'trust-both')}-trust-both/1-data`, 'next', async () => {
     await next(world.context, { rotation: world.rotation, base: null, variant: 'step' })
   })
 }
@@ -107,7 +118,7 @@ async function outOfOrder(world: World, made: Plan): Promise<DemoFault> {
   const changes = await folderChanges(world, made, base, site => treeFolder(world.rotation, step, 'step', site))
   const head = await branchWith(world, 'hurry', base, changes, 'Issue from the new CA now')
   world.say('    somebody opens a pull request that skips a step: issue-new before istiod restarted with both roots')
-  return await checked(world, 'out-of-order', `trust-both/${waiting.title.includes('step 2') ? '2-restart' : '1-data'}`, base, head)
+  return await checked(world, 'out-of-order', `${trustBoth}-trust-both/${waiting.title.includes('step 2') ? '2-restart' : '1-data'}`, base, head)
 }
 
 /** After leaves of the new CA are out, somebody reverts the pull requests that made everyone trust it. */
@@ -122,7 +133,7 @@ async function revertTrustBoth(world: World, made: Plan): Promise<DemoFault> {
   const changes = await folderChanges(world, made, base, site => treeFolder(world.rotation, before, 'step', site))
   const head = await branchWith(world, 'revert-trust-both', base, changes, 'Revert "trust both roots"')
   world.say('    somebody reverts trust-both while leaves of the new CA are out')
-  return await checked(world, 'revert-trust-both', 'issue-new/2-restart', base, head)
+  return await checked(world, 'revert-trust-both', `${phaseNumber(made, 'issue-new')}-issue-new/2-restart`, base, head)
 }
 
 /** What people do today: new CA and new root in one commit, then restarts, and no gate between. */
@@ -202,7 +213,7 @@ async function refusedBy(world: World, kind: FaultName, phase: string, command: 
     if (!(error instanceof ReanchorError)) throw error
     world.say(`    reanchor ${command}: ${error.what}: ${error.found ?? ''}`)
     await world.rehearsal.run(10 * 60_000)
-    return { kind, culprit: error.found ?? error.what, refusedAt: { phase, command, exit: error.exit } }
+    return { kind, culprit: `${error.what}: ${error.found ?? ''}`, refusedAt: { phase, command, exit: error.exit } }
   }
   return { kind, culprit: null, refusedAt: null }
 }

@@ -101,6 +101,11 @@ export interface FleetRehearsal extends Omit<DemoOptions, 'sites'> {
   readonly declare: (fleet: FileTree, recipient: string, now: Date) => Promise<{ readonly path: string; readonly text: string }>
   /** Every site starts with an issuing CA of its own under one root; else each with istiod's self-signed CA. */
   readonly sharedRoot: boolean
+  /**
+   * When the clusters' time begins; now unless said otherwise. OpenSSL judges dates by the machine's clock, so what is to be made after
+   * hours of virtual time must begin as long ago.
+   */
+  readonly begins?: Date
 }
 
 export async function rehearseFleet(options: FleetRehearsal): Promise<DemoOutcome> {
@@ -130,7 +135,7 @@ export async function rehearseFleet(options: FleetRehearsal): Promise<DemoOutcom
   }
 }
 
-async function makeWorld(options: FleetRehearsal, folder: string): Promise<World> {
+export async function makeWorld(options: FleetRehearsal, folder: string): Promise<World> {
   const { generateX25519Identity, identityToRecipient } = await import('age-encryption')
   const { startRehearsal } = await import('../rehearsal/rehearsal.ts')
   mkdirSync(folder, { recursive: true })
@@ -156,8 +161,7 @@ async function makeWorld(options: FleetRehearsal, folder: string): Promise<World
     sites,
     ageIdentity: `${identity}\n`,
     seed: options.seed,
-    now: new Date(),
-    faults: options.fault === null ? [] : [options.fault],
+    now: options.begins ?? new Date(),
     sharedRoot: options.sharedRoot,
   })
   const now = () => new Date(rehearsal.clock.millis())
@@ -236,7 +240,7 @@ async function demoDeclaration(fleet: FileTree, sites: readonly string[], recipi
   })
 }
 
-async function commitDeclaration(world: World, declared: { readonly path: string; readonly text: string }): Promise<void> {
+export async function commitDeclaration(world: World, declared: { readonly path: string; readonly text: string }): Promise<void> {
   const parent = await world.repository.head('main')
   const commit = await world.repository.commit({
     parent,
@@ -250,7 +254,7 @@ async function commitDeclaration(world: World, declared: { readonly path: string
 }
 
 /** From the plan to the closing pull request, merging each as it opens. */
-async function rotate(world: World): Promise<void> {
+export async function rotate(world: World): Promise<void> {
   await planAndMerge(world)
   await advanceUntil(world, () => false)
 }
@@ -258,9 +262,9 @@ async function rotate(world: World): Promise<void> {
 export async function planAndMerge(world: World): Promise<Plan> {
   world.say('')
   const outcome = await plan(world.context, {
-    rotation: rotationName,
+    rotation: world.rotation,
     base: null,
-    rootKeyOut: join(world.folder, 'root.key.age'),
+    rootKeyOut: join(world.folder, `${world.rotation}-root.key.age`),
     chain: null,
     acceptOutage: false,
   })
@@ -329,7 +333,7 @@ interface Place {
   readonly sites: readonly string[]
 }
 
-async function placeOf(world: World, request: PullRequest): Promise<Place> {
+export async function placeOf(world: World, request: PullRequest): Promise<Place> {
   const { readMarker } = await import('../report/pull-request.ts')
   const marker = readMarker(request.body)
   const { plan: made } = await loadRotation(world.repository, { rotation: world.rotation, base: 'main' })

@@ -4,6 +4,7 @@ import { type Certificate, certificateFacts } from '../pki/certificate.ts'
 import { type CurrentCa, currentFromCluster } from '../plan/material.ts'
 import type { InspectedCertificate, InspectView } from '../report/inspect-text.ts'
 import type { EvidenceGroup, GateSettings, IstioSettings, Plan, TrustState } from '../rotation.ts'
+import { unreadable } from './unreadable.ts'
 
 export interface InspectedSite {
   readonly name: string
@@ -48,7 +49,9 @@ export async function inspectSites(
   const currents: CurrentCa[] = []
   let leafHours = 24
   for (const site of sites) {
-    const current = await currentFromCluster(site.cluster, site.istio)
+    const current = await currentFromCluster(site.cluster, site.istio).catch(error => {
+      throw unreadable(error, site.name)
+    })
     currents.push(current)
     leafHours = site.istio.leafHours
     const secret = `${site.name}: Secret ${site.istio.namespace}/${current.source === 'own' ? 'istio-ca-secret' : 'cacerts'}`
@@ -119,7 +122,7 @@ function todaysPlan(site: InspectedSite, current: CurrentCa, now: Date): Plan {
     system: 'istio',
     strategy: 'graceful',
     base: '',
-    inputs: { declaration: '', material: '' },
+    inputs: { declaration: '', material: '', next: '' },
     certificates: [...new Map(all.map(each => [each.sha256, each])).values()].map(each => ({
       ...certificateFacts(each),
       role: 'old-root',

@@ -13,6 +13,7 @@ import {
   rotationFolder,
   stepBranch,
   stepFolder,
+  stepsOf,
   treeFolder,
   type Variant,
 } from '../plan/steps.ts'
@@ -30,6 +31,8 @@ export interface NextOptions {
   readonly base: string | null
   /** `nudge` or `undo`: open that tree of the present step instead of the next step. */
   readonly variant: Variant
+  /** Go back until no site trusts or issues from anything new, then close. */
+  readonly abandon?: boolean
 }
 
 export type NextOutcome =
@@ -59,7 +62,8 @@ export async function next(context: Context, options: NextOptions): Promise<{ re
     positions,
     verdicts: Object.fromEntries(looks.map(look => [look.site, look.verdict])),
   })
-  const chosen = options.variant === 'step' ? action : variantAction(rotation, positions, options.variant)
+  const variant = options.abandon === true && !isUntouched(rotation, positions) ? 'undo' : options.variant
+  const chosen = chooseAction(rotation, positions, looks, action, variant, options.abandon === true)
   switch (chosen.kind) {
     case 'done':
       return { rotation, outcome: { kind: 'done' } }
@@ -73,9 +77,40 @@ export async function next(context: Context, options: NextOptions): Promise<{ re
     case 'open':
       return {
         rotation,
-        outcome: await openRequest(context, rotation, forge, stepRequest(rotation, chosen, options.variant), looks, positions),
+        outcome: await openRequest(context, rotation, forge, stepRequest(rotation, chosen, variant), looks, positions),
       }
   }
+}
+
+function chooseAction(
+  rotation: OpenRotation,
+  positions: Readonly<Record<string, SitePosition>>,
+  looks: readonly SiteLook[],
+  action: NextAction,
+  variant: Variant,
+  abandon: boolean,
+): NextAction {
+  if (action.kind === 'refuse' || action.kind === 'done') return action
+  if (variant !== 'step') return variantAction(rotation, positions, variant, looks)
+  if (!abandon) return action
+  // Nothing new is trusted any more: closing waits only for what is under way to have reached everyone.
+  if (action.kind === 'wait') return action
+  const after = action.kind === 'close' ? action.after : (action.after ?? stepsOf(rotation.plan)[0])
+  if (after === undefined) throw new Error('the plan is empty')
+  return { kind: 'close', after }
+}
+
+/** Whether every folder trusts what was trusted before, and issues from the CA that did. */
+function isUntouched(rotation: OpenRotation, positions: Readonly<Record<string, SitePosition>>): boolean {
+  const first = stepsOf(rotation.plan)[0]
+  return rotation.plan.sites.every(({ name }) => {
+    const position = positions[name]
+    if (position?.kind !== 'at') return true
+    const at = findStep(rotation.plan, position.phase, position.step)
+    const state = plannedTree(at?.step.sites[name], position.variant)?.state
+    const before = first?.step.sites[name]?.state
+    return state !== undefined && before !== undefined && state.issuer === before.issuer && state.bundle.every(root => before.bundle.includes(root))
+  })
 }
 
 /** What a pull request does to the base branch, apart from the evidence that it brings. */
@@ -99,22 +134,29 @@ function closing(rotation: OpenRotation, after: PlanStep): Request {
   return { kind: 'close', at: after, variant: 'step', sites, batch: null, branch: closeBranch(rotation.name, rotation.plan), after }
 }
 
-/** The undo or the nudge of the step that the foremost sites are at; it needs no gate, it must be safe from there. */
+/** The undo or the nudge of the step that the foremost sites are at; it needs no gate where that is safe from any mix of it. */
 function variantAction(
   rotation: OpenRotation,
   positions: Readonly<Record<string, SitePosition>>,
   variant: 'undo' | 'nudge',
+  looks: readonly SiteLook[],
 ): NextAction {
-  const reached = rotation.plan.sites.flatMap(site => {
-    const position = positions[site.name]
-    const at = position?.kind === 'at' && position.variant !== variant ? findStep(rotation.plan, position.phase, position.step) : null
-    return at === null ? [] : [{ site: site.name, at }]
+  const { plan } = rotation
+  const reached = plan.sites.flatMap(({ name }) => {
+    const position = positions[name]
+    if (position?.kind !== 'at') return []
+    const at = findStep(plan, position.phase, position.step)
+    if (at === null) return []
+    if (position.variant !== 'undo') return [{ site: name, at, undone: false }]
+    // Undone already: going further back is the undo of the phase before, once this one's has reached everyone.
+    const before = stepsOf(plan)[at.index - at.step.number]
+    return before === undefined ? [] : [{ site: name, at: before, undone: true }]
   })
   const foremost = Math.max(-1, ...reached.map(each => each.at.index))
   const sites = reached.filter(each => each.at.index === foremost && plannedTree(each.at.step.sites[each.site], variant) !== null)
   const at = sites[0]?.at
-  if (at === undefined) {
-    const found = rotation.plan.sites.map(site => `${site.name} ${positionText(positions[site.name] ?? { kind: 'absent' })}`)
+  if (at === undefined || (variant === 'nudge' && sites.some(each => each.undone))) {
+    const found = plan.sites.map(site => `${site.name} ${positionText(positions[site.name] ?? { kind: 'absent' })}`)
     throw new ReanchorError({
       what: variant === 'nudge' ? 'there is nothing to nudge' : 'there is no way back from here',
       expected: variant === 'nudge' ? 'a site in phase issue-new' : 'a step whose undo is planned',
@@ -122,6 +164,11 @@ function variantAction(
       todo: 'see `reanchor status`; after adopt, and after a restart that changes no trust, the only way is forward',
       exit: exitCodes.refused,
     })
+  }
+  const open = looks.filter(look => sites.some(each => each.undone && each.site === look.site) && look.verdict.verdict !== 'holds')
+  if (open.length > 0) {
+    const gates = open.flatMap(look => look.verdict.gates.filter(gate => gate.verdict !== 'holds'))
+    return { kind: 'wait', verdict: 'pending', gates }
   }
   const unsafe = provePlan(rotation.plan).transitions.find(
     transition => transition.counterexample !== null && transition.to.includes(variant) && transition.from.includes(stepFolder(at)),

@@ -10,14 +10,16 @@ import { canaryDigest, makePlan, type NextCa } from '../plan/make.ts'
 import { type CurrentCa, currentFromCluster, currentFromFiles, materialDigest } from '../plan/material.ts'
 import { caFromFiles, generateCa, type NewCa } from '../plan/next-ca.ts'
 import { planBranch, rotationFolder } from '../plan/steps.ts'
-import type { Snapshot } from '../repository/repository.ts'
+import type { Repository, Snapshot } from '../repository/repository.ts'
 import type { CustodyChoice, Declaration, FileTree, Plan, Proof, SitePosition } from '../rotation.ts'
 import type { Context } from './context.ts'
 import { custodiesFor, rootRecipients, sealedCopies, sealedValue } from './custodies.ts'
 import { type Declared, findDeclaration } from './declared.ts'
+import { filesForWiring } from './files.ts'
 import { earlierCopies, earlierRotations, keptCanaries, withRestarts } from './earlier.ts'
 import { openRequests, signedCa, writeRequests } from './offline-root.ts'
 import { planAt, positionsAt } from './rotation.ts'
+import { unreadable } from './unreadable.ts'
 
 export interface PlanOptions {
   readonly rotation: string | null
@@ -59,7 +61,7 @@ export async function plan(context: Context, options: PlanOptions): Promise<Plan
   const live = await currentCas(context, declaration)
   const merged = await planAt(snapshot, declaration.name)
   const current = merged === null ? live : await unlessMoved(merged, live, snapshot, declaration)
-  const inputs = { declaration: valueDigest(declaration), material: materialDigest(current) }
+  const inputs = { declaration: valueDigest(declaration), material: materialDigest(current), next: valueDigest(declaration.next) }
   const scene: Scene = { context, declared, base, snapshot, current, inputs, options }
 
   if (merged !== null && sameInputs(merged, inputs)) return unchanged(merged, planBranch(declaration.name), null)
@@ -114,12 +116,18 @@ async function planAnew(scene: Scene): Promise<PlanOutcome> {
     canaries: await keptCanaries(declaration, canaries, earlier),
     custody: custodies.of,
     adopted: Object.fromEntries(Object.entries(earlier).map(([site, each]) => [site, each.files])),
+    ...follows(earlier),
     inputs: scene.inputs,
     now: context.now(),
   })
   const changes = new Map<string, string | null>(made.files)
   changes.set(declared.file, declared.text)
   return await commitPlan(scene, made.plan, changes, next, custodies.remarks)
+}
+
+function follows(earlier: Readonly<Record<string, { readonly rotation: string }>>): { readonly follows?: string } {
+  const [first] = Object.values(earlier)
+  return first === undefined ? {} : { follows: first.rotation }
 }
 
 /** The declaration or the live CA changed: what lies ahead is rendered again, what sites have reached stays as it was merged. */
@@ -130,10 +138,7 @@ async function planAgain(scene: Scene, merged: Plan): Promise<PlanOutcome> {
   const reached = Object.values(positions).map(position => progressOf(merged, position))
   if (reached.includes(null)) throw notOnTheWay(positions)
   const furthest = Math.max(-1, ...reached.map(index => index ?? -1))
-  const file = `${rotationFolder(declaration.name)}/rotation.yaml`
-  const { readDeclaration } = await import('../declaration/read.ts')
-  const before = await readDeclaration((await snapshot.read(file)) ?? '', file)
-  refuseOtherRotation(before, declaration, furthest, file)
+  refuseOtherRotation(merged, scene, furthest)
 
   const copies = await sealedCopies(merged, snapshot)
   const current: Record<string, CurrentCa> = {}
@@ -159,6 +164,7 @@ async function planAgain(scene: Scene, merged: Plan): Promise<PlanOutcome> {
     next,
     canaries,
     custody: custodies.of,
+    ...(merged.follows === undefined ? {} : { follows: merged.follows }),
     inputs: scene.inputs,
     now: new Date(merged.createdAt),
   })
@@ -219,6 +225,8 @@ async function currentCas(context: Context, declaration: Declaration): Promise<R
     const cluster = await context.openCluster(site)
     try {
       current[site.name] = await currentFromCluster(cluster, declaration.istio)
+    } catch (error) {
+      throw unreadable(error, site.name)
     } finally {
       await cluster.close()
     }
@@ -269,11 +277,14 @@ async function sealedKey(plan: Plan, site: string, issuer: string, kind: Custody
 }
 
 /** What a rotation is about cannot change on its way: that is another rotation. */
-function refuseOtherRotation(before: Declaration, after: Declaration, furthest: number, file: string): void {
-  const parts = ['system', 'strategy', 'next'] as const
+function refuseOtherRotation(merged: Plan, scene: Scene, furthest: number): void {
+  const { declaration, file } = scene.declared
+  const paths = (sites: readonly { readonly name: string; readonly path: string }[]) => valueDigest(sites.map(({ name, path }) => [name, path]))
   const changed = [
-    ...parts.filter(part => valueDigest(before[part]) !== valueDigest(after[part])),
-    ...(valueDigest(before.sites.map(site => [site.name, site.path])) === valueDigest(after.sites.map(site => [site.name, site.path])) ? [] : ['sites']),
+    ...(merged.system === declaration.system ? [] : ['system']),
+    ...(merged.strategy === declaration.strategy ? [] : ['strategy']),
+    ...(merged.inputs.next === scene.inputs.next ? [] : ['next']),
+    ...(paths(merged.sites) === paths(declaration.sites) ? [] : ['sites']),
   ]
   if (changed.length === 0) return
   throw new ReanchorError({
@@ -386,14 +397,6 @@ async function provedSafe(made: Plan, acceptOutage: boolean, now: Date): Promise
   })
 }
 
-/** Text files that may hold GitOps objects; binaries and what reanchor renders itself are not of interest. */
-export async function filesForWiring(snapshot: Snapshot): Promise<FileTree> {
-  const paths = [...(await snapshot.list()).keys()].filter(
-    path => (/\.(ya?ml|json)$/.test(path) || /(^|\/)Kustomization$/.test(path)) && !/^rotations\/[^/]+\/(phases|evidence)\//.test(path),
-  )
-  return await snapshot.readMany(paths)
-}
-
 /** A site's folder is applied by exactly one object, and `rotations/` by none. */
 async function refuseUnreachable(declaration: Declaration, files: FileTree): Promise<void> {
   const { checkReach } = await import('../gitops/reach.ts')
@@ -419,7 +422,24 @@ async function keepPending(context: Context, ref: string, commit: string): Promi
   const { repository } = context
   const from = await repository.readRef(ref)
   if (from === commit) return
-  await repository.keepRef(ref, from, commit)
+  await moveHidden(repository, ref, from, commit)
+}
+
+/** Two runs of `plan` at once share the hidden ref: the one that is too late is told to run again. */
+async function moveHidden(repository: Repository, ref: string, from: string | null, to: string | null): Promise<void> {
+  try {
+    await repository.keepRef(ref, from, to)
+  } catch (error) {
+    if (!(error instanceof ReanchorError)) throw error
+    const now = await repository.readRef(ref)
+    if (now === from) throw error
+    if (now !== to) throw somebodyElse(ref)
+  }
+}
+
+async function dropPending(repository: Repository, rotation: string): Promise<void> {
+  const pending = await repository.readRef(pendingRef(rotation))
+  if (pending !== null) await moveHidden(repository, pendingRef(rotation), pending, null)
 }
 
 interface Prepared {
@@ -435,8 +455,9 @@ async function publishedPlan(scene: Scene): Promise<PlanOutcome | null> {
   if (published === null) return null
   const there = await planAt(context.repository.snapshot(published), declared.declaration.name)
   if (there === null || !sameInputs(there, inputs)) return null
-  const pullRequest = context.dryRun ? null : await openPlanRequest(context, declared.declaration, there, branch)
-  return await unchanged(there, branch, pullRequest)
+  if (context.dryRun) return await unchanged(there, branch, null)
+  await dropPending(context.repository, declared.declaration.name)
+  return await unchanged(there, branch, await openPlanRequest(context, declared.declaration, there, branch))
 }
 
 /** A plan that an earlier run finished but could not publish, if its root key file is there and is of this plan's root. */
@@ -463,8 +484,7 @@ async function publish(scene: Scene, prepared: Prepared, written: readonly strin
   const from = await repository.branch(branch)
   const result = await repository.publish([{ ref: `refs/heads/${branch}`, from, to: prepared.commit }])
   if (!result.ok) throw somebodyElse(result.ref)
-  const pending = await repository.readRef(pendingRef(declaration.name))
-  if (pending !== null) await repository.keepRef(pendingRef(declaration.name), pending, null)
+  await dropPending(repository, declaration.name)
   const pullRequest = await openPlanRequest(context, declaration, prepared.plan, branch)
   const { provePlan } = await import('../safety/prove.ts')
   const proof = provePlan(prepared.plan, { at: context.now() })

@@ -3,7 +3,7 @@ import type { Declaration, FileTree } from '../rotation.ts'
 import type { Context } from './context.ts'
 import type { Declared } from './declared.ts'
 import { type DemoOutcome, rehearseFleet } from './demo.ts'
-import { filesForWiring } from './plan.ts'
+import { filesForWiring } from './files.ts'
 
 export interface RehearseOptions {
   readonly seed: string

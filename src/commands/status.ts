@@ -1,3 +1,5 @@
+import { ReanchorError } from '../errors.ts'
+import type { PullRequest } from '../forge/forge.ts'
 import { decideNext } from '../plan/advance.ts'
 import { findStep, planBranch, stepFolder } from '../plan/steps.ts'
 import type { StatusGate, StatusPhase, StatusPullRequest, StatusSite, StatusView } from '../report/status.ts'
@@ -69,11 +71,21 @@ function phasesOf(rotation: OpenRotation, positions: Readonly<Record<string, Sit
 async function requestsOf(context: Context, rotation: OpenRotation): Promise<readonly StatusPullRequest[]> {
   // Only a forge that is in the repository can be asked without a network.
   if (rotation.declaration.forge.kind !== 'local') return []
-  const forge = await context.openForge(rotation.declaration)
-  const open = await forge.listOpen(rotation.base)
+  const open = await openRequests(context, rotation)
   return open
     .filter(request => request.branch.startsWith(`reanchor/${rotation.name}/`) || request.branch === planBranch(rotation.name))
     .map(({ number, title, state, url }) => ({ number, title, state, url }))
+}
+
+/** None where the forge is out of reach: what status tells of the sites needs only what was fetched last. */
+async function openRequests(context: Context, rotation: OpenRotation): Promise<readonly PullRequest[]> {
+  try {
+    const forge = await context.openForge(rotation.declaration)
+    return await forge.listOpen(rotation.base)
+  } catch (error) {
+    if (error instanceof ReanchorError) return []
+    throw error
+  }
 }
 
 function nextSentence(rotation: OpenRotation, positions: Readonly<Record<string, SitePosition>>, looks: readonly SiteLook[] | null): string {

@@ -1,6 +1,8 @@
+import { builderOf, carriesPatch, isMarked } from '../gitops/wiring.ts'
 import { applyWiring, wiringHolds } from '../gitops/yaml-edit.ts'
 import type { Repository, Snapshot } from '../repository/repository.ts'
 import type { Plan, WiringPoint } from '../rotation.ts'
+import { filesForWiring } from './files.ts'
 import { planAt } from './rotation.ts'
 
 export interface Wired {
@@ -22,14 +24,31 @@ export interface MissingWiring {
   readonly found: string
 }
 
-/** The wiring points of `sites` that the users' files no longer carry. */
+/**
+ * The wiring points of `sites` that the users' files no longer carry: as text, and as built. A Component whose target matches
+ * nothing builds without a word, so the owner's kustomization is built and searched for what the Component marks.
+ */
 export async function missingWiring(wired: Wired, sites: readonly string[]): Promise<readonly MissingWiring[]> {
   const missing: MissingWiring[] = []
-  for (const point of wired.plan.wiring.filter(each => sites.includes(each.site))) {
+  const points = wired.plan.wiring.filter(each => sites.includes(each.site))
+  for (const point of points) {
     const held = wiringHolds(await wired.snapshot.read(point.file), point.edit, point.file)
     if (!held.holds) missing.push({ point, found: held.found })
   }
+  if (missing.length > 0 || points.length === 0) return missing
+  const files = await filesForWiring(wired.snapshot)
+  for (const point of points) {
+    const builder = builderOf(point)
+    if (builder === null) continue
+    const carried = carriesPatch(files, builder, object => marked(object, wired.plan))
+    if (!carried.carries) missing.push({ point, found: `${point.file}: ${carried.why ?? 'nothing that it builds is patched'}` })
+  }
   return missing
+}
+
+/** Marked by this rotation, or by the one before, whose final folder is this one's phase 0. */
+function marked(object: Parameters<typeof isMarked>[0], plan: Plan): boolean {
+  return isMarked(object, plan.metadata.name) || (plan.follows !== undefined && isMarked(object, plan.follows))
 }
 
 export async function loadForWiring(repository: Repository, name: string): Promise<Wired> {

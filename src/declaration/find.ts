@@ -1,4 +1,6 @@
 import { ReanchorError } from '../errors.ts'
+import { applicationOf as readApplication } from '../gitops/argocd.ts'
+import { istiodValuesOf, valueFilePath } from '../gitops/helm.ts'
 import { buildKustomization } from '../gitops/kustomize.ts'
 import { kustomizationFile } from '../gitops/kustomize-load.ts'
 import {
@@ -67,6 +69,11 @@ interface Located {
   readonly object: ManifestObject
 }
 
+/** What reanchor itself rendered for an earlier rotation is no declaration of the user's. */
+function isRendered(object: ManifestObject): boolean {
+  return object.metadata.annotations?.['reanchor.dev/rotation'] !== undefined
+}
+
 export function findInRepository(files: FileTree): Findings {
   const kinds = ['Istio', 'HelmRelease', 'Kustomization', 'Application', 'ZTunnel']
   const objects: Located[] = []
@@ -75,11 +82,11 @@ export function findInRepository(files: FileTree): Findings {
     // A look at the text is far cheaper than parsing every file of a large repository.
     if (!kinds.some(kind => text.includes(kind))) continue
     for (const { value } of parsedFile(files, file)?.documents ?? [])
-      if (isManifest(value)) objects.push({ file, object: value })
+      if (isManifest(value) && !isRendered(value)) objects.push({ file, object: value })
   }
   const unread: string[] = []
   return {
-    controlPlanes: objects.flatMap(controlPlaneOf),
+    controlPlanes: objects.flatMap(found => controlPlaneOf(found, files)),
     kustomizations: objects.flatMap(found => kustomizationOf(found, files, unread)),
     applications: objects.flatMap(found => applicationOf(found, files, unread)),
     ambient: [...new Set(objects.filter(isZtunnel).map(found => found.file))],
@@ -112,22 +119,21 @@ function isZtunnel({ object }: Located): boolean {
   return isKind(object, 'sailoperator.io', 'ZTunnel') || chartOf(object) === 'ztunnel'
 }
 
-function controlPlaneOf({ file, object }: Located): readonly FoundControlPlane[] {
+function controlPlaneOf({ file, object }: Located, files: FileTree): readonly FoundControlPlane[] {
   const name = object.metadata.name
-  const own = object.metadata.namespace ?? 'istio-system'
   if (isKind(object, 'sailoperator.io', 'Istio')) {
     const namespace = textAt(object, 'spec', 'namespace') ?? 'istio-system'
     return [{ install: 'sail', file, name, namespace, ...meshOf(at(object, 'spec', 'values')) }]
   }
-  if (chartOf(object) !== 'istiod') return []
-  if (object.kind === 'HelmRelease') {
-    const namespace = textAt(object, 'spec', 'targetNamespace') ?? own
-    return [{ install: 'helmRelease', file, name, namespace, ...meshOf(at(object, 'spec', 'values')) }]
-  }
-  const sources = [at(object, 'spec', 'source'), ...listAt(object, 'spec', 'sources')]
-  const values = sources.map(source => at(source, 'helm', 'valuesObject')).find(value => value !== undefined)
-  const namespace = textAt(object, 'spec', 'destination', 'namespace') ?? 'istio-system'
-  return [{ install: 'argoApplication', file, name, namespace, ...meshOf(values) }]
+  // Null for a release of another chart, which is most of what a repository holds.
+  const found = istiodValuesOf(files, object, file)
+  if (found === null) return []
+  const install = object.kind === 'HelmRelease' ? 'helmRelease' : 'argoApplication'
+  const target =
+    install === 'helmRelease'
+      ? (textAt(object, 'spec', 'targetNamespace') ?? object.metadata.namespace)
+      : textAt(object, 'spec', 'destination', 'namespace')
+  return [{ install, file, name, namespace: target ?? 'istio-system', ...meshOf(found.values) }]
 }
 
 function meshOf(values: unknown): Pick<FoundControlPlane, 'trustDomain' | 'leafTTL'> {
@@ -157,28 +163,46 @@ function applicationOf({ file, object }: Located, files: FileTree, unread: strin
   const source = sources.find(each => textAt(each, 'path') !== null && textAt(each, 'chart') === null)
   const path = textAt(source, 'path')
   const folder = path === null ? null : fromRoot(path)
+  const isChart = folder !== null && files.has(folder === '' ? 'Chart.yaml' : `${folder}/Chart.yaml`)
   const here = folder !== null && [...files.keys()].some(each => each.startsWith(folder === '' ? '' : `${folder}/`))
-  const built = here
-    ? builtBy(`Application ${namespace}/${object.metadata.name}`, folder, 'flat', files, unread)
-    : { files: new Set<string>(), workloads: [] }
+  const mode = at(source, 'directory', 'recurse') === true ? 'recurse' : 'flat'
+  // A chart's templates are no manifests: what it makes is Helm's to tell.
+  const built =
+    here && !isChart
+      ? builtBy(`Application ${namespace}/${object.metadata.name}`, folder, mode, files, unread)
+      : { files: new Set<string>(), workloads: [] }
   return [
     {
       namespace,
       name: object.metadata.name,
       file,
-      folder: here ? folder : null,
+      folder: here && !isChart ? folder : null,
       source: null,
-      repoURL: here ? textAt(source, 'repoURL') : null,
+      repoURL: here ? textAt(source, 'repoURL') : valuesRepository(object, file, files),
       project: textAt(object, 'spec', 'project'),
       ...built,
     },
   ]
 }
 
+/** Address of the source from which a chart elsewhere takes a values file that lies in this repository, or null. */
+function valuesRepository(object: ManifestObject, file: string, files: FileTree): string | null {
+  const application = readApplication(object, file, 0)
+  for (const source of application?.sources ?? []) {
+    for (const entry of source.helm.valueFiles) {
+      const reference = application?.sources.find(each => each.ref !== null && entry.startsWith(`$${each.ref}/`))
+      if (application === null || reference === undefined) continue
+      const path = valueFilePath(application, source, entry)
+      if (path !== null && files.has(path)) return reference.repoURL
+    }
+  }
+  return null
+}
+
 function builtBy(
   who: string,
   folder: string | null,
-  directory: 'flux' | 'flat',
+  directory: 'flux' | 'flat' | 'recurse',
   files: FileTree,
   unread: string[],
 ): Pick<FoundDeliverer, 'files' | 'workloads'> {

@@ -1,5 +1,6 @@
 import { readSopsRules, recipientsFor } from '../custody/sops-rules.ts'
 import { exitCodes, ReanchorError } from '../errors.ts'
+import { istiodInstallers, takesValues } from '../gitops/helm.ts'
 import { folderOf, isUnder, join } from '../gitops/paths.ts'
 import { checkReach } from '../gitops/reach.ts'
 import type {
@@ -474,7 +475,13 @@ function argoDelivery(scene: Scene, site: SiteAnswer, found: readonly FoundDeliv
   const existing = found.find(each =>
     said === null ? each.folder === site.path : each.name === said.name && each.namespace === said.namespace,
   )
-  const beside = found.find(each => each.repoURL !== null) ?? found[0] ?? null
+  // An app of apps: what is put into its folder reaches the cluster. Of several, the one that also delivers istiod's.
+  const parents = found.filter(
+    each => each.folder !== null && found.some(child => child !== each && each.files.has(child.file)),
+  )
+  const planes = new Set(scene.findings.controlPlanes.map(plane => plane.file))
+  const parent = parents.find(each => [...each.files].some(file => planes.has(file))) ?? parents[0] ?? null
+  const beside = parent ?? found.find(each => each.repoURL !== null) ?? found[0] ?? null
   const repoURL = scene.answers.repoURL ?? existing?.repoURL ?? beside?.repoURL ?? null
   if (repoURL === null) {
     return {
@@ -491,8 +498,10 @@ function argoDelivery(scene: Scene, site: SiteAnswer, found: readonly FoundDeliv
   const namespace = said?.namespace ?? existing?.namespace ?? beside?.namespace ?? 'argocd'
   const own = scene.answers.sites.length === 1 ? 'trust' : `trust-${site.name}`
   const name = said?.name ?? existing?.name ?? freeName(own, namespace, found)
-  const file = existing?.file ?? (beside === null ? null : join(folderOf(beside.file), `${name}.yaml`))
-  const project = existing?.project ?? beside?.project ?? 'default'
+  const folder = parent?.folder ?? (beside === null ? null : folderOf(beside.file))
+  const file = existing?.file ?? (folder === null ? null : join(folder, `${name}.yaml`))
+  const istiod = found.find(each => planes.has(each.file))
+  const project = existing?.project ?? istiod?.project ?? beside?.project ?? 'default'
   return {
     value: { kind: 'argocd', namespace, name, file, repoURL, project },
     note:
@@ -500,7 +509,9 @@ function argoDelivery(scene: Scene, site: SiteAnswer, found: readonly FoundDeliv
         ? `The Application is there already, in ${existing.file}.`
         : file === null
           ? 'No Application was found beside which a file could be added: it must be made by hand.'
-          : `New: the adopt pull request writes ${file}.`,
+          : parent === null
+            ? `New: the adopt pull request writes ${file}; no Application delivers that folder, so apply it by hand once.`
+            : `New: the adopt pull request writes ${file}, which Application ${parent.name} delivers.`,
   }
 }
 
@@ -536,7 +547,21 @@ function planeOf(
   const own = candidates.filter(plane => mentions(plane.file, site.name))
   const plane = candidates.length === 1 ? candidates[0] : own.length === 1 ? own[0] : undefined
   if (plane === undefined && said !== null && candidates.length === 0) {
-    // A file without any such object: the values file of a Helm installation.
+    // The values file of a Helm installation: what installs istiod with it is what can be wired.
+    const users = istiodInstallers(files).filter(installer => takesValues(installer, said.file, files))
+    const own = users.filter(
+      ({ object }) =>
+        answers.sites.length === 1 || mentions(object.file, site.name) || mentions(object.name, site.name),
+    )
+    const user = own.length === 1 ? own[0] : undefined
+    const by = findings.controlPlanes.find(each => each.file === user?.object.file && each.name === user.object.name)
+    if (by !== undefined) {
+      const path = builtFolder(scene, site, by, deliverers) ?? folderOf(by.file)
+      return {
+        value: { plane: by, control: { file: by.file, name: by.name, path } },
+        note: `Found as ${planeText(by)}, which takes ${said.file}.`,
+      }
+    }
     const values: FoundControlPlane = {
       install: 'helmValues',
       file: said.file,
@@ -650,6 +675,12 @@ function reloadOf(scene: Scene, sites: readonly Site[], remarks: string[]): read
     for (const each of all) {
       if (each.folder === null || each.workloads.length === 0) continue
       if (sites.some(own => isUnder(each.folder ?? '', own.path))) continue
+      if (each.source === null && !hasKustomization(scene.files, each.folder)) {
+        remarks.push(
+          `${each.folder} is applied by Application ${each.name} as plain files: without a kustomization.yaml that lists them its workloads cannot be restarted from here`,
+        )
+        continue
+      }
       const users = sitesOfFolder.get(each.folder) ?? new Set()
       if (!users.has(site.name)) targets.push({ site: site.name, path: each.folder, kinds: each.workloads, batch: 1 })
       sitesOfFolder.set(each.folder, users.add(site.name))

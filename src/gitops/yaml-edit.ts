@@ -71,7 +71,17 @@ export function wiringHolds(text: string | null, edit: WiringEdit, file: string)
         : missing(edit.at, value)
     case 'remove':
       return value === undefined ? { holds: true } : missing(edit.at, value)
+    case 'intoList': {
+      const beside = besideOf(edit)
+      const list = valueAt(plainOf(document), beside)
+      if (value !== undefined) return missing(edit.at, value)
+      return Array.isArray(list) && list.length > 0 ? { holds: true } : missing(beside, list)
+    }
   }
+}
+
+function besideOf(edit: Extract<WiringEdit, { kind: 'intoList' }>): readonly string[] {
+  return [...edit.at.slice(0, -1), edit.to]
 }
 
 function missing(at: readonly string[], value: unknown): Held {
@@ -275,12 +285,26 @@ function byHand(place: Place, found: string, node?: Node): ReanchorError {
     where: { file, line: text.slice(0, offset).split('\n').length, field: pathText(edit.at) },
     expected: edit.kind === 'remove' ? 'a key that stands by itself' : 'plain maps and lists down to the place',
     found,
-    todo: edit.kind === 'remove' ? `remove ${pathText(edit.at)} by hand` : 'add this by hand',
-    ...(edit.kind === 'remove' ? {} : { example: handText(edit, place.style) }),
+    todo: todoByHand(edit),
+    ...(edit.kind === 'set' || edit.kind === 'listItem' ? { example: handText(edit, place.style) } : {}),
   })
 }
 
-function handText(edit: Exclude<PathEdit, { kind: 'remove' }>, style: YamlStyle): string {
+function todoByHand(edit: PathEdit): string {
+  switch (edit.kind) {
+    case 'remove':
+      return `remove ${pathText(edit.at)} by hand`
+    case 'intoList':
+      return `make ${pathText(edit.at)} the first item of a list ${edit.to} by hand`
+    default:
+      return 'add this by hand'
+  }
+}
+
+/** Edits that put a value somewhere. */
+type ValueEdit = Extract<PathEdit, { kind: 'set' | 'listItem' }>
+
+function handText(edit: ValueEdit, style: YamlStyle): string {
   const value = edit.kind === 'listItem' ? [edit.value] : edit.value
   return blockLines(nested(edit.at, value), 0, style).join('\n')
 }
@@ -296,6 +320,7 @@ function edited(place: Place, edit: PathEdit): string {
   const exists = depth === edit.at.length
   const last = nodes[depth]
   if (edit.kind === 'remove') return removed(place)
+  if (edit.kind === 'intoList') return movedIntoList(place, edit.to)
   if (last === undefined)
     return `${text}${text === '' || text.endsWith('\n') ? '' : place.style.lineEnd}${lines(place, handLines(place, edit))}`
   const rest = edit.at.slice(depth)
@@ -313,7 +338,7 @@ function edited(place: Place, edit: PathEdit): string {
   throw byHand(place, 'a value that is no map', last)
 }
 
-function handLines(place: Place, edit: Exclude<PathEdit, { kind: 'remove' }>): readonly string[] {
+function handLines(place: Place, edit: ValueEdit): readonly string[] {
   return handText(edit, place.style).split('\n')
 }
 
@@ -556,6 +581,39 @@ function removed(place: Place): string {
   return splice(text, start, nextStart, '')
 }
 
+/** Renames the key and puts a dash before the map's first key; its lines move to the right with all that stands on them. */
+function movedIntoList(place: Place, to: string): string {
+  const { text, nodes, edit } = place
+  const parent = nodes.at(-2)
+  const map = nodes.at(-1)
+  const key = edit.at.at(-1) ?? ''
+  const pair = parent !== undefined && isMap(parent) ? pairOf(parent, key) : undefined
+  if (pair === undefined || !isMap(parent) || !isNode(pair.key) || nodes.length !== edit.at.length + 1)
+    throw byHand(place, 'no map of its own')
+  if (pairOf(parent, to) !== undefined) throw byHand(place, `a key ${to} beside it`, parent)
+  if (!isMap(map) || map.anchor !== undefined) throw byHand(place, 'something that is no map of its own', map)
+  const [keyStart, keyEnd] = rangeOf(place, pair.key)
+  const [start, end] = rangeOf(place, map)
+  if (isFlow(map)) {
+    return `${text.slice(0, keyStart)}${to}${text.slice(keyEnd, start)}[${text.slice(start, end)}]${text.slice(end)}`
+  }
+  const first = map.items[0]
+  if (first === undefined || !isNode(first.key)) throw byHand(place, 'a map without keys', map)
+  const firstLine = lineStart(text, rangeOf(place, first.key)[0])
+  const contentEnd = endOf(place, map)
+  const finish = text[contentEnd - 1] === '\n' ? contentEnd : lineEndAt(text, contentEnd)
+  const column = rangeOf(place, first.key)[0] - firstLine
+  const body = text
+    .slice(firstLine, finish)
+    .split('\n')
+    .map((line, index) => {
+      if (index === 0) return `${line.slice(0, column)}- ${line.slice(column)}`
+      return line.trim() === '' ? line : `  ${line}`
+    })
+    .join('\n')
+  return `${text.slice(0, keyStart)}${to}${text.slice(keyEnd, firstLine)}${body}${text.slice(finish)}`
+}
+
 /** Cuts from a flow collection; a comment in the piece would be lost, or would swallow what follows. */
 function cut(place: Place, start: number, end: number): string {
   const unquoted = place.text.slice(start, end).replace(/"(?:[^"\\]|\\.)*"|'[^']*'/g, '')
@@ -655,7 +713,10 @@ function withEdit(value: unknown, edit: PathEdit): unknown {
   if (edit.kind === 'set') assign(holder, key, structuredClone(edit.value))
   else if (edit.kind === 'listItem')
     assign(holder, key, [...(Array.isArray(old) ? old : []), structuredClone(edit.value)])
-  else if (!Array.isArray(holder)) delete holder[key]
+  else if (edit.kind === 'intoList' && !Array.isArray(holder)) {
+    delete holder[key]
+    assign(holder, edit.to, [old])
+  } else if (!Array.isArray(holder)) delete holder[key]
   return root.root
 }
 

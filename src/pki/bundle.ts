@@ -49,6 +49,7 @@ export function readBundle(text: string, options: BundleOptions = {}): Bundle {
       what: 'a bundle without a certificate',
       where: where(),
       expected: 'at least one CERTIFICATE block',
+      todo: 'give the PEM file of the certificate',
     })
   }
 

@@ -69,9 +69,6 @@ export function readPem(text: string, options: PemOptions): PemText {
   const crlf = lines.findIndex(line => line.endsWith('\r'))
   if (crlf >= 0)
     unusual('lines end with CRLF', crlf + 1, "write the file with plain newlines: `tr -d '\\r' < old.pem > new.pem`")
-  if (text !== '' && !text.endsWith('\n')) {
-    unusual('the last line has no newline', lines.length, 'add one: what is appended would be glued to the END line')
-  }
 
   const blocks: PemBlock[] = []
   let open: { label: string; line: number; body: string[] } | null = null
@@ -137,6 +134,9 @@ export function readPem(text: string, options: PemOptions): PemText {
     open.body.push(line)
   }
   if (open !== null) throw truncated(open, where)
+  if (text !== '' && !text.endsWith('\n')) {
+    unusual('the last line has no newline', lines.length, 'add one: what is appended would be glued to the END line')
+  }
   return { blocks, remarks }
 }
 

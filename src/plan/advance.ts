@@ -80,10 +80,19 @@ export function positionText(position: SitePosition): string {
     case 'at':
       return `at phase ${position.phase}, step ${position.step}${position.variant === 'step' ? '' : `, ${position.variant}`}`
     case 'mixed':
-      return `mixed: ${position.why}`
+      return `mixed: ${position.why}${oddFiles(position.files)}`
     case 'unknown':
       return `the folder matches no step of the plan: ${position.changed.map(file => `${file.path} ${file.what}`).join(', ')}`
   }
+}
+
+/** By name, the files of every step but the one that most files are of. */
+function oddFiles(files: Extract<SitePosition, { kind: 'mixed' }>['files']): string {
+  const counts = new Map<string | null, number>()
+  for (const { matches } of files) if (matches !== null) counts.set(matches, (counts.get(matches) ?? 0) + 1)
+  const [most] = [...counts].sort((a, b) => b[1] - a[1]).map(([name]) => name)
+  const odd = files.filter(file => file.matches !== most)
+  return odd.length === 0 ? '' : ` (${odd.map(file => `${file.path}: ${file.matches ?? 'of none'}`).join(', ')})`
 }
 
 const severity: readonly Verdict[] = ['holds', 'pending', 'unknown', 'violated']

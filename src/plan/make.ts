@@ -2,6 +2,7 @@ import type { ControlPlaneCarrier, IstioPhaseProps } from '../../phases/istio/pr
 import type { Custody } from '../custody/custody.ts'
 import { ReanchorError } from '../errors.ts'
 import { type Certificate, certificateFacts, sha256Hex } from '../pki/certificate.ts'
+import { helmCarrier, refuseChangedValues } from '../render/helm-wiring.ts'
 import { renderSite } from '../render/site.ts'
 import { wiringOf } from '../render/wiring.ts'
 import { treeDigest } from '../repository/tree-digest.ts'
@@ -17,6 +18,7 @@ import type {
   PlannedTree,
   Site,
   TrustState,
+  WiringPoint,
 } from '../rotation.ts'
 import { istioPhases, type PhaseDraft, type StepDraft } from '../systems/istio/phases.ts'
 import { writePlan } from './lock.ts'
@@ -43,6 +45,8 @@ export interface PlanInputs {
   readonly custody: (site: Site) => Custody
   /** Per site: the folder as an earlier rotation left it, which is this one's phase 0 byte for byte. */
   readonly adopted?: Readonly<Record<string, FileTree>>
+  /** Name of that earlier rotation. */
+  readonly follows?: string
   readonly inputs: Plan['inputs']
   readonly now: Date
 }
@@ -58,8 +62,11 @@ export async function makePlan(inputs: PlanInputs): Promise<MadePlan> {
   const { declaration } = inputs
   const certificates = plannedCertificates(inputs)
   const files = new Map<string, string>()
-  for (const certificate of certificates) files.set(`${rotationFolder(declaration.name)}/${certificate.file}`, certificate.pem)
+  for (const certificate of certificates)
+    files.set(`${rotationFolder(declaration.name)}/${certificate.file}`, certificate.pem)
 
+  const carriers = new Map(declaration.sites.map(site => [site.name, carrierOf(declaration, site, inputs.files)]))
+  const scene: Scene = { ...inputs, carriers }
   const drafts = new Map(declaration.sites.map(site => [site.name, draftsOf(inputs, site)]))
   const longest = [...drafts.values()].reduce((most, each) => (each.length > most.length ? each : most), [])
   const phases: PlannedPhase[] = []
@@ -71,7 +78,7 @@ export async function makePlan(inputs: PlanInputs): Promise<MadePlan> {
         const draft = drafts.get(site.name)?.[number]?.steps[index]
         if (draft === undefined) continue
         const at = stepAt(number, shape, index, stepShape)
-        sites[site.name] = await renderStep(inputs, site, at, draft, files)
+        sites[site.name] = await renderStep(scene, site, at, draft, files)
       }
       steps.push({ number: index + 1, name: stepShape.name, what: stepShape.what, sites })
     }
@@ -86,12 +93,13 @@ export async function makePlan(inputs: PlanInputs): Promise<MadePlan> {
     system: declaration.system,
     strategy: declaration.strategy,
     base: declaration.base,
+    ...(inputs.follows === undefined ? {} : { follows: inputs.follows }),
     inputs: inputs.inputs,
     certificates,
     sites: declaration.sites.map(({ name, path }) => ({ name, path })),
     batches: batchesOf(declaration),
     phases,
-    wiring: declaration.sites.flatMap(site => wiringOf(declaration, site, inputs.files)),
+    wiring: wiringPoints(inputs, phases[0], files),
     canaries: Object.fromEntries(Object.entries(inputs.canaries).map(([site, canary]) => [site, canary.digest])),
     gates: declaration.gates,
     leafHours: declaration.istio.leafHours,
@@ -142,8 +150,13 @@ function draftsOf(inputs: PlanInputs, site: Site): readonly PhaseDraft[] {
   )
 }
 
+/** What one run has worked out before it renders: the users' files are searched once for each site, not at each step. */
+interface Scene extends PlanInputs {
+  readonly carriers: ReadonlyMap<string, ControlPlaneCarrier>
+}
+
 async function renderStep(
-  inputs: PlanInputs,
+  inputs: Scene,
   site: Site,
   at: PlanStep,
   draft: StepDraft,
@@ -182,7 +195,7 @@ async function renderStep(
   }
 }
 
-function phaseProps(inputs: PlanInputs, site: Site, state: TrustState): IstioPhaseProps {
+function phaseProps(inputs: Scene, site: Site, state: TrustState): IstioPhaseProps {
   const { declaration } = inputs
   return {
     rotation: declaration.name,
@@ -192,7 +205,7 @@ function phaseProps(inputs: PlanInputs, site: Site, state: TrustState): IstioPha
     canary: inputs.canaries[site.name]?.value ?? '',
     namespace: declaration.istio.namespace,
     delivery: site.delivery.kind,
-    controlPlane: carrierOf(declaration, site, inputs.files),
+    controlPlane: inputs.carriers.get(site.name) ?? { kind: 'values' },
     ...(declaration.istio.ambient ? { ztunnel: { name: 'default' } } : {}),
     workloads: workloadKinds(declaration, site),
   }
@@ -216,19 +229,38 @@ function issuerKey(inputs: PlanInputs, site: Site, issuer: string): string {
 function workloadKinds(declaration: Declaration, site: Site): readonly (readonly string[])[] {
   const targets = declaration.reload.filter(target => target.site === site.name)
   const batches = [...new Set(targets.map(target => target.batch))].sort((a, b) => a - b)
-  return batches.map(batch => [...new Set(targets.filter(target => target.batch === batch).flatMap(target => target.kinds))].sort())
+  return batches.map(batch =>
+    [...new Set(targets.filter(target => target.batch === batch).flatMap(target => target.kinds))].sort(),
+  )
 }
 
 function carrierOf(declaration: Declaration, site: Site, files: FileTree): ControlPlaneCarrier {
   const place = declaration.istio.controlPlane[site.name]
   if (declaration.istio.install === 'sail') return { kind: 'sail', name: place?.name ?? 'default' }
-  if (declaration.istio.install === 'helmRelease' && place !== undefined) {
-    const point = wiringOf(declaration, site, files).find(each => each.file === place.file && each.edit.kind === 'listItem')
-    const document = point?.edit.kind === 'listItem' ? point.edit.document : 'single'
-    const namespace = document === 'single' ? null : document.namespace
-    return { kind: 'helmRelease', name: place.name, namespace: namespace ?? declaration.istio.namespace }
+  const carrier = helmCarrier(declaration, site, files)
+  if (carrier === null) return { kind: 'values' }
+  const under = carrier.under.length === 0 ? {} : { under: carrier.under }
+  if (carrier.kind === 'application') return { kind: 'values', ...under }
+  return {
+    kind: 'helmRelease',
+    name: carrier.name,
+    namespace: carrier.namespace ?? declaration.istio.namespace,
+    ...under,
   }
-  return { kind: 'values' }
+}
+
+/** The wiring of every site, after a look at what the first step delivers through it. */
+function wiringPoints(inputs: PlanInputs, adopt: PlannedPhase | undefined, files: FileTree): readonly WiringPoint[] {
+  const { declaration } = inputs
+  return declaration.sites.flatMap(site => {
+    const points = wiringOf(declaration, site, inputs.files)
+    const step = adopt?.steps[0]
+    if (adopt === undefined || step === undefined || step.sites[site.name] === undefined) return points
+    const folder = treeFolder(declaration.name, { index: 0, phase: adopt, step }, 'step', site.name)
+    const delivered = files.get(`${folder}/istiod-values.yaml`)
+    if (delivered !== undefined) refuseChangedValues({ declaration, site, files: inputs.files, points, delivered })
+    return points
+  })
 }
 
 function batchesOf(declaration: Declaration): readonly (readonly string[])[] {

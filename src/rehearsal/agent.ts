@@ -318,7 +318,9 @@ export class Agent implements PodProcess, Subscriber {
 
   #between(low: number, high: number): number {
     this.#draws += 1
-    return this.#site.random.fork(`agent/${podKey(this.pod)}/${this.#draws}`).between(Math.round(low), Math.round(high))
+    return this.#site.random
+      .fork(`agent/${this.pod.metadata.uid}/${this.#draws}`)
+      .between(Math.round(low), Math.round(high))
   }
 }
 

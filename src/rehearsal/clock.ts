@@ -133,7 +133,10 @@ export interface SeededRandom {
   pick<T>(items: readonly T[]): T | undefined
   /** Characters of which Kubernetes makes name suffixes. */
   suffix(length: number): string
-  /** An independent stream: drawing more in one place does not shift what another place draws. */
+  /**
+   * An independent stream: drawing more in one place does not shift what another place draws. A label must not hold a pod's name:
+   * that carries a hash of its template, and so of certificates, which differ from run to run.
+   */
   fork(label: string): SeededRandom
 }
 

@@ -13,6 +13,7 @@ export class Injector {
   readonly #plane: ControlPlane
   /** meshConfig.defaultConfig.proxyMetadata as istiod has read it. */
   #proxyMetadata: Record<string, string> = {}
+  #asked = 0
 
   constructor(site: Site, plane: ControlPlane) {
     this.#site = site
@@ -44,8 +45,9 @@ export class Injector {
   /** Changes the pod as the webhook would; false where the API server could not reach or verify it (failurePolicy: Fail). */
   async inject(pod: Manifest): Promise<boolean> {
     const replicas = this.#plane.serving
+    this.#asked += 1
     if (replicas.length === 0) return false
-    const chosen = replicas[this.#site.random.fork(`webhook/${pod.metadata.name}`).between(0, replicas.length - 1)]!
+    const chosen = replicas[this.#site.random.fork(`webhook/${this.#asked}`).between(0, replicas.length - 1)]!
     const link = this.#links().find(entry => entry.server === `${this.#site.name}/${podKey(chosen.pod)}`)
     if (link === undefined || !(await this.#site.handshakes.control(link))) return false
     addSidecar(pod, this.#proxyMetadata, this.#site)

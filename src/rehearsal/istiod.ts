@@ -212,7 +212,7 @@ export class Istiod implements PodProcess {
   /** Sends the bundle to a subscriber; a proxy that did not subscribe, or an istiod without multi-root, never speaks of it. */
   #push(subscriber: Subscriber): void {
     if (!this.#multiroot || !subscriber.subscribed) return
-    const random = this.#site.random.fork(`push/${podKey(subscriber.pod)}/${this.#site.clock.elapsed()}`)
+    const random = this.#site.random.fork(`push/${subscriber.pod.metadata.uid}/${this.#site.clock.elapsed()}`)
     const nonce = `${podKey(this.pod)}-${++this.#nonce}`
     const push: Push = {
       sent: nonce,

@@ -77,7 +77,7 @@ export class Kubelets {
     const owner = ownerOf(this.#site.store, mounted.pod)
     const lag =
       this.#site.faults.kubeletLag.get(owner) ??
-      this.#site.random.fork(`kubelet/${podKey(mounted.pod)}/${this.#site.clock.elapsed()}`).between(1_000, 90_000)
+      this.#site.random.fork(`kubelet/${mounted.pod.metadata.uid}/${this.#site.clock.elapsed()}`).between(1_000, 90_000)
     const timer = this.#site.clock.after(lag, () => {
       mounted.pending.delete(source.volume)
       const content = this.#read(mounted.pod, source) ?? {}

@@ -80,7 +80,8 @@ export interface Rehearsal {
 
 /** Builds the sites up from the base branch and returns once everything in them is ready and stays so. */
 export async function startRehearsal(options: RehearsalOptions): Promise<Rehearsal> {
-  const clock = createClock(options.now)
+  // Whole seconds, as the API tells times: a gate that reckons with them then waits as long in each run.
+  const clock = createClock(new Date(Math.floor(options.now.getTime() / 1000) * 1000))
   const random = seededRandom(options.seed)
   const crossSite = options.sharedRoot === true && options.sites.length > 1
   const handshakes = new Handshakes(clock, { crossSite, roundLimit: options.roundLimit ?? 120 })

@@ -262,7 +262,7 @@ export class Workloads {
     }
     const created = this.#site.store.put(pod, manager)
     this.#setPodStatus(created, { phase: 'Pending', ready: false })
-    this.#site.clock.after(this.#draw(podKey(created), 1_000, 3_000), () => this.#mount(created))
+    this.#site.clock.after(this.#draw(created.metadata.uid, 1_000, 3_000), () => this.#mount(created))
   }
 
   #mount(created: StoredObject): void {
@@ -275,11 +275,11 @@ export class Workloads {
     }
     const process = this.#processFor(pod)
     if (process === null) {
-      this.#site.clock.after(this.#draw(podKey(pod), 500, 2_000), () => this.#ready(pod))
+      this.#site.clock.after(this.#draw(pod.metadata.uid, 500, 2_000), () => this.#ready(pod))
       return
     }
     this.#processes.set(podKey(pod), process)
-    void this.#site.clock.after(this.#draw(podKey(pod), 300, 1_500), () => this.#run(pod, process))
+    void this.#site.clock.after(this.#draw(pod.metadata.uid, 300, 1_500), () => this.#run(pod, process))
   }
 
   async #run(created: StoredObject, process: PodProcess): Promise<void> {
@@ -300,7 +300,7 @@ export class Workloads {
 
   #processFor(pod: StoredObject): PodProcess | null {
     const ready = (): void => {
-      this.#site.clock.after(this.#draw(`${podKey(pod)}/ready`, 200, 1_500), () => this.#ready(pod))
+      this.#site.clock.after(this.#draw(`${pod.metadata.uid}/ready`, 200, 1_500), () => this.#ready(pod))
     }
     if (pod.metadata.labels?.app === 'istiod') {
       return new Istiod(this.#site, this.#plane, pod, () => this.#kubelets.files(pod, 'cacerts'), ready)
@@ -332,7 +332,7 @@ export class Workloads {
     this.#site.store.update(live, manager, next => {
       next.metadata.deletionTimestamp = this.#site.clock.instant()
     })
-    this.#site.clock.after(this.#draw(`${podKey(live)}/drain`, 2_000, 5_000), async () => {
+    this.#site.clock.after(this.#draw(`${live.metadata.uid}/drain`, 2_000, 5_000), async () => {
       const key = podKey(live)
       const process = this.#processes.get(key)
       this.#processes.delete(key)

@@ -1,9 +1,9 @@
-import { istioCharts } from '../../phases/istio/charts.ts'
+import { App } from 'cdk8s'
 import { publicFiles } from '../../phases/istio/cacerts.ts'
-import { istiodValues } from '../../phases/istio/control-plane.ts'
+import { istioCharts } from '../../phases/istio/charts.ts'
+import { chartValues } from '../../phases/istio/control-plane.ts'
 import type { IstioPhaseProps } from '../../phases/istio/props.ts'
 import { placedObjects } from '../../phases/istio/site-file.ts'
-import { App } from 'cdk8s'
 import type { Custody } from '../custody/custody.ts'
 import { joinPem } from '../pki/bundle.ts'
 import { type TrustHeader, type TrustPlace, trustHeader, trustText } from '../report/trust-txt.ts'
@@ -39,21 +39,45 @@ export async function renderSite(rendering: SiteRendering): Promise<FileTree> {
   const chart = new Chart(new App(), header.site, props)
   const files = new Map<string, string>()
   const resources: string[] = []
+  const generated: string[] = []
+  // Argo CD decrypts nothing itself: KSOPS does, as a generator of the kustomization.
+  const ksops = rendering.custody.kind === 'sops' && props.delivery === 'argocd'
   for (const { object, file } of placedObjects(chart)) {
     const manifest = object.toJson() as Manifest
     const text = file.privateKeys.length > 0 ? await sealed(manifest, file, rendering) : yamlText(manifest)
     files.set(file.path, text)
-    if (!file.path.startsWith('components/')) resources.push(file.path)
+    if (file.path.startsWith('components/')) continue
+    if (ksops && file.privateKeys.length > 0) generated.push(file.path)
+    else resources.push(file.path)
   }
+  if (generated.length > 0) files.set('ksops.yaml', yamlText(ksopsGenerator(generated)))
   addComponents(files, props)
-  if (props.controlPlane.kind === 'values') files.set('istiod-values.yaml', yamlText(istiodValues(props)))
+  if (props.controlPlane.kind === 'values') files.set('istiod-values.yaml', yamlText(chartValues(props)))
   files.set(
     'kustomization.yaml',
-    yamlText({ apiVersion: 'kustomize.config.k8s.io/v1beta1', kind: 'Kustomization', resources: resources.sort() }),
+    yamlText({
+      apiVersion: 'kustomize.config.k8s.io/v1beta1',
+      kind: 'Kustomization',
+      ...(resources.length > 0 || generated.length === 0 ? { resources: resources.sort() } : {}),
+      ...(generated.length > 0 ? { generators: ['ksops.yaml'] } : {}),
+    }),
   )
   for (const [name, text] of Object.entries(readableFiles(props))) files.set(name, text)
   files.set('trust.txt', trustText({ header: trustHeader(header), places: trustPlaces(rendering) }))
   return new Map([...files].sort(([a], [b]) => (a < b ? -1 : 1)))
+}
+
+/** viaduct-ai/kustomize-sops, README, "Argo CD Integration": run as an exec plugin that Argo CD's repo server has in its path. */
+function ksopsGenerator(files: readonly string[]): unknown {
+  return {
+    apiVersion: 'viaduct.ai/v1',
+    kind: 'ksops',
+    metadata: {
+      name: 'reanchor',
+      annotations: { 'config.kubernetes.io/function': 'exec:\n  path: ksops\n' },
+    },
+    files: [...files].sort().map(file => `./${file}`),
+  }
 }
 
 async function sealed(
@@ -93,10 +117,16 @@ function addComponents(files: Map<string, string>, props: IstioPhaseProps): void
     )
   const patches: unknown[] = []
   if (props.controlPlane.kind === 'sail') {
-    patches.push({ path: 'patch.yaml', target: { group: 'sailoperator.io', kind: 'Istio', name: props.controlPlane.name } })
+    patches.push({
+      path: 'patch.yaml',
+      target: { group: 'sailoperator.io', kind: 'Istio', name: props.controlPlane.name },
+    })
   }
   if (props.ztunnel !== undefined) {
-    patches.push({ path: 'ztunnel.yaml', target: { group: 'sailoperator.io', kind: 'ZTunnel', name: props.ztunnel.name } })
+    patches.push({
+      path: 'ztunnel.yaml',
+      target: { group: 'sailoperator.io', kind: 'ZTunnel', name: props.ztunnel.name },
+    })
   }
   if (patches.length > 0) component('istiod', patches)
   for (const [index, kinds] of (props.workloads ?? []).entries()) {

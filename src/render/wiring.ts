@@ -1,9 +1,12 @@
 import { posix } from 'node:path'
 import { ReanchorError } from '../errors.ts'
-import { folderOf } from '../gitops/paths.ts'
+import { argoObjects } from '../gitops/argocd.ts'
+import { valueAt } from '../gitops/helm.ts'
 import { parsedFile } from '../gitops/manifests.ts'
-import type { Declaration, DeliveryChoice, FileTree, ReloadTarget, Site, WiringPoint } from '../rotation.ts'
+import { folderOf } from '../gitops/paths.ts'
+import type { Declaration, FileTree, ReloadTarget, Site, WiringPoint } from '../rotation.ts'
 import { workloadsKey } from '../systems/istio/phases.ts'
+import { helmCarrier, helmPoints, manifestPathsPoints } from './helm-wiring.ts'
 import { yamlText } from './yaml.ts'
 
 const kustomizationNames = ['kustomization.yaml', 'kustomization.yml', 'Kustomization']
@@ -22,19 +25,30 @@ export function wiringOf(declaration: Declaration, site: Site, files: FileTree):
   const controlPlane = declaration.istio.controlPlane[site.name]
   if (controlPlane !== undefined) {
     if (declaration.istio.install === 'sail') {
-      points.push(componentPoint(site, controlPlane.path, 'istiod', "lets the site's folder set istiod's flags and restart token", files))
-    }
-    if (declaration.istio.install === 'helmRelease') points.push(...helmReleasePoints(site, controlPlane, files))
-    if (declaration.istio.install === 'helmValues' || declaration.istio.install === 'argoApplication') {
-      points.push(...applicationPoints(site, controlPlane, files))
-    }
+      points.push(
+        componentPoint(
+          site,
+          controlPlane.path,
+          'istiod',
+          "lets the site's folder set istiod's flags and restart token",
+          files,
+        ),
+      )
+    } else points.push(...helmPoints(declaration, site, files))
   }
-  for (const target of declaration.reload.filter(each => each.site === site.name)) points.push(reloadPoint(site, target, files))
-  return points
+  for (const target of declaration.reload.filter(each => each.site === site.name))
+    points.push(reloadPoint(site, target, files))
+  return [...points, ...manifestPathsPoints(site, files, points)]
 }
 
 function reloadPoint(site: Site, target: ReloadTarget, files: FileTree): WiringPoint {
-  return componentPoint(site, target.path, workloadsKey(target.batch), 'lets the site’s folder restart these workloads', files)
+  return componentPoint(
+    site,
+    target.path,
+    workloadsKey(target.batch),
+    'lets the site’s folder restart these workloads',
+    files,
+  )
 }
 
 /** Takes a Component of the site's folder into the kustomization of `folder`, or into the Flux Kustomization that builds it. */
@@ -83,11 +97,21 @@ export function objectsOf(files: FileTree, group: string, kind: string): readonl
     // Most files of a repository hold no such object: a look at the text is far cheaper than parsing all of them.
     if (!files.get(file)?.includes(`kind: ${kind}`)) continue
     for (const { value } of parsedFile(files, file)?.documents ?? []) {
-      const object = value as { apiVersion?: unknown; kind?: unknown; metadata?: { name?: unknown; namespace?: unknown } } | null
-      if (object?.kind !== kind || typeof object.apiVersion !== 'string' || !object.apiVersion.startsWith(`${group}/`)) continue
+      const object = value as {
+        apiVersion?: unknown
+        kind?: unknown
+        metadata?: { name?: unknown; namespace?: unknown }
+      } | null
+      if (object?.kind !== kind || typeof object.apiVersion !== 'string' || !object.apiVersion.startsWith(`${group}/`))
+        continue
       const { name, namespace } = object.metadata ?? {}
       if (typeof name !== 'string') continue
-      found.push({ file, name, namespace: typeof namespace === 'string' ? namespace : null, value: value as Record<string, unknown> })
+      found.push({
+        file,
+        name,
+        namespace: typeof namespace === 'string' ? namespace : null,
+        value: value as Record<string, unknown>,
+      })
     }
   }
   return found
@@ -110,7 +134,7 @@ function deliveryPoints(declaration: Declaration, site: Site, files: FileTree): 
   const existing = objectsOf(files, group, kind).find(
     object => object.file === delivery.file && object.name === delivery.name && object.namespace === delivery.namespace,
   )
-  if (existing !== undefined) return existingDelivery(site, delivery, delivery.file)
+  if (existing !== undefined) return existingDelivery(declaration, site, delivery.file, existing)
   if (files.has(delivery.file)) {
     throw new ReanchorError({
       what: `the file exists, but holds no ${kind} ${delivery.namespace}/${delivery.name}`,
@@ -124,7 +148,7 @@ function deliveryPoints(declaration: Declaration, site: Site, files: FileTree): 
       site: site.name,
       file: delivery.file,
       purpose: `${delivery.kind === 'flux' ? 'Flux' : 'Argo CD'} applies the site's folder, and prunes nothing`,
-      edit: { kind: 'create', content: deliveryObject(declaration, site) },
+      edit: { kind: 'create', content: deliveryObject(declaration, site, files) },
     },
   ]
   const folder = folderOf(delivery.file)
@@ -141,8 +165,17 @@ function deliveryPoints(declaration: Declaration, site: Site, files: FileTree): 
 }
 
 /** A deliverer that is there already: pruning is switched off before ownership of anything moves. */
-function existingDelivery(site: Site, delivery: DeliveryChoice, file: string): readonly WiringPoint[] {
+function existingDelivery(
+  declaration: Declaration,
+  site: Site,
+  file: string,
+  existing: FoundObject,
+): readonly WiringPoint[] {
+  const { delivery } = site
   if (delivery.kind === 'argocd') {
+    const automated = valueAt(existing.value, ['spec', 'syncPolicy', 'automated'])
+    // Without automatic sync nothing is pruned either; a key below would switch it on.
+    if (automated === undefined || automated === null) return []
     const document = { kind: 'Application', name: delivery.name, namespace: delivery.namespace }
     return [
       {
@@ -161,7 +194,7 @@ function existingDelivery(site: Site, delivery: DeliveryChoice, file: string): r
     edit: { kind: 'set', document, at, value },
   })
   const points = [point('Flux prunes nothing here', ['spec', 'prune'], false)]
-  if (site.custody === null || site.custody.kind === 'sops') {
+  if ((site.custody ?? declaration.custody).kind === 'sops') {
     points.push(point('Flux unseals with this key', ['spec', 'decryption'], decryption(delivery.decryptionSecret)))
   }
   return points
@@ -171,8 +204,18 @@ function decryption(secret: string): unknown {
   return { provider: 'sops', secretRef: { name: secret } }
 }
 
+/** kstatus knows nothing of `Synced`: without this a SealedSecret that does not open counts as ready (fluxcd.io, CEL health checks library). */
+const sealedHealth = [
+  {
+    apiVersion: 'bitnami.com/v1alpha1',
+    kind: 'SealedSecret',
+    failed: "status.conditions.filter(e, e.type == 'Synced').all(e, e.status == 'False')",
+    current: "status.conditions.filter(e, e.type == 'Synced').all(e, e.status == 'True')",
+  },
+]
+
 /** The object that makes Flux or Argo CD apply the site's folder. */
-function deliveryObject(declaration: Declaration, site: Site): string {
+function deliveryObject(declaration: Declaration, site: Site, files: FileTree): string {
   const { delivery } = site
   if (delivery.kind === 'flux') {
     const { source } = delivery
@@ -195,6 +238,7 @@ function deliveryObject(declaration: Declaration, site: Site): string {
           ...(source.namespace === delivery.namespace ? {} : { namespace: source.namespace }),
         },
         ...(custody.kind === 'sops' ? { decryption: decryption(delivery.decryptionSecret) } : {}),
+        ...(custody.kind === 'sealedSecrets' ? { healthCheckExprs: sealedHealth } : {}),
       },
     })
   }
@@ -212,135 +256,26 @@ function deliveryObject(declaration: Declaration, site: Site): string {
     spec: {
       project: delivery.project,
       source: { repoURL: delivery.repoURL, targetRevision: site.base ?? declaration.base, path: site.path },
-      destination: { server: 'https://kubernetes.default.svc', namespace: declaration.istio.namespace },
+      destination: { ...destinationOf(declaration, site, files), namespace: declaration.istio.namespace },
       syncPolicy: { automated: { prune: false, selfHeal: true }, syncOptions: ['ServerSideApply=true'] },
     },
   })
 }
 
-/** Inline values win over valuesFrom, so the keys that reanchor manages move out of them. */
-function helmReleasePoints(
+/** The cluster that the site's other Applications go to: an Argo CD that serves several clusters tells them apart by this. */
+function destinationOf(
+  declaration: Declaration,
   site: Site,
-  controlPlane: { readonly file: string; readonly name: string },
   files: FileTree,
-): readonly WiringPoint[] {
-  const release = objectsOf(files, 'helm.toolkit.fluxcd.io', 'HelmRelease').find(
-    object => object.file === controlPlane.file && object.name === controlPlane.name,
-  )
-  if (release === undefined) {
-    throw new ReanchorError({
-      what: `no HelmRelease ${controlPlane.name} in this file`,
-      where: { file: controlPlane.file },
-      expected: 'the HelmRelease that installs istiod',
-      todo: 'correct istio.controlPlane of this site in rotation.yaml',
-    })
-  }
-  const document = { kind: 'HelmRelease', name: release.name, namespace: release.namespace }
-  const points: WiringPoint[] = managedPaths
-    .filter(at => valueAt(release.value, ['spec', 'values', ...at]) !== undefined)
-    .map(at => ({
-      site: site.name,
-      file: release.file,
-      purpose: 'inline values win over valuesFrom, so this key moves into the site’s folder',
-      edit: { kind: 'remove', document, at: ['spec', 'values', ...at] },
-    }))
-  points.push({
-    site: site.name,
-    file: release.file,
-    purpose: "lets the site's folder set istiod's flags and restart token",
-    edit: {
-      kind: 'listItem',
-      document,
-      at: ['spec', 'valuesFrom'],
-      value: { kind: 'ConfigMap', name: 'reanchor-istiod-values' },
-    },
-  })
-  return points
-}
-
-/** Chart values that reanchor's steps set. */
-export const managedPaths: readonly (readonly string[])[] = [
-  ['pilot', 'env', 'ISTIO_MULTIROOT_MESH'],
-  ['meshConfig', 'defaultConfig', 'proxyMetadata', 'PROXY_CONFIG_XDS_AGENT'],
-  ['pilot', 'podAnnotations', 'reanchor.dev/trust'],
-]
-
-function valueAt(value: unknown, path: readonly string[]): unknown {
-  let at: unknown = value
-  for (const key of path) {
-    if (typeof at !== 'object' || at === null) return undefined
-    at = (at as Record<string, unknown>)[key]
-  }
-  return at
-}
-
-/** Argo CD: a chart in this repository takes one more values file; a chart elsewhere takes this repository as a second source. */
-function applicationPoints(
-  site: Site,
-  controlPlane: { readonly file: string; readonly name: string },
-  files: FileTree,
-): readonly WiringPoint[] {
-  const application = objectsOf(files, 'argoproj.io', 'Application').find(
-    object => object.file === controlPlane.file && object.name === controlPlane.name,
-  )
-  if (application === undefined) {
-    throw new ReanchorError({
-      what: `no Application ${controlPlane.name} in this file`,
-      where: { file: controlPlane.file },
-      expected: 'the Argo CD Application that installs istiod',
-      todo: 'correct istio.controlPlane of this site in rotation.yaml',
-    })
-  }
-  const document = { kind: 'Application', name: application.name, namespace: application.namespace }
-  const spec = application.value.spec as { source?: { path?: unknown; chart?: unknown }; sources?: unknown } | undefined
-  const values = `${site.path}/istiod-values.yaml`
-  const path = spec?.source?.path
-  const purpose = "lets the site's folder set istiod's flags and restart token"
-  if (typeof path === 'string') {
-    return [
-      {
-        site: site.name,
-        file: application.file,
-        purpose,
-        edit: { kind: 'listItem', document, at: ['spec', 'source', 'helm', 'valueFiles'], value: posix.relative(path, values) },
-      },
-    ]
-  }
-  return multiSourcePoints(site, application, document, values, purpose)
-}
-
-function multiSourcePoints(
-  site: Site,
-  application: FoundObject,
-  document: { readonly kind: string; readonly name: string; readonly namespace: string | null },
-  values: string,
-  purpose: string,
-): readonly WiringPoint[] {
-  const spec = application.value.spec as { source?: Record<string, unknown>; sources?: readonly Record<string, unknown>[] } | undefined
-  const repoURL = site.delivery.kind === 'argocd' ? site.delivery.repoURL : null
-  const chart = spec?.source ?? spec?.sources?.find(source => source.chart !== undefined)
-  if (repoURL === null || chart === undefined) {
-    throw new ReanchorError({
-      what: 'the Application’s chart lies elsewhere, so it needs this repository as a second source',
-      where: { file: application.file, object: `Application ${application.name}` },
-      expected: 'delivery.argocd.repoURL of this site, and a source with a chart',
-      todo: 'add repoURL to the site in rotation.yaml',
-    })
-  }
-  const helm = (chart.helm ?? {}) as { readonly valueFiles?: readonly string[] }
-  const withFile = { ...chart, helm: { ...helm, valueFiles: [...(helm.valueFiles ?? []), `$reanchor/${values}`] } }
-  const others = (spec?.sources ?? []).filter(source => source !== chart)
-  const sources = [withFile, ...others, { repoURL, targetRevision: site.base ?? 'HEAD', ref: 'reanchor' }]
-  const points: WiringPoint[] = [
-    { site: site.name, file: application.file, purpose, edit: { kind: 'set', document, at: ['spec', 'sources'], value: sources } },
-  ]
-  if (spec?.source !== undefined) {
-    points.push({
-      site: site.name,
-      file: application.file,
-      purpose: 'Argo CD ignores `source` once there is `sources`',
-      edit: { kind: 'remove', document, at: ['spec', 'source'] },
-    })
-  }
-  return points
+): { readonly server: string } | { readonly name: string } {
+  const place = declaration.istio.controlPlane[site.name]
+  const carrier = helmCarrier(declaration, site, files)
+  const folders = [place?.path, ...declaration.reload.filter(each => each.site === site.name).map(each => each.path)]
+  const { applications } = argoObjects(files)
+  const beside =
+    applications.find(each => carrier !== null && each.file === carrier.file && each.name === carrier.name) ??
+    applications.find(({ sources }) => sources.some(({ path }) => path !== null && folders.includes(path)))
+  const { server, name } = beside?.destination ?? { server: null, name: null }
+  if (server === null && name !== null) return { name }
+  return { server: server ?? 'https://kubernetes.default.svc' }
 }

@@ -8,6 +8,21 @@ import { Document, parse, visit } from 'yaml'
  * block whose first character is a tab is refused by go-yaml. Both are quoted, and the text is read back before it is used.
  */
 export function yamlText(value: unknown, options: { readonly comment?: string } = {}): string {
+  // Most files of a step are those of the step before: kustomizations, components, patches.
+  const key = `${options.comment ?? ''}\0${JSON.stringify(value)}`
+  const known = written.get(key)
+  if (known !== undefined) return known
+  const text = newText(value, options)
+  if (key.length < 4096) {
+    if (written.size >= 500) written.clear()
+    written.set(key, text)
+  }
+  return text
+}
+
+const written = new Map<string, string>()
+
+function newText(value: unknown, options: { readonly comment?: string }): string {
   const document = new Document(value, { version: '1.1', aliasDuplicateObjects: false })
   visit(document, {
     Scalar(_key, node) {

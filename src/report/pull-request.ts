@@ -125,7 +125,9 @@ function bodyAt(view: PullRequestView, detail: Detail): string {
     markerText({ plan: view.planDigest, phase: view.phase, step: view.step }),
     introduction(view),
     ...(view.warnings ?? []).map(warning => `> **${sentence(warning)}**`),
+    plannedCertificates(view, detail),
     whatChanges(view, detail),
+    wiredFiles(view, detail),
     whoIsAffected(view, detail),
     gateBefore(view, detail),
     safety(view, detail),
@@ -168,6 +170,44 @@ function whoIsAffected(view: PullRequestView, detail: Detail): string {
     '### Who is affected',
     '',
     ...lines.slice(0, detail.gates).map(line => `- ${line}`),
+    ...(more > 0 ? [`- and ${more} more`] : []),
+  ].join('\n')
+}
+
+/** Who is to be trusted: the one thing that a reviewer of a plan must hold against another source. */
+function plannedCertificates(view: PullRequestView, detail: Detail): string {
+  if (view.kind !== 'plan') return ''
+  const { certificates, phases } = view.plan
+  const lines = ['### What the plan holds', '', '| role | subject | SHA-256 | key | ends |', '|---|---|---|---|---|']
+  for (const each of certificates.slice(0, detail.rows))
+    lines.push(
+      `| ${prose(each.role)} | ${code(each.subject)} | ${code(each.sha256)} | ${sentence(each.key)} | ${each.notAfter.slice(0, 10)} |`,
+    )
+  if (certificates.length > detail.rows)
+    lines.push(`| | and ${plural(certificates.length - detail.rows, 'more certificate')} | | | |`)
+  const to = phases.filter(phase => phase.steps.some(step => Object.keys(step.sites).length > 0))
+  lines.push(
+    '',
+    `Still to come, each with pull requests of its own: ${to.map(phase => `${prose(phase.title)} (${plural(phase.steps.length, 'step')})`).join(', ')}, then the closing one.`,
+  )
+  return lines.join('\n')
+}
+
+/** The users' own files that `adopt` edits, which no later step touches. */
+function wiredFiles(view: PullRequestView, detail: Detail): string {
+  if (view.kind !== 'step' || view.phase !== 0) return ''
+  const points = view.plan.wiring.filter(point => view.sites.includes(point.site))
+  if (points.length === 0) return ''
+  const more = points.length - detail.rows
+  return [
+    '### Files outside of the site folders, edited this once',
+    '',
+    ...points
+      .slice(0, detail.rows)
+      .map(
+        point =>
+          `- ${code(point.file)}${point.edit.kind === 'create' ? ' (new)' : ''}: ${sentence(point.purpose)} (${code(point.site)})`,
+      ),
     ...(more > 0 ? [`- and ${more} more`] : []),
   ].join('\n')
 }
@@ -253,7 +293,8 @@ function safety(view: PullRequestView, detail: Detail): string {
       lines.push(
         `| and ${plural(rows.length - detail.rows, 'more transition')} | | | | | ${rows.slice(detail.rows).every(row => row.counterexample === null) ? 'safe' : '**breaks**'} | |`,
       )
-  } else lines.push('Nothing that verifies or presents a certificate changes.')
+  } else if (kind === 'step' && view.phase === 0) lines.push('Nothing that verifies or presents a certificate changes.')
+  else lines.push('The proof given here says nothing about this step: see `reanchor prove`.')
   const counterexample = rows.find(row => row.counterexample !== null)?.counterexample
   if (counterexample !== undefined && counterexample !== null)
     lines.push('', `> **${sentence(counterexample.sentence)}**`)

@@ -121,7 +121,9 @@ export function statusText(view: StatusView, options: TextOptions = {}): string 
       `ends ${certificate.notAfter.slice(0, 10)}`,
       daysText(certificate.notAfter, view.now),
     ])
-    for (const line of columns(rows)) lines.push(`  ${line}`)
+    const shown = columns(rows)
+    if (shown.every(line => line.length + 2 <= width)) lines.push(...shown.map(line => `  ${line}`))
+    else for (const [role, subject, ...rest] of rows) lines.push(`  ${role}  ${subject}`, `    ${rest.join('  ')}`)
   }
   if (view.next !== null) lines.push('', wrapped(`next: ${visible(view.next)}`, width, '      '))
   return `${lines.join('\n')}\n`

@@ -230,6 +230,11 @@ const roleWords: Readonly<Record<PlaceRole, string>> = {
   other: 'certificates',
 }
 
+/** A sealed value of no known role may be anything, such as the canary. */
+function wordsOf(place: PlaceChange): string {
+  return place.role === 'other' && place.sealed !== null ? 'other values' : roleWords[place.role]
+}
+
 /** Places that change in the same way, told once: a thousand sites must not be a thousand tables. */
 export interface PlaceGroup {
   readonly change: PlaceChange
@@ -252,7 +257,7 @@ export function trustDiffText(change: TrustChange): string {
   if (change.none) return 'no change of trust\n'
   const lines: string[] = []
   for (const { change: place, names } of groupPlaces(change.places)) {
-    lines.push(visible(`${listed(names, 6)} (${roleWords[place.role]}): ${headline(place)}`))
+    lines.push(visible(`${listed(names, 6)} (${wordsOf(place)}): ${headline(place)}`))
     for (const certificate of place.certificates) {
       lines.push(visible(`  ${signs[certificate.fate]} ${certificate.fate.padEnd(8)} ${certificate.subject}`))
       lines.push(`             SHA-256 ${certificate.sha256}, ${certificate.key}, ends ${certificate.notAfter}`)
@@ -274,7 +279,7 @@ export function trustDiffMarkdown(change: TrustChange, options: { readonly most?
   for (const { change: place, names } of groups.slice(0, most)) {
     const more = names.length > 4 ? ` and ${plural(names.length - 3, 'more place')}` : ''
     const shown = names.slice(0, names.length > 4 ? 3 : 4).map(code)
-    lines.push(`**${roleWords[place.role]}**: ${headline(place)} in ${shown.join(', ')}${more}`, '')
+    lines.push(`**${wordsOf(place)}**: ${headline(place)} in ${shown.join(', ')}${more}`, '')
     if (place.certificates.length > 0) {
       lines.push('| | subject | SHA-256 | key | ends | |', '|---|---|---|---|---|---|')
       for (const certificate of place.certificates.slice(0, 50)) {

@@ -4,7 +4,10 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Packed, packCheckout } from './package.ts'
 
-const { version, engines } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string; engines: { node: string } }
+const { version, engines } = JSON.parse(readFileSync('package.json', 'utf8')) as {
+  version: string
+  engines: { node: string }
+}
 
 let packed: Packed
 
@@ -16,7 +19,10 @@ afterAll(() => packed?.remove())
 
 /** Runs a module in the project that has the package; gives what it printed. */
 function run(code: string): string {
-  return execFileSync(process.execPath, ['--input-type=module', '--eval', code], { cwd: packed.project, encoding: 'utf8' })
+  return execFileSync(process.execPath, ['--input-type=module', '--eval', code], {
+    cwd: packed.project,
+    encoding: 'utf8',
+  })
 }
 
 /** Packages that a module of ours, by its specifier, loads with it. */
@@ -40,7 +46,21 @@ describe('the package', () => {
   test('explains every command', () => {
     const bin = join(packed.project, 'node_modules', 'reanchor', 'dist', 'src', 'cli', 'main.js')
     const help = execFileSync(process.execPath, [bin, '--help'], { encoding: 'utf8' })
-    for (const command of ['init', 'inspect', 'plan', 'prove', 'next', 'verify', 'status', 'check', 'undo', 'run', 'diff', 'pr', 'demo']) {
+    for (const command of [
+      'init',
+      'inspect',
+      'plan',
+      'prove',
+      'next',
+      'verify',
+      'status',
+      'check',
+      'undo',
+      'run',
+      'diff',
+      'pr',
+      'demo',
+    ]) {
       expect(help).toMatch(new RegExp(`^ {2}${command}\\b`, 'm'))
     }
   })
@@ -57,11 +77,22 @@ describe('the package', () => {
   })
 
   test('holds the program, the library, the charts, the schemas and the Roles, and nothing that is for a checkout alone', () => {
-    for (const path of ['LICENSE', 'dist/src/cli/main.js', 'dist/src/index.js', 'dist/src/index.d.ts', 'dist/phases/istio/index.js', 'schemas/rotation.schema.json']) {
+    for (const path of [
+      'LICENSE',
+      'dist/src/cli/main.js',
+      'dist/src/index.js',
+      'dist/src/index.d.ts',
+      'dist/phases/istio/index.js',
+      'schemas/rotation.schema.json',
+    ]) {
       expect(packed.files).toContain(path)
     }
     expect(packed.files.some(path => path.startsWith('roles/'))).toBe(true)
-    expect(packed.files.filter(path => /^(src|test|output|bench|phases)\/|^dist\/(test|bench)\/|fixtures\/|\.tsbuildinfo$|\.pem$/.test(path))).toEqual([])
+    expect(
+      packed.files.filter(path =>
+        /^(src|test|output|bench|phases)\/|^dist\/(test|bench)\/|fixtures\/|\.tsbuildinfo$|\.pem$/.test(path),
+      ),
+    ).toEqual([])
   })
 })
 

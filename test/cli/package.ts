@@ -21,14 +21,26 @@ export function packCheckout(): Packed {
   const folder = mkdtempSync(join(tmpdir(), 'reanchor-pack-'))
   const copy = join(folder, 'copy')
   mkdirSync(copy)
-  for (const name of ['package.json', 'schemas', 'roles', 'docs', 'README.md', 'CHANGELOG.md', 'GLOSSARY.md', 'LICENSE']) {
+  for (const name of [
+    'package.json',
+    'schemas',
+    'roles',
+    'docs',
+    'README.md',
+    'CHANGELOG.md',
+    'GLOSSARY.md',
+    'LICENSE',
+  ]) {
     if (existsSync(name)) cpSync(name, join(copy, name), { recursive: true })
   }
   const compiler = resolve('node_modules/typescript/bin/tsc')
   // Types are the business of `npm run types`; here only what runs matters.
   const options = ['--noCheck', '--incremental', 'false', '--tsBuildInfoFile', 'null', '--outDir', join(copy, 'dist')]
   execFileSync(process.execPath, [compiler, '-p', 'tsconfig.build.json', ...options])
-  const said = execFileSync('npm', ['pack', '--ignore-scripts', '--json', '--pack-destination', folder], { cwd: copy, encoding: 'utf8' })
+  const said = execFileSync('npm', ['pack', '--ignore-scripts', '--json', '--pack-destination', folder], {
+    cwd: copy,
+    encoding: 'utf8',
+  })
   const [packed] = JSON.parse(said) as [{ filename: string; files: { path: string }[] }]
   const tarball = join(folder, packed.filename)
   const project = join(folder, 'project')
@@ -36,6 +48,12 @@ export function packCheckout(): Packed {
   mkdirSync(place, { recursive: true })
   execFileSync('tar', ['-xzf', tarball, '-C', place, '--strip-components=1'])
   symlinkSync(resolve('node_modules'), join(place, 'node_modules'))
-  for (const name of ['cdk8s', 'constructs']) symlinkSync(resolve('node_modules', name), join(project, 'node_modules', name))
-  return { tarball, files: packed.files.map(file => file.path), project, remove: () => rmSync(folder, { recursive: true, force: true }) }
+  for (const name of ['cdk8s', 'constructs'])
+    symlinkSync(resolve('node_modules', name), join(project, 'node_modules', name))
+  return {
+    tarball,
+    files: packed.files.map(file => file.path),
+    project,
+    remove: () => rmSync(folder, { recursive: true, force: true }),
+  }
 }

@@ -120,6 +120,7 @@ const argo: FileTree = new Map([
     'argo/shop.yaml',
     application('shop', '{repoURL: https://git.acme.example/acme/fleet.git, path: apps/shop, targetRevision: main}'),
   ],
+  ['apps/shop/kustomization.yaml', 'resources: [cart.yaml]\n'],
   ['apps/shop/cart.yaml', workload('Deployment', 'cart')],
   ['sealed-secrets/cert.pem', '-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n'],
 ])
@@ -290,6 +291,69 @@ spec:
     })
     expect(result.text).toContain(`          project: mesh\n`)
     expect(result.text).toContain(`        - ${recipients[0]}\n`)
+  })
+
+  test('workloads that Argo CD applies as plain files are left to their owners, and said so', async () => {
+    const files = new Map(argo)
+    files.delete('apps/shop/kustomization.yaml')
+    const result = await run(files, { site: ['eu-1=trust/eu-1'], age: [recipients[0]!] })
+    expect((await readDeclaration(result.text, result.path)).reload).toEqual([])
+    expect(result.remarks.join('\n')).toContain('apps/shop is applied by Application shop as plain files')
+  })
+
+  test('an app of apps: the new Application goes where it is delivered from, into the project of istiod’s', async () => {
+    const url = 'https://git.acme.example/acme/fleet.git'
+    const files = new Map([
+      ['bootstrap/root.yaml', application('root', `{repoURL: ${url}, path: argocd/apps, targetRevision: main}`)],
+      ['argocd/apps/kustomization.yaml', 'resources: [istiod.yaml]\n'],
+      [
+        'argocd/apps/istiod.yaml',
+        application(
+          'istiod',
+          `{repoURL: ${url}, path: charts/mesh, targetRevision: main, helm: {valueFiles: [values.yaml]}}`,
+        ),
+      ],
+      ['charts/mesh/Chart.yaml', 'apiVersion: v2\nname: mesh\ndependencies: [{name: istiod, version: 1.29.0}]\n'],
+      [
+        'charts/mesh/values.yaml',
+        'istiod:\n  meshConfig: {trustDomain: acme.example, defaultConfig: {proxyMetadata: {SECRET_TTL: 12h}}}\n',
+      ],
+      ['charts/mesh/templates/extra.yaml', 'kind: {{ .Values.kind }}\n'],
+      ['sealed-secrets.pem', '-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n'],
+    ])
+    for (const flags of [{}, { controlPlane: ['charts/mesh/values.yaml'] }]) {
+      const result = await run(files, { site: ['eu-1'], age: [recipients[0]!], ...flags })
+      const declaration = await readDeclaration(result.text, result.path)
+      expect(declaration.sites[0]?.delivery).toMatchObject({
+        kind: 'argocd',
+        file: 'argocd/apps/trust.yaml',
+        repoURL: url,
+      })
+      expect(declaration.istio).toMatchObject({
+        install: 'argoApplication',
+        trustDomain: 'acme.example',
+        leafHours: 12,
+        controlPlane: { 'eu-1': { file: 'argocd/apps/istiod.yaml', name: 'istiod', path: 'argocd/apps' } },
+      })
+      expect(result.text).toContain('which Application root delivers')
+    }
+  })
+
+  test('a HelmRelease of a chart that lies in Git', async () => {
+    const files = new Map([...helm].filter(([path]) => !path.includes('us-1')))
+    const istiod = files.get('infra/eu-1/istiod.yaml') ?? ''
+    const chart =
+      'chart: ./manifests/charts/istio-control/istio-discovery, sourceRef: {kind: GitRepository, name: istio}'
+    files.set(
+      'infra/eu-1/istiod.yaml',
+      istiod.replace('chart: istiod, version: 1.27.0, sourceRef: {kind: HelmRepository, name: istio}', chart),
+    )
+    const result = await run(files, { age: [recipients[0]!] })
+    const { istio } = await readDeclaration(result.text, result.path)
+    expect(istio).toMatchObject({
+      install: 'helmRelease',
+      controlPlane: { 'eu-1': { file: 'infra/eu-1/istiod.yaml', name: 'istiod' } },
+    })
   })
 
   test('a Kustomization that applies the folder already', async () => {

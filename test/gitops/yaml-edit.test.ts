@@ -20,6 +20,10 @@ function remove(at: readonly string[]): WiringEdit {
   return { kind: 'remove', document: 'single', at }
 }
 
+function intoList(at: readonly string[], to: string): WiringEdit {
+  return { kind: 'intoList', document: 'single', at, to }
+}
+
 const cases: Readonly<Record<string, { readonly before: string; readonly edit: WiringEdit; readonly after: string }>> =
   {
     'adds a list where there is none, indented as the file’s other lists': {
@@ -131,6 +135,35 @@ const cases: Readonly<Record<string, { readonly before: string; readonly edit: W
       edit: remove(['spec', 'source']),
       after: 'spec:\n\n  project: p\n',
     },
+    'moves a map into a list beside it, with its comments and block scalars': {
+      before:
+        'spec:\n  source: # the chart\n    # pinned by hand\n    repoURL: https://a # mirror\n    helm:\n      values: |\n        # inner\n        a: b\n\n        c: d\n      # more\n      x: 1\n  # end\n  project: p\n',
+      edit: intoList(['spec', 'source'], 'sources'),
+      after:
+        'spec:\n  sources: # the chart\n    # pinned by hand\n    - repoURL: https://a # mirror\n      helm:\n        values: |\n          # inner\n          a: b\n\n          c: d\n        # more\n        x: 1\n  # end\n  project: p\n',
+    },
+    'moves a map on one line into a list': {
+      before: 'spec: {source: {repoURL: a, chart: istiod}, project: p} # x\n',
+      edit: intoList(['spec', 'source'], 'sources'),
+      after: 'spec: {sources: [{repoURL: a, chart: istiod}], project: p} # x\n',
+    },
+    'moves the last map of a file without a final line end': {
+      before: 'spec:\n    source:\n        a: 1\n        b: 2',
+      edit: intoList(['spec', 'source'], 'sources'),
+      after: 'spec:\n    sources:\n        - a: 1\n          b: 2',
+    },
+    'adds to a list inside the first item of a list': {
+      before: 'spec:\n  sources:\n    - chart: istiod\n      helm:\n        valueFiles: [a.yaml]\n    - ref: v\n',
+      edit: item(['spec', 'sources', '0', 'helm', 'valueFiles'], '$v/b.yaml'),
+      after:
+        'spec:\n  sources:\n    - chart: istiod\n      helm:\n        valueFiles: [a.yaml, $v/b.yaml]\n    - ref: v\n',
+    },
+    'gives the first item of a list a key': {
+      before: 'spec:\n  sources:\n    - chart: istiod # c\n      targetRevision: 1.29.0\n    - ref: v\n',
+      edit: item(['spec', 'sources', '0', 'helm', 'valueFiles'], '$v/b.yaml'),
+      after:
+        'spec:\n  sources:\n    - chart: istiod # c\n      targetRevision: 1.29.0\n      helm:\n        valueFiles:\n          - $v/b.yaml\n    - ref: v\n',
+    },
     'leaves anchors elsewhere alone': {
       before: 'x: &a {b: 1}\ny: *a\nresources: []\n',
       edit: addComponent,
@@ -177,6 +210,16 @@ const refusals: Readonly<
     edit: remove(['spec', 'k']),
     found: /merged/,
   },
+  'a map to be moved into a list that is there already': {
+    before: 'spec:\n  source: {a: 1}\n  sources: []\n',
+    edit: intoList(['spec', 'source'], 'sources'),
+    found: /beside it/,
+  },
+  'a map to be moved that is not there': {
+    before: 'spec: {}\n',
+    edit: intoList(['spec', 'source'], 'sources'),
+    found: /no map/,
+  },
   'a scalar where a list should be': { before: 'components: one\n', edit: addComponent, found: /no list/ },
   'a scalar where a map should be': { before: 'spec: text\n', edit: set(['spec', 'prune'], false), found: /no map/ },
 }
@@ -188,7 +231,7 @@ describe('refuses, with the lines to add by hand', () => {
       expect(error.where.file).toBe('clusters/eu-1/f.yaml')
       expect(error.found).toMatch(found)
       expect(error.todo).toMatch(/by hand/)
-      if (edit.kind !== 'remove') expect(error.example).toBeTypeOf('string')
+      if (edit.kind === 'set' || edit.kind === 'listItem') expect(error.example).toBeTypeOf('string')
     })
   }
 
@@ -324,7 +367,7 @@ function documentsOf(text: string): unknown[] {
 }
 
 const edits = fc.record({
-  kind: fc.constantFrom('set', 'listItem', 'remove'),
+  kind: fc.constantFrom('set', 'listItem', 'remove', 'intoList'),
   pick: fc.nat(),
   deeper: fc.array(key, { maxLength: 2 }),
   value: tree,
@@ -344,13 +387,16 @@ test('in any style, an edit changes one value, leaves all other lines byte for b
         typeof valueAt(value, base) === 'object' &&
         valueAt(value, base) !== null &&
         !Array.isArray(valueAt(value, base))
-      const at = choice.kind === 'remove' || !isMap ? base : [...base, ...choice.deeper]
+      const moves = choice.kind === 'remove' || choice.kind === 'intoList'
+      const at = moves || !isMap ? base : [...base, ...choice.deeper]
       const edit: WiringEdit =
         choice.kind === 'set'
           ? { kind: 'set', document, at, value: choice.value ?? 'text' }
           : choice.kind === 'listItem'
             ? { kind: 'listItem', document, at, value: choice.item }
-            : { kind: 'remove', document, at }
+            : choice.kind === 'remove'
+              ? { kind: 'remove', document, at }
+              : { kind: 'intoList', document, at, to: 'moved' }
       let result: { text: string; changed: boolean }
       try {
         result = applyWiring(text, edit, 'f.yaml')
@@ -390,7 +436,10 @@ function changed(value: unknown, edit: Exclude<WiringEdit, { kind: 'create' }>):
     last = name
   }
   const old = holder[last]
-  if (edit.kind === 'set') holder[last] = edit.value
+  if (edit.kind === 'intoList') {
+    delete holder[last]
+    holder[edit.to] = [old]
+  } else if (edit.kind === 'set') holder[last] = edit.value
   else if (edit.kind === 'remove') delete holder[last]
   else if (!Array.isArray(old)) holder[last] = [edit.value]
   else if (!old.some(each => JSON.stringify(each) === JSON.stringify(edit.value))) holder[last] = [...old, edit.value]

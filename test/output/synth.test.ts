@@ -36,14 +36,17 @@ test('rendering again gives the same bytes', async () => {
   expect(await renderOutput()).toEqual(rendered)
 })
 
-test.each(graceful)('%s: each bundle grows at its end, byte for byte, and the last one is part of the one before', name => {
-  const bundle = (step: string) => text(`${name}/${step}/1-data/eu-1/root-cert.pem`)
-  const old = text(`${name}/0-adopt/1-adopt/eu-1/root-cert.pem`)
-  expect(bundle('2-trust-both').startsWith(old)).toBe(true)
-  expect(bundle('3-issue-new').startsWith(bundle('2-trust-both'))).toBe(true)
-  expect(bundle('3-issue-new')).toContain(bundle('4-trust-new'))
-  expect(bundle('4-trust-new').length).toBeLessThan(bundle('2-trust-both').length)
-})
+test.each(graceful)(
+  '%s: each bundle grows at its end, byte for byte, and the last one is part of the one before',
+  name => {
+    const bundle = (step: string) => text(`${name}/${step}/1-data/eu-1/root-cert.pem`)
+    const old = text(`${name}/0-adopt/1-adopt/eu-1/root-cert.pem`)
+    expect(bundle('2-trust-both').startsWith(old)).toBe(true)
+    expect(bundle('3-issue-new').startsWith(bundle('2-trust-both'))).toBe(true)
+    expect(bundle('3-issue-new')).toContain(bundle('4-trust-new'))
+    expect(bundle('4-trust-new').length).toBeLessThan(bundle('2-trust-both').length)
+  },
+)
 
 test.each(graceful)('%s: the new root stands once while both are trusted, twice while the new CA issues', name => {
   const [oldRoot, ...more] = pems(text(`${name}/0-adopt/1-adopt/eu-1/root-cert.pem`))
@@ -53,24 +56,29 @@ test.each(graceful)('%s: the new root stands once while both are trusted, twice 
   expect(pems(text(`${name}/3-issue-new/2-restart/eu-1/root-cert.pem`))).toEqual([oldRoot, newRoot, newRoot])
 })
 
-test.each(graceful)('%s: a private value that does not change keeps its ciphertext, and a new key has another', name => {
-  const sealed = (step: string): string => {
-    const manifest = parse(text(`${name}/${step}/eu-1/cacerts.yaml`)) as {
-      data?: Record<string, string>
-      spec?: { encryptedData: Record<string, string> }
+test.each(graceful)(
+  '%s: a private value that does not change keeps its ciphertext, and a new key has another',
+  name => {
+    const sealed = (step: string): string => {
+      const manifest = parse(text(`${name}/${step}/eu-1/cacerts.yaml`)) as {
+        data?: Record<string, string>
+        spec?: { encryptedData: Record<string, string> }
+      }
+      return manifest.spec?.encryptedData['ca-key.pem'] ?? manifest.data?.['ca-key.pem'] ?? ''
     }
-    return manifest.spec?.encryptedData['ca-key.pem'] ?? manifest.data?.['ca-key.pem'] ?? ''
-  }
-  expect(sealed('2-trust-both/1-data')).toMatch(/^(ENC\[AES256_GCM,|[A-Za-z0-9+/]{300})/)
-  expect(sealed('2-trust-both/2-restart')).toBe(sealed('2-trust-both/1-data'))
-  expect(sealed('3-issue-new/1-data')).not.toBe(sealed('2-trust-both/1-data'))
-  for (const step of ['3-issue-new/2-restart', '4-trust-new/1-data', '4-trust-new/2-restart']) {
-    expect(sealed(step), step).toBe(sealed('3-issue-new/1-data'))
-  }
-})
+    expect(sealed('2-trust-both/1-data')).toMatch(/^(ENC\[AES256_GCM,|[A-Za-z0-9+/]{300})/)
+    expect(sealed('2-trust-both/2-restart')).toBe(sealed('2-trust-both/1-data'))
+    expect(sealed('3-issue-new/1-data')).not.toBe(sealed('2-trust-both/1-data'))
+    for (const step of ['3-issue-new/2-restart', '4-trust-new/1-data', '4-trust-new/2-restart']) {
+      expect(sealed(step), step).toBe(sealed('3-issue-new/1-data'))
+    }
+  },
+)
 
 test('from the self-signed CA no `cacerts` is delivered before trust-both: a restart would plug it in too early', () => {
-  const paths = [...rendered.keys()].filter(path => path.endsWith('cacerts.yaml') && path.startsWith('istio-graceful-sail/'))
+  const paths = [...rendered.keys()].filter(
+    path => path.endsWith('cacerts.yaml') && path.startsWith('istio-graceful-sail/'),
+  )
   expect(paths.filter(path => /\/(0-adopt|1-enable-multiroot)\//.test(path))).toEqual([])
   expect(paths.length).toBeGreaterThan(0)
 })
@@ -87,7 +95,9 @@ test('line 1 of trust.txt names the step, so that no two folders are equal', () 
   for (const [path, content] of plans) {
     const { phases } = parse(content) as Plan
     const trees = phases.flatMap(phase => phase.steps.flatMap(step => Object.values(step.sites)))
-    const digests = trees.flatMap(({ digest, undo, nudge }) => [digest, undo?.digest, nudge?.digest]).filter(each => each !== undefined)
+    const digests = trees
+      .flatMap(({ digest, undo, nudge }) => [digest, undo?.digest, nudge?.digest])
+      .filter(each => each !== undefined)
     expect(new Set(digests).size, path).toBe(digests.length)
   }
 })

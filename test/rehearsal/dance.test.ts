@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { fingerprintOf } from '../../src/rehearsal/certificates.ts'
 import type { Rehearsal } from '../../src/rehearsal/rehearsal.ts'
@@ -30,6 +31,8 @@ afterEach(async () => {
 /** The runbook through Git, each step given the time that a gate would give it. */
 async function dance(seed: number, faults: Parameters<typeof start>[1] = {}) {
   const base = new Base()
+  // A token is a digest of certificates, and so another one in each run.
+  const token = randomUUID()
   rehearsal = await start(base, { seed, ...faults })
   const site = onlySite(rehearsal)
   const custody = sopsCustody()
@@ -40,20 +43,20 @@ async function dance(seed: number, faults: Parameters<typeof start>[1] = {}) {
   rehearsal.setPhase('enable-multiroot')
   setFlags(base, bothFlags)
   await rehearsal.run(5 * minute)
-  restartWorkloads(base, 'one')
+  restartWorkloads(base, `one-${token}`)
   await rehearsal.run(5 * minute)
 
   rehearsal.setPhase('trust-both')
   base.merge(await trustFolder(custody, { signer: own, chain: own.certificate, roots: own.root + b.root }))
   await rehearsal.run(5 * minute)
-  restartIstiod(base, 'both')
+  restartIstiod(base, `both-${token}`)
   await rehearsal.run(5 * minute)
   const both = heldBy(site, 'httpbin/Deployment/httpbin').trusts
 
   rehearsal.setPhase('issue-new')
   base.merge(await trustFolder(custody, { signer: b.issuing, chain, roots: own.root + b.root + b.root }))
   await rehearsal.run(5 * minute)
-  restartIstiod(base, 'new')
+  restartIstiod(base, `new-${token}`)
   await rehearsal.run(5 * minute)
   const issuers = site.workloads.agents.map(
     agent => heldBy(site, `${agent.pod.metadata.namespace}/any/${agent.pod.metadata.name.split('-')[0]}`).issuer,
@@ -62,7 +65,7 @@ async function dance(seed: number, faults: Parameters<typeof start>[1] = {}) {
   rehearsal.setPhase('trust-new')
   base.merge(await trustFolder(custody, { signer: b.issuing, chain, roots: b.root }))
   await rehearsal.run(5 * minute)
-  restartIstiod(base, 'done')
+  restartIstiod(base, `done-${token}`)
   await rehearsal.run(5 * minute)
   return { site, own, b, both, issuers, rehearsal }
 }
@@ -97,7 +100,7 @@ describe('the whole rotation through Git', () => {
         phases: [...one.handshakes.countsByPhase],
         restarts: one.restarts(),
         time: one.clock.instant(),
-        pods: one.handshakes.parties.map(party => party.id),
+        pods: one.handshakes.parties.map(party => party.owner),
       })
       await one.close()
     }

@@ -185,7 +185,7 @@ export function planOf(of: PlanOf): Plan {
     system: 'istio',
     strategy: of.strategy ?? 'graceful',
     base: 'main',
-    inputs: { declaration: '0'.repeat(64), material: '0'.repeat(64) },
+    inputs: { declaration: '0'.repeat(64), material: '0'.repeat(64), next: '0'.repeat(64) },
     certificates: of.certificates.map((certificate, index) => {
       const facts = 'facts' in certificate ? certificate.facts : certificate
       const role = 'facts' in certificate ? certificate.role : 'chain'

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import type { Context } from '../../src/commands/context.ts'
 import { next, type NextOutcome } from '../../src/commands/next.ts'
 import { plan } from '../../src/commands/plan.ts'
-import { openLocalForge } from '../../src/forge/local.ts'
+import { type MergeMethod, openLocalForge } from '../../src/forge/local.ts'
 import type { Handshakes } from '../../src/rehearsal/handshakes.ts'
 import { startRehearsal } from '../../src/rehearsal/rehearsal.ts'
 import { openRepository } from '../../src/repository/repository.ts'
@@ -35,7 +35,7 @@ export interface Recording {
 }
 
 /** The caller removes `recording.world.folder`. */
-export async function recordRotation(options: { readonly sites?: readonly string[]; readonly seed?: string } = {}): Promise<Recording> {
+export async function recordRotation(options: { readonly sites?: readonly string[]; readonly seed?: string; readonly method?: MergeMethod } = {}): Promise<Recording> {
   const folder = mkdtempSync(join(tmpdir(), 'reanchor-record-'))
   const world = await declaredWorld({ folder, ...(options.sites === undefined ? {} : { sites: options.sites }) })
   const { repository, sites } = world
@@ -77,7 +77,7 @@ export async function recordRotation(options: { readonly sites?: readonly string
     }
     const merge = async (): Promise<void> => {
       for (const request of await forge.list('open')) {
-        await forge.merge(request.number, { method: 'merge', by: author, at: new Date(rehearsal.clock.millis()) })
+        await forge.merge(request.number, { method: options.method ?? 'merge', by: author, at: new Date(rehearsal.clock.millis()) })
       }
     }
     const planned = await run('plan', context => plan(context, planOptions(world)), () => 'plan')

@@ -46,7 +46,10 @@ describe('a mesh that has reached its step', () => {
 })
 
 describe('consumers', () => {
-  async function stragglerAt(phase: number, bend: (mesh: Mesh) => void): Promise<{ evidence: Evidence; mesh: Mesh }> {
+  async function stragglerAt(
+    phase: number,
+    bend: (mesh: Mesh) => unknown,
+  ): Promise<{ evidence: Evidence; mesh: Mesh }> {
     const mesh = await meshAt(plan, phase, 2)
     bend(mesh)
     return { evidence: await lookTwice(plan, mesh, { phase, step: 2 }), mesh }
@@ -249,6 +252,12 @@ describe('consumers', () => {
       hooks[0] = stale as never
     })
     expect(open(evidence, mesh)).toEqual(['istio/webhooks pending'])
+  })
+
+  it('does not take a webhook that is not there for one that is right', async () => {
+    const { evidence, mesh } = await stragglerAt(2, bent => bent.objects.delete('mutatingwebhookconfigurations'))
+    expect(reasons(evidence)).toEqual(['webhook MutatingWebhookConfiguration missing unknown'])
+    expect(judge(plan, [evidence], mesh.now).verdict).toBe('unknown')
   })
 
   it('calls a proxy that waits beyond the life of a leaf violated, not pending', async () => {

@@ -162,7 +162,7 @@ export async function planOf(): Promise<Plan> {
     system: 'istio',
     strategy: 'graceful',
     base: 'main',
-    inputs: { declaration: sha256('declaration'), material: sha256('material') },
+    inputs: { declaration: sha256('declaration'), material: sha256('material'), next: '0'.repeat(64) },
     certificates: [
       facts(old, 'old-root', 'certificates/old-root.pem'),
       facts(fresh, 'new-root', 'certificates/new-root.pem'),

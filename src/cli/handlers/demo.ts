@@ -35,7 +35,7 @@ export async function demoHandler(options: DemoFlags, terminal: Terminal, words:
   const restarts = result.restarts.filter(restart => restart.count > 0)
   const lines = [
     '',
-    `${result.phases.length} pull requests merged and verified in ${(outcome.virtualTime / 3_600_000).toFixed(1)} hours of the clusters' time, ${((Date.now() - started) / 1000).toFixed(0)} seconds of yours`,
+    `${new Set(result.phases.map(phase => phase.pr)).size} pull requests merged and verified in ${(outcome.virtualTime / 3_600_000).toFixed(1)} hours of the clusters' time, ${((Date.now() - started) / 1000).toFixed(0)} seconds of yours`,
     `${attempted} handshakes attempted, ${failed} failed${foretold > 0 ? `, ${foretold} foretold` : ''}`,
     `restarts: ${restarts.map(each => `${each.consumer} ${each.count} (planned ${each.planned})`).join(', ')}`,
     ...(result.fault === undefined ? [] : faultLines(result.fault)),

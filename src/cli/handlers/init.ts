@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { filesForWiring } from '../../commands/plan.ts'
+import { filesForWiring } from '../../commands/files.ts'
 import { defaultBase } from '../../commands/rotation.ts'
 import { type InitFlags, runInit } from '../../declaration/init.ts'
 import { exitCodes, ReanchorError } from '../../errors.ts'

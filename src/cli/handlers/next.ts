@@ -22,6 +22,12 @@ export async function undoHandler(options: NextFlags, terminal: Terminal): Promi
   return { rotation: rotation.name, ...(await describeOutcome(outcome, terminal)) }
 }
 
+export async function abandonHandler(options: NextFlags, terminal: Terminal): Promise<CommandResult> {
+  const context = await contextFor(options, terminal)
+  const { rotation, outcome } = await next(context, { ...chosen(options), variant: 'step', abandon: true })
+  return { rotation: rotation.name, ...(await describeOutcome(outcome, terminal)) }
+}
+
 interface RunFlags extends CommonOptions {
   readonly once: boolean
   readonly interval: string

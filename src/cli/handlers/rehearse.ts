@@ -24,7 +24,7 @@ export async function rehearseHandler(options: RehearseFlags, terminal: Terminal
   const text = [
     '',
     ...outcome.remarks,
-    `${phases.length} pull requests merged and verified in ${(outcome.virtualTime / 3_600_000).toFixed(1)} hours of the clusters' time, ${((Date.now() - started) / 1000).toFixed(0)} seconds of yours`,
+    `${new Set(phases.map(phase => phase.pr)).size} pull requests merged and verified in ${(outcome.virtualTime / 3_600_000).toFixed(1)} hours of the clusters' time, ${((Date.now() - started) / 1000).toFixed(0)} seconds of yours`,
     `${handshakes.attempted} handshakes attempted, ${handshakes.failed} failed${handshakes.foretold > 0 ? `, ${handshakes.foretold} foretold` : ''}`,
   ].join('\n')
   return {

@@ -197,7 +197,7 @@ const wiringInEffect: Rule = {
     const because: string[] = []
     const carrier = evidence.objects.find(({ id }) => id.startsWith('Istio/') || id.startsWith('HelmRelease/'))
     if (carrier !== undefined && !carrier.present) because.push(`${carrier.id} does not exist`)
-    if (carrier?.present === true && carrier.id.startsWith('Istio/') && carrier.facts.rotation !== plan.metadata.name) {
+    if (carrier?.present === true && carrier.id.startsWith('Istio/') && !marks(plan).includes(carrier.facts.rotation ?? '')) {
       because.push(`${carrier.id}: annotation reanchor.dev/rotation is ${carrier.facts.rotation ?? 'absent'}`)
     }
     if (carrier?.present === true && carrier.id.startsWith('HelmRelease/') && carrier.facts.wired !== 'true') {
@@ -213,6 +213,11 @@ const wiringInEffect: Rule = {
     }
     return { verdict: because.length === 0 ? 'holds' : 'pending', because }
   },
+}
+
+/** Names that the annotation may hold: a rotation that follows another begins with that one's final folders. */
+function marks(plan: Plan): readonly string[] {
+  return plan.follows === undefined ? [plan.metadata.name] : [plan.metadata.name, plan.follows]
 }
 
 function unseenCarrier(evidence: Evidence): boolean {
@@ -534,7 +539,9 @@ const machinesDeclared: Rule = {
   claim: 'every machine outside the cluster is declared',
   hint: 'declare it under gates.attest in rotation.yaml, by namespace/name or namespace/*, and say why it is there',
   judge({ evidence, plan }) {
-    const machines = evidence.exceptions.filter(({ consumer, reason }) => consumer === 'vm' && reason === 'needs-attestation')
+    const machines = evidence.exceptions.filter(
+      ({ consumer, reason }) => consumer === 'vm' && reason === 'needs-attestation',
+    )
     const undeclared = machines.filter(({ name }) => !plan.gates.attest.some(declared => covers(declared.name, name)))
     const because = undeclared.map(({ name }) => `WorkloadEntry ${name} is not declared under gates.attest`)
     const counted = { of: machines.length, conform: machines.length - undeclared.length }

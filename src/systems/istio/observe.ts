@@ -339,13 +339,15 @@ const workloadTypes = [
 
 /** Workloads that the Component reached, in one object: how many, with which restart token, rolled or not. */
 async function observeWorkloads(looking: Looking): Promise<void> {
-  const rotation = looking.options.plan.metadata.name
+  const { metadata, follows } = looking.options.plan
+  // Until its first own step, a rotation that follows another finds that one's name on what it will patch.
+  const rotations = follows === undefined ? [metadata.name] : [metadata.name, follows]
   const tokens = new Map<string, number>()
   let wired = 0
   let rolled = 0
   for (const { kind, type } of workloadTypes) {
     await readPages(looking, `list ${kind}s`, type, {}, object => {
-      if (object.metadata.annotations?.[rotationAnnotation] !== rotation) return
+      if (!rotations.includes(object.metadata.annotations?.[rotationAnnotation] ?? '')) return
       wired += 1
       const token = text(at(object.spec, 'template', 'metadata', 'annotations', trustAnnotation)) ?? ''
       tokens.set(token, (tokens.get(token) ?? 0) + 1)

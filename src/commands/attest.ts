@@ -1,0 +1,107 @@
+import { parse } from 'yaml'
+import { exitCodes, ReanchorError } from '../errors.ts'
+import type { PullRequest } from '../forge/forge.ts'
+import { rotationFolder } from '../plan/steps.ts'
+import { yamlText } from '../render/yaml.ts'
+import type { Snapshot } from '../repository/repository.ts'
+import type { Attestation } from '../systems/istio/gates.ts'
+import type { Context } from './context.ts'
+import { somebodyElse } from './plan.ts'
+import { loadRotation } from './rotation.ts'
+
+export interface AttestOptions {
+  readonly rotation: string | null
+  readonly base: string | null
+  readonly name: string
+  readonly phase: number
+  /** Who gives the word, for the record. */
+  readonly by: string
+}
+
+/** A person's words that were merged. */
+export async function readAttestations(snapshot: Snapshot, rotation: string): Promise<readonly Attestation[]> {
+  const found: Attestation[] = []
+  for (const path of (await snapshot.list(`${rotationFolder(rotation)}/attestations`)).keys()) {
+    const value = parse((await snapshot.read(path)) ?? '', { maxAliasCount: 0 }) as Partial<Attestation> & { readonly kind?: unknown }
+    const { name, phase, bundle } = value ?? {}
+    if (value?.kind === 'Attestation' && typeof name === 'string' && typeof phase === 'number' && typeof bundle === 'string') {
+      found.push({ name, phase, bundle })
+      continue
+    }
+    throw new ReanchorError({
+      what: 'an attestation that cannot be read',
+      where: { file: path },
+      expected: 'kind Attestation with name, phase and bundle, as `reanchor attest` writes it',
+      todo: 'write it again with `reanchor attest`',
+    })
+  }
+  return found
+}
+
+/**
+ * Opens the pull request that carries a person's word for consumers that no API shows. It is bound to the bundle of the phase: for
+ * another bundle the same person has to look again.
+ */
+export async function attest(context: Context, options: AttestOptions): Promise<{ readonly rotation: string; readonly pullRequest: PullRequest | null; readonly path: string }> {
+  const { repository } = context
+  await repository.fetch()
+  const rotation = await loadRotation(repository, options)
+  const { plan, name } = rotation
+  const declared = plan.gates.attest.find(each => each.name === options.name)
+  if (declared === undefined) {
+    throw new ReanchorError({
+      what: 'nobody asked for this attestation',
+      where: { file: `${rotationFolder(name)}/rotation.yaml`, field: 'spec.gates.attest' },
+      expected: plan.gates.attest.map(each => each.name).join(', ') || 'a name under spec.gates.attest; there is none',
+      found: options.name,
+      todo: 'correct the name, or declare it and run `reanchor plan`',
+    })
+  }
+  const phase = plan.phases.find(each => each.number === options.phase)
+  const state = Object.values(phase?.steps.at(-1)?.sites ?? {})[0]?.state
+  if (phase === undefined || state === undefined) {
+    throw new ReanchorError({
+      what: 'the plan has no such phase',
+      expected: plan.phases.map(each => `${each.number} (${each.name})`).join(', '),
+      found: String(options.phase),
+      todo: 'correct --phase',
+    })
+  }
+  const { bundleDigest } = await import('../verify/planned.ts')
+  const path = `${rotationFolder(name)}/attestations/${phase.number}-${phase.name}-${slug(options.name)}.yaml`
+  const text = yamlText({
+    apiVersion: 'reanchor.dev/v1alpha1',
+    kind: 'Attestation',
+    name: options.name,
+    phase: phase.number,
+    bundle: bundleDigest(plan, state),
+    why: declared.why,
+    by: options.by,
+    at: `${context.now().toISOString().slice(0, 19)}Z`,
+  })
+  if ((await rotation.snapshot.read(path)) !== null) {
+    throw new ReanchorError({ what: 'this attestation is merged already', where: { file: path }, todo: 'nothing is left to do', exit: exitCodes.waiting })
+  }
+  if (context.dryRun) return { rotation: name, pullRequest: null, path }
+  const branch = `reanchor/${name}/attest-${phase.number}-${slug(options.name)}`
+  const title = `${name}: ${options.name} attested for phase ${phase.number} (${phase.title})`
+  if ((await repository.branch(branch)) === null) {
+    const commit = await repository.commit({
+      parent: rotation.commit,
+      changes: new Map([[path, text]]),
+      message: title,
+      trailers: { 'Reanchor-Rotation': name },
+      author: context.author,
+      at: context.now(),
+    })
+    const result = await repository.publish([{ ref: `refs/heads/${branch}`, from: null, to: commit }])
+    if (!result.ok) throw somebodyElse(result.ref)
+  }
+  const forge = await context.openForge(rotation.declaration)
+  const body = `By merging this, **${options.by}** says: *${declared.why}* is done for phase ${phase.number} (${phase.title}).\n\nIt counts for this bundle only.\n`
+  return { rotation: name, pullRequest: await forge.open({ title, body, branch, base: rotation.base }), path }
+}
+
+function slug(name: string): string {
+  return name.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-').replaceAll(/^-+|-+$/g, '')
+}

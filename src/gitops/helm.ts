@@ -1,0 +1,271 @@
+import type { FileTree } from '../rotation.ts'
+import { type ArgoApplication, type ArgoSource, applicationOf, argoObjects } from './argocd.ts'
+import { type FluxHelmRelease, fluxObjects, helmReleaseOf } from './flux.ts'
+import {
+  at,
+  isPlain,
+  listAt,
+  type ManifestObject,
+  type Plain,
+  parsedFile,
+  parseYamlFile,
+  stringsAt,
+  textAt,
+} from './manifests.ts'
+import { folderOf, fromRoot, inRepository, join } from './paths.ts'
+
+/** What a release is installed with, as far as the repository tells; the chart's own defaults are not part of it. */
+export interface HelmValues {
+  readonly values: Plain
+  /** Sources of values that the repository does not show: Secrets, other repositories. */
+  readonly opaque: readonly string[]
+}
+
+/**
+ * Deep merge of values, as Helm and Flux do it: maps key by key, everything else is replaced
+ * (helm pkg/chart/common/util/values.go; fluxcd/pkg chartutil MergeMaps).
+ */
+export function mergeValues(base: Plain, over: Plain): Plain {
+  const result: Plain = { ...base }
+  for (const [key, value] of Object.entries(over)) {
+    const own = Object.hasOwn(result, key) ? result[key] : undefined
+    const merged = isPlain(own) && isPlain(value) ? mergeValues(own, value) : value
+    Object.defineProperty(result, key, { value: merged, enumerable: true, configurable: true, writable: true })
+  }
+  return result
+}
+
+/** The value at a path of keys, or undefined. */
+export function valueAt(value: unknown, path: readonly string[]): unknown {
+  return path.reduce<unknown>((here, key) => (isPlain(here) && Object.hasOwn(here, key) ? here[key] : undefined), value)
+}
+
+/** Values as YAML text; what is no map counts as none. */
+export function parsedValues(text: string): Plain {
+  const value = parseYamlFile(text, 'values.yaml').documents[0]?.value
+  return isPlain(value) ? value : {}
+}
+
+/** Puts a value at `a.b\.c.d`, as `helm --set` and Flux's targetPath do. False where the path is of another form. */
+function setAtPath(values: Plain, path: string, value: unknown): Plain | null {
+  if (/[[\],{}=]/.test(path)) return null
+  const keys = path.split(/(?<!\\)\./).map(key => key.replaceAll('\\.', '.'))
+  if (keys.includes('')) return null
+  return mergeValues(values, keys.reduceRight<unknown>((inner, key) => ({ [key]: inner }), value) as Plain)
+}
+
+// ------------------------------------------------------------------------------------------------------ which chart
+
+/** Istio's repository keeps the chart istiod in a folder of the second name. */
+const istiodNames: ReadonlySet<string> = new Set(['istiod', 'istio-discovery'])
+
+interface ChartPlace {
+  /** Name of a chart elsewhere; for a path its last part. */
+  readonly name: string | null
+  /** Folder of this repository that may hold the chart. */
+  readonly folder: string | null
+}
+
+/** Whether any chart at all is installed from this place: a folder without a Chart.yaml is none. */
+function istiodUnder(files: FileTree, place: ChartPlace): readonly string[] | null {
+  const chart = place.folder === null ? undefined : parsedFile(files, join(place.folder, 'Chart.yaml'))?.documents[0]
+  if (chart === undefined) return istiodNames.has(place.name ?? '') ? [] : null
+  if (istiodNames.has(textAt(chart.value, 'name') ?? '')) return []
+  const dependency = listAt(chart.value, 'dependencies').find(each => istiodNames.has(textAt(each, 'name') ?? ''))
+  if (dependency === undefined) return null
+  return [textAt(dependency, 'alias') ?? textAt(dependency, 'name') ?? '']
+}
+
+/** Keys under which a HelmRelease takes the values of the chart istiod (of a chart that wraps it: its name there); null: it installs another. */
+export function istiodInRelease(files: FileTree, release: FluxHelmRelease): readonly string[] | null {
+  if (release.chart === null) return istiodUnder(files, { name: release.chartRef?.name ?? null, folder: null })
+  const kind = textAt(release.object, 'spec', 'chart', 'spec', 'sourceRef', 'kind')
+  const folder = kind === 'GitRepository' || kind === 'Bucket' ? fromRoot(release.chart) : null
+  return istiodUnder(files, { name: lastPart(release.chart), folder })
+}
+
+function lastPart(path: string): string | null {
+  return path.replace(/\/+$/, '').split('/').at(-1) ?? null
+}
+
+export interface IstiodSource {
+  /** Its place in `spec.sources`; null: it is `spec.source`. */
+  readonly index: number | null
+  readonly source: ArgoSource
+  /** As `istiodInRelease`. */
+  readonly under: readonly string[]
+}
+
+/** The source of an Application that installs the chart istiod, or null. */
+export function istiodInApplication(files: FileTree, application: ArgoApplication): IstiodSource | null {
+  for (const [index, source] of application.sources.entries()) {
+    const oci = source.repoURL?.startsWith('oci://') === true ? lastPart(source.repoURL) : null
+    const name = source.chart ?? oci ?? (source.path === null ? null : lastPart(source.path))
+    const isChart = source.chart !== null || oci !== null || source.path === null
+    const folder = source.path
+    // A folder of this repository without a Chart.yaml holds manifests, whatever its name.
+    if (!isChart && folder !== null && !files.has(join(folder, 'Chart.yaml')) && hasFiles(files, folder)) continue
+    const under = istiodUnder(files, { name, folder })
+    if (under !== null) return { index: application.multiSource ? index : null, source, under }
+  }
+  return null
+}
+
+function hasFiles(files: FileTree, folder: string): boolean {
+  for (const path of files.keys()) if (path.startsWith(`${folder}/`)) return true
+  return false
+}
+
+// ----------------------------------------------------------------------------------------------------------- values
+
+/** What a HelmRelease installs its chart with: valuesFrom in order, then inline values, which win. */
+export function releaseValues(
+  files: FileTree,
+  release: FluxHelmRelease,
+  lookup: (kind: string, name: string, key: string) => string | null,
+): HelmValues {
+  const opaque: string[] = []
+  let values: Plain = {}
+  for (const path of listAt(release.object, 'spec', 'chart', 'spec', 'valuesFiles')) {
+    const file = typeof path === 'string' ? fromRoot(path) : null
+    const text = file === null ? undefined : files.get(file)
+    if (text === undefined) opaque.push(`values file ${String(path)}`)
+    else values = mergeValues(values, parsedValues(text))
+  }
+  for (const { kind, name, key, targetPath } of release.valuesFrom) {
+    const text = lookup(kind, name, key)
+    const next =
+      text === null
+        ? null
+        : targetPath === null
+          ? mergeValues(values, parsedValues(text))
+          : setAtPath(values, targetPath, text)
+    if (next === null) opaque.push(`${kind} ${name}`)
+    else values = next
+  }
+  return { values: mergeValues(values, release.values), opaque }
+}
+
+/** File of this repository that an entry of `valueFiles` names; null: it lies elsewhere. */
+export function valueFilePath(application: ArgoApplication, source: ArgoSource, entry: string): string | null {
+  const reference = /^\$([^/]+)\/(.*)$/.exec(entry)
+  if (reference !== null) {
+    const target = application.sources.find(each => each.ref === reference[1])
+    return target === undefined ? null : fromRoot(reference[2] ?? '')
+  }
+  if (source.path === null || /^[a-z]+:\/\//i.test(entry)) return null
+  // Argo CD takes an absolute path from the repository's root.
+  return entry.startsWith('/') ? fromRoot(entry) : inRepository(source.path, entry)
+}
+
+/**
+ * What an Application installs a chart with: the value files in order, then `values` (or `valuesObject`, which replaces it),
+ * then parameters (argo-cd docs/user-guide/helm.md, "Helm Value Precedence").
+ */
+export function applicationValues(files: FileTree, application: ArgoApplication, source: ArgoSource): HelmValues {
+  const opaque: string[] = []
+  const own = source.path === null ? undefined : files.get(join(source.path, 'values.yaml'))
+  let values = own === undefined ? {} : parsedValues(own)
+  for (const entry of source.helm.valueFiles) {
+    const path = valueFilePath(application, source, entry)
+    const text = path === null ? undefined : files.get(path)
+    if (text === undefined) opaque.push(`values file ${entry}`)
+    else values = mergeValues(values, parsedValues(text))
+  }
+  const inline = source.helm.valuesObject ?? (source.helm.values === null ? {} : parsedValues(source.helm.values))
+  values = mergeValues(values, inline)
+  for (const { name, value } of source.helm.parameters) {
+    const next = setAtPath(values, name, value)
+    if (next === null) opaque.push(`parameter ${name}`)
+    else values = next
+  }
+  return { values, opaque }
+}
+
+/** An object as HelmRelease or Application of the chart istiod, with the values that it gives the chart. */
+export function istiodValuesOf(files: FileTree, object: ManifestObject, file: string): HelmValues | null {
+  const application = applicationOf(object, file, 0)
+  const found = application === null ? null : istiodInApplication(files, application)
+  if (application !== null && found !== null)
+    return below(applicationValues(files, application, found.source), found.under)
+  const release = helmReleaseOf(object, file, 0)
+  const under = release === null ? null : istiodInRelease(files, release)
+  if (release === null || under === null) return null
+  return below(releaseValues(files, release, configMapsOf(files)), under)
+}
+
+function below(found: HelmValues, under: readonly string[]): HelmValues {
+  const values = valueAt(found.values, under)
+  return { values: isPlain(values) ? values : {}, opaque: found.opaque }
+}
+
+/** Texts of the ConfigMaps that are written in the repository under a name that stands there once. */
+export function configMapsOf(files: FileTree): (kind: string, name: string, key: string) => string | null {
+  return (kind, name, key) => {
+    if (kind !== 'ConfigMap') return null
+    const texts: string[] = []
+    for (const [path, text] of files) {
+      if (!/\.ya?ml$/.test(path) || !text.includes(name) || !text.includes('ConfigMap')) continue
+      for (const { value } of parsedFile(files, path)?.documents ?? []) {
+        if (textAt(value, 'kind') !== 'ConfigMap' || textAt(value, 'metadata', 'name') !== name) continue
+        const found = at(value, 'data', key)
+        if (typeof found === 'string') texts.push(found)
+      }
+    }
+    return texts.length === 1 ? (texts[0] ?? null) : null
+  }
+}
+
+// --------------------------------------------------------------------------------------------------- who installs it
+
+/** A HelmRelease or Application that installs the chart istiod. */
+export type IstiodInstaller =
+  | { readonly kind: 'helmRelease'; readonly object: FluxHelmRelease; readonly under: readonly string[] }
+  | {
+      readonly kind: 'application'
+      readonly object: ArgoApplication
+      readonly source: ArgoSource
+      readonly index: number | null
+      readonly under: readonly string[]
+    }
+
+/** Every one that stands in the repository. */
+export function istiodInstallers(files: FileTree): readonly IstiodInstaller[] {
+  const releases = fluxObjects(files).releases.flatMap((object): IstiodInstaller[] => {
+    const under = istiodInRelease(files, object)
+    return under === null ? [] : [{ kind: 'helmRelease', object, under }]
+  })
+  const applications = argoObjects(files).applications.flatMap((object): IstiodInstaller[] => {
+    const found = istiodInApplication(files, object)
+    return found === null ? [] : [{ kind: 'application', object, ...found }]
+  })
+  return [...releases, ...applications]
+}
+
+/** Whether a file of the repository is among the values that it gives the chart. */
+export function takesValues(installer: IstiodInstaller, file: string, files: FileTree): boolean {
+  if (installer.kind === 'application') {
+    return installer.object.sources.some(source =>
+      source.helm.valueFiles.some(entry => valueFilePath(installer.object, source, entry) === file),
+    )
+  }
+  const { object } = installer.object
+  if (stringsAt(object, 'spec', 'chart', 'spec', 'valuesFiles').some(path => fromRoot(path) === file)) return true
+  return installer.object.valuesFrom.some(({ kind, name }) => kind === 'ConfigMap' && generatesFrom(files, name, file))
+}
+
+/** Whether a kustomization generates ConfigMap `name` from the file. */
+function generatesFrom(files: FileTree, name: string, file: string): boolean {
+  for (const [path, text] of files) {
+    if (!text.includes('configMapGenerator') || !text.includes(name)) continue
+    const base = folderOf(path)
+    const generators = parsedValues(text).configMapGenerator
+    if (!Array.isArray(generators)) continue
+    for (const generator of generators) {
+      if (textAt(generator, 'name') !== name) continue
+      const inputs = stringsAt(generator, 'files').map(entry => entry.slice(entry.indexOf('=') + 1))
+      if (inputs.some(input => inRepository(base, input) === file)) return true
+    }
+  }
+  return false
+}

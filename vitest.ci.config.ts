@@ -1,0 +1,11 @@
+import { defineConfig } from 'vitest/config'
+
+/** Suites that need more than Node and Git: other people's tools (test/tools) or data (test/data, REANCHOR_DATA). */
+export default defineConfig({
+  test: {
+    include: ['test/tools/**/*.test.ts', 'test/data/**/*.test.ts'],
+    testTimeout: 120_000,
+    hookTimeout: 300_000,
+    maxWorkers: 2,
+  },
+})
