@@ -105,7 +105,9 @@ export type NextSource =
       /** PEM file of the new root. */
       readonly root: string
       /** Per site (or one for all under `*`): issuing certificate, its key and its chain. */
-      readonly issuing: Readonly<Record<string, { readonly certificate: string; readonly key: string; readonly chain: string | null }>>
+      readonly issuing: Readonly<
+        Record<string, { readonly certificate: string; readonly key: string; readonly chain: string | null }>
+      >
     }
   /** Offline root: plan writes certificates/<site>.csr and takes `--chain FILE` back. */
   | { readonly from: 'csr'; readonly root: string | null; readonly issuing: IssuingSettings }
@@ -128,7 +130,11 @@ export type CustodyChoice =
       /** Recipients of the root key file, which SealedSecrets cannot seal. */
       readonly age: readonly string[]
     }
-  | { readonly kind: 'externalSecrets'; readonly store: string; readonly storeKind: 'SecretStore' | 'ClusterSecretStore' }
+  | {
+      readonly kind: 'externalSecrets'
+      readonly store: string
+      readonly storeKind: 'SecretStore' | 'ClusterSecretStore'
+    }
 
 export interface Site {
   readonly name: string
@@ -284,13 +290,28 @@ export type WiringEdit =
   /** The file does not exist yet and `adopt` writes it whole. */
   | { readonly kind: 'create'; readonly content: string }
   /** The list at `at` (keys from the document's root) contains `value`. */
-  | { readonly kind: 'listItem'; readonly document: DocumentSelector; readonly at: readonly string[]; readonly value: unknown }
+  | {
+      readonly kind: 'listItem'
+      readonly document: DocumentSelector
+      readonly at: readonly string[]
+      readonly value: unknown
+    }
   /** The scalar or map at `at` equals `value`. */
-  | { readonly kind: 'set'; readonly document: DocumentSelector; readonly at: readonly string[]; readonly value: unknown }
+  | {
+      readonly kind: 'set'
+      readonly document: DocumentSelector
+      readonly at: readonly string[]
+      readonly value: unknown
+    }
   /** The key at `at` is absent (it moved into a file that reanchor owns). */
   | { readonly kind: 'remove'; readonly document: DocumentSelector; readonly at: readonly string[] }
   /** The map at `at` stands, as it was, as the first item of the list `to` beside it. */
-  | { readonly kind: 'intoList'; readonly document: DocumentSelector; readonly at: readonly string[]; readonly to: string }
+  | {
+      readonly kind: 'intoList'
+      readonly document: DocumentSelector
+      readonly at: readonly string[]
+      readonly to: string
+    }
 
 /** Which YAML document of a file: by kind and name, or `single` for a file of one document. */
 export type DocumentSelector =
@@ -317,7 +338,11 @@ export interface Plan {
   /** The rotation whose final folders are this one's phase 0; absent where there was none before. */
   readonly follows?: string | undefined
   /** What the plan was made from: a plan made again from equal inputs changes nothing. */
-  readonly inputs: { readonly declaration: Digest; readonly material: Digest; /** What spec.next said. */ readonly next: Digest }
+  readonly inputs: {
+    readonly declaration: Digest
+    readonly material: Digest /** What spec.next said. */
+    readonly next: Digest
+  }
   readonly certificates: readonly PlannedCertificate[]
   readonly sites: readonly { readonly name: string; readonly path: string }[]
   /** Site names that enter a step together, in order. */
@@ -341,9 +366,16 @@ export type SitePosition =
   | { readonly kind: 'absent' }
   | { readonly kind: 'at'; readonly phase: number; readonly step: number; readonly variant: 'step' | 'undo' | 'nudge' }
   /** Some files are one step's, some another's; or a wiring point is missing. */
-  | { readonly kind: 'mixed'; readonly files: readonly { readonly path: string; readonly matches: string | null }[]; readonly why: string }
+  | {
+      readonly kind: 'mixed'
+      readonly files: readonly { readonly path: string; readonly matches: string | null }[]
+      readonly why: string
+    }
   /** Matches nothing that was planned. */
-  | { readonly kind: 'unknown'; readonly changed: readonly { readonly path: string; readonly what: 'added' | 'removed' | 'changed' }[] }
+  | {
+      readonly kind: 'unknown'
+      readonly changed: readonly { readonly path: string; readonly what: 'added' | 'removed' | 'changed' }[]
+    }
 
 // ------------------------------------------------------------------------------------------ files and commits
 
@@ -376,15 +408,7 @@ export interface GateResult {
 }
 
 /** Class of a consumer of trust. */
-export type ConsumerClass =
-  | 'istiod'
-  | 'sidecar'
-  | 'gateway'
-  | 'waypoint'
-  | 'ztunnel'
-  | 'configmap'
-  | 'webhook'
-  | 'vm'
+export type ConsumerClass = 'istiod' | 'sidecar' | 'gateway' | 'waypoint' | 'ztunnel' | 'configmap' | 'webhook' | 'vm'
 
 /** Consumers that were seen alike. `names` of the members are digested, not listed: 100,000 pods fit in a pull request. */
 export interface EvidenceGroup {

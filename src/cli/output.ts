@@ -1,5 +1,5 @@
 import { unreadable } from '../commands/unreadable.ts'
-import { exitCodes, ReanchorError, type ExitCode } from '../errors.ts'
+import { type ExitCode, exitCodes, ReanchorError } from '../errors.ts'
 
 /** What every command prints with `--output json`: one object, on stdout. A contract with scripts. */
 export interface Envelope {
@@ -40,7 +40,12 @@ export function systemTerminal(options: { readonly color: boolean }): Terminal {
   }
 }
 
-export function printResult(terminal: Terminal, command: string, format: 'text' | 'json', result: CommandResult): ExitCode {
+export function printResult(
+  terminal: Terminal,
+  command: string,
+  format: 'text' | 'json',
+  result: CommandResult,
+): ExitCode {
   if (format === 'json') {
     const envelope: Envelope = { command, rotation: result.rotation, exit: result.exit, result: result.result }
     terminal.out(`${JSON.stringify(result.bare === true ? result.result : envelope, null, 2)}\n`)
@@ -56,7 +61,12 @@ export function printError(terminal: Terminal, command: string, format: 'text' |
   if (error instanceof ReanchorError) {
     if (format === 'json') {
       const { what, where, expected, found, todo, example } = error
-      const envelope: Envelope = { command, rotation: null, exit: error.exit, result: { error: { what, where, expected, found, todo, example } } }
+      const envelope: Envelope = {
+        command,
+        rotation: null,
+        exit: error.exit,
+        result: { error: { what, where, expected, found, todo, example } },
+      }
       terminal.out(`${JSON.stringify(envelope, null, 2)}\n`)
     }
     terminal.err(`reanchor ${command}: ${error.message}\n`)
@@ -65,7 +75,12 @@ export function printError(terminal: Terminal, command: string, format: 'text' |
   const message = error instanceof Error ? (error.stack ?? error.message) : String(error)
   terminal.err(`reanchor ${command}: internal error, please report it\n${message}\n`)
   if (format === 'json') {
-    const envelope: Envelope = { command, rotation: null, exit: exitCodes.internal, result: { error: { what: 'internal error' } } }
+    const envelope: Envelope = {
+      command,
+      rotation: null,
+      exit: exitCodes.internal,
+      result: { error: { what: 'internal error' } },
+    }
     terminal.out(`${JSON.stringify(envelope, null, 2)}\n`)
   }
   return exitCodes.internal

@@ -1,5 +1,5 @@
 import { Command, CommanderError, Option } from 'commander'
-import { exitCodes, ReanchorError, type ExitCode } from '../errors.ts'
+import { type ExitCode, exitCodes, ReanchorError } from '../errors.ts'
 import { type CommandResult, printError, printResult, systemTerminal, type Terminal } from './output.ts'
 import { packageVersion } from './version.ts'
 
@@ -34,7 +34,9 @@ export async function run(words: readonly string[], terminal?: Terminal): Promis
     parent
       .command(name)
       .description(description)
-      .addOption(new Option('-o, --output <format>', 'how to print the result').choices(['text', 'json']).default('text'))
+      .addOption(
+        new Option('-o, --output <format>', 'how to print the result').choices(['text', 'json']).default('text'),
+      )
       .option('--rotation <name>', 'which rotation, where there are several')
       .option('--repo <dir>', 'the repository: a clone, or a bare one', '.')
       .option('--base <branch>', 'branch to look for rotations on; the default one unless said otherwise')
@@ -79,10 +81,25 @@ async function addCommands(program: Command, add: Add): Promise<void> {
   )
     .option('--name <name>', 'name of the rotation')
     .option('--site <name=path>', 'a site and the folder that reanchor will own there; repeat for several', collect, [])
-    .option('--context <context>', 'kubeconfig context of the (only) site, or SITE=CONTEXT; repeat for several', collect, [])
-    .option('--delivery <delivery>', 'flux:NAMESPACE/NAME or argocd:NAMESPACE/NAME, or SITE=…; repeat for several', collect, [])
+    .option(
+      '--context <context>',
+      'kubeconfig context of the (only) site, or SITE=CONTEXT; repeat for several',
+      collect,
+      [],
+    )
+    .option(
+      '--delivery <delivery>',
+      'flux:NAMESPACE/NAME or argocd:NAMESPACE/NAME, or SITE=…; repeat for several',
+      collect,
+      [],
+    )
     .option('--age <recipient>', 'age recipient that Secrets are sealed to; repeat for several', collect, [])
-    .option('--control-plane <file>', 'file with the Istio resource, HelmRelease or Application, FILE[#NAME] or SITE=…', collect, [])
+    .option(
+      '--control-plane <file>',
+      'file with the Istio resource, HelmRelease or Application, FILE[#NAME] or SITE=…',
+      collect,
+      [],
+    )
     .option('--sealed-secrets <file>', 'PEM file of the SealedSecrets controller’s certificate, instead of SOPS')
     .option('--ksops', 'SOPS under Argo CD, where its repo-server runs KSOPS')
     .option('--repo-url <url>', 'address of this repository, for a new Argo CD Application')
@@ -90,16 +107,22 @@ async function addCommands(program: Command, add: Add): Promise<void> {
     .option('--yes', 'ask nothing; take what was found', false)
     .option(...dryRun, false)
 
-  add(program, 'inspect', 'every trust anchor and issuing CA found, and how long they last', async (options, terminal) =>
-    (await import('./handlers/inspect.ts')).inspectHandler(options, terminal),
+  add(
+    program,
+    'inspect',
+    'every trust anchor and issuing CA found, and how long they last',
+    async (options, terminal) => (await import('./handlers/inspect.ts')).inspectHandler(options, terminal),
   )
     .option('--within <duration>', 'exit 4 where something expires within this time, such as 60d')
     .option('--file <pem...>', 'look at PEM files instead of clusters')
     .option('--context <context>', 'look at this cluster, where no rotation is declared yet')
     .option('--namespace <namespace>', 'with --context: the control plane’s namespace', 'istio-system')
 
-  add(program, 'plan', 'make or take the new CA, render and seal every step, prove it safe, open the plan pull request', async (options, terminal) =>
-    (await import('./handlers/plan.ts')).planHandler(options, terminal),
+  add(
+    program,
+    'plan',
+    'make or take the new CA, render and seal every step, prove it safe, open the plan pull request',
+    async (options, terminal) => (await import('./handlers/plan.ts')).planHandler(options, terminal),
   )
     .option('--root-key-out <file>', 'where the new root’s private key goes: written once, sealed to the recipients')
     .option('--chain <file...>', 'the issuing CAs as the offline root signed them, for a plan that wrote requests')
@@ -110,8 +133,11 @@ async function addCommands(program: Command, add: Add): Promise<void> {
     (await import('./handlers/prove.ts')).proveHandler(options, terminal),
   )
 
-  add(program, 'rehearse', 'run the whole rotation on this machine, against real TLS endpoints', async (options, terminal) =>
-    (await import('./handlers/rehearse.ts')).rehearseHandler(options, terminal),
+  add(
+    program,
+    'rehearse',
+    'run the whole rotation on this machine, against real TLS endpoints',
+    async (options, terminal) => (await import('./handlers/rehearse.ts')).rehearseHandler(options, terminal),
   ).option('--seed <number>', 'seed of the rehearsal’s lags', '1')
 
   add(program, 'next', 'verify the present step, then open the next pull request', async (options, terminal) =>
@@ -139,8 +165,11 @@ async function addCommands(program: Command, add: Add): Promise<void> {
     (await import('./handlers/next.ts')).undoHandler(options, terminal),
   ).option(...dryRun, false)
 
-  add(program, 'abandon', 'go back to a state without the new root, then close the rotation', async (options, terminal) =>
-    (await import('./handlers/next.ts')).abandonHandler(options, terminal),
+  add(
+    program,
+    'abandon',
+    'go back to a state without the new root, then close the rotation',
+    async (options, terminal) => (await import('./handlers/next.ts')).abandonHandler(options, terminal),
   ).option(...dryRun, false)
 
   add(program, 'attest <name>', 'a person’s word for consumers that no API shows', async (options, terminal, words) =>
@@ -156,22 +185,37 @@ async function addCommands(program: Command, add: Add): Promise<void> {
     .option('--once', 'one round, then end', false)
     .option('--interval <duration>', 'time between rounds', '1m')
 
-  add(program, 'diff [range]', 'the change of trust in words (REV..REV); with --textconv a git textconv', async (options, terminal, words) =>
-    (await import('./handlers/diff.ts')).diffHandler(options, terminal, words),
+  add(
+    program,
+    'diff [range]',
+    'the change of trust in words (REV..REV); with --textconv a git textconv',
+    async (options, terminal, words) => (await import('./handlers/diff.ts')).diffHandler(options, terminal, words),
   ).option('--textconv <file>', 'print one file’s trust in words, for git diff')
 
   const pr = program.command('pr').description('pull requests of the embedded `local` forge')
-  add(pr, 'list', 'list pull requests', async (options, terminal) => (await import('./handlers/pr.ts')).listHandler(options, terminal)).option('--all', 'merged and closed ones too', false)
-  add(pr, 'show <number>', 'show one', async (options, terminal, words) => (await import('./handlers/pr.ts')).showHandler(options, terminal, words))
-  add(pr, 'diff <number>', 'its diff', async (options, terminal, words) => (await import('./handlers/pr.ts')).diffHandler(options, terminal, words))
-  add(pr, 'merge <number>', 'merge it', async (options, terminal, words) => (await import('./handlers/pr.ts')).mergeHandler(options, terminal, words)).addOption(
-    new Option('--method <method>', 'how to merge').choices(['merge', 'squash', 'rebase']).default('merge'),
+  add(pr, 'list', 'list pull requests', async (options, terminal) =>
+    (await import('./handlers/pr.ts')).listHandler(options, terminal),
+  ).option('--all', 'merged and closed ones too', false)
+  add(pr, 'show <number>', 'show one', async (options, terminal, words) =>
+    (await import('./handlers/pr.ts')).showHandler(options, terminal, words),
   )
+  add(pr, 'diff <number>', 'its diff', async (options, terminal, words) =>
+    (await import('./handlers/pr.ts')).diffHandler(options, terminal, words),
+  )
+  add(pr, 'merge <number>', 'merge it', async (options, terminal, words) =>
+    (await import('./handlers/pr.ts')).mergeHandler(options, terminal, words),
+  ).addOption(new Option('--method <method>', 'how to merge').choices(['merge', 'squash', 'rebase']).default('merge'))
 
-  add(program, 'demo [system]', 'init to done on a local repository, forge and rehearsal cluster', async (options, terminal, words) =>
-    (await import('./handlers/demo.ts')).demoHandler(options, terminal, words),
+  add(
+    program,
+    'demo [system]',
+    'init to done on a local repository, forge and rehearsal cluster',
+    async (options, terminal, words) => (await import('./handlers/demo.ts')).demoHandler(options, terminal, words),
   )
-    .option('--dir <dir>', 'where the demo’s repository goes; kept. A temporary folder, removed at the end, unless given')
+    .option(
+      '--dir <dir>',
+      'where the demo’s repository goes; kept. A temporary folder, removed at the end, unless given',
+    )
     .option('--sites <number>', 'how many sites', '1')
     .option('--fault <fault>', 'never-reloads, replica-lags, out-of-order, edited-pr, revert-trust-both or one-step')
     .option('--seed <number>', 'seed of the lags', '1')

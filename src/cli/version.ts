@@ -7,7 +7,10 @@ export function packageVersion(): string {
   let folder = dirname(fileURLToPath(import.meta.url))
   for (;;) {
     try {
-      const manifest = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as { name?: string; version?: string }
+      const manifest = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as {
+        name?: string
+        version?: string
+      }
       if (manifest.name === 'reanchor' && manifest.version !== undefined) return manifest.version
     } catch {
       // No package.json at this depth.

@@ -22,9 +22,16 @@ export interface AttestOptions {
 export async function readAttestations(snapshot: Snapshot, rotation: string): Promise<readonly Attestation[]> {
   const found: Attestation[] = []
   for (const path of (await snapshot.list(`${rotationFolder(rotation)}/attestations`)).keys()) {
-    const value = parse((await snapshot.read(path)) ?? '', { maxAliasCount: 0 }) as Partial<Attestation> & { readonly kind?: unknown }
+    const value = parse((await snapshot.read(path)) ?? '', { maxAliasCount: 0 }) as Partial<Attestation> & {
+      readonly kind?: unknown
+    }
     const { name, phase, bundle } = value ?? {}
-    if (value?.kind === 'Attestation' && typeof name === 'string' && typeof phase === 'number' && typeof bundle === 'string') {
+    if (
+      value?.kind === 'Attestation' &&
+      typeof name === 'string' &&
+      typeof phase === 'number' &&
+      typeof bundle === 'string'
+    ) {
       found.push({ name, phase, bundle })
       continue
     }
@@ -42,7 +49,10 @@ export async function readAttestations(snapshot: Snapshot, rotation: string): Pr
  * Opens the pull request that carries a person's word for consumers that no API shows. It is bound to the bundle of the phase: for
  * another bundle the same person has to look again.
  */
-export async function attest(context: Context, options: AttestOptions): Promise<{ readonly rotation: string; readonly pullRequest: PullRequest | null; readonly path: string }> {
+export async function attest(
+  context: Context,
+  options: AttestOptions,
+): Promise<{ readonly rotation: string; readonly pullRequest: PullRequest | null; readonly path: string }> {
   const { repository } = context
   await repository.fetch()
   const rotation = await loadRotation(repository, options)
@@ -80,7 +90,12 @@ export async function attest(context: Context, options: AttestOptions): Promise<
     at: `${context.now().toISOString().slice(0, 19)}Z`,
   })
   if ((await rotation.snapshot.read(path)) !== null) {
-    throw new ReanchorError({ what: 'this attestation is merged already', where: { file: path }, todo: 'nothing is left to do', exit: exitCodes.waiting })
+    throw new ReanchorError({
+      what: 'this attestation is merged already',
+      where: { file: path },
+      todo: 'nothing is left to do',
+      exit: exitCodes.waiting,
+    })
   }
   if (context.dryRun) return { rotation: name, pullRequest: null, path }
   const branch = `reanchor/${name}/attest-${phase.number}-${slug(options.name)}`
@@ -103,5 +118,8 @@ export async function attest(context: Context, options: AttestOptions): Promise<
 }
 
 function slug(name: string): string {
-  return name.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-').replaceAll(/^-+|-+$/g, '')
+  return name
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9]+/g, '-')
+    .replaceAll(/^-+|-+$/g, '')
 }

@@ -1,8 +1,8 @@
 import { ReanchorError } from '../errors.ts'
 import { findStep, rotationFolder, stepFolder } from '../plan/steps.ts'
+import type { Snapshot } from '../repository/repository.ts'
 import type { CertificateFacts, Evidence, Plan } from '../rotation.ts'
 import { type ChangeVerdict, checkChange, type LiveSite, liveSite } from '../safety/check.ts'
-import type { Snapshot } from '../repository/repository.ts'
 import type { Context } from './context.ts'
 import { defaultBase, isClosed, planAt, positionsAt, rotationNames } from './rotation.ts'
 
@@ -35,7 +35,8 @@ export async function check(context: Context, options: CheckOptions): Promise<Ch
   const paths = new Set(changed.keys())
   for (const site of plan?.sites ?? []) {
     if (![...paths].some(path => path.startsWith(`${site.path}/`))) continue
-    for (const snapshot of [base, forked, head]) for (const path of (await snapshot.list(site.path)).keys()) paths.add(path)
+    for (const snapshot of [base, forked, head])
+      for (const path of (await snapshot.list(site.path)).keys()) paths.add(path)
   }
   const before: Record<string, string> = {}
   const after: Record<string, string> = {}
@@ -48,12 +49,16 @@ export async function check(context: Context, options: CheckOptions): Promise<Ch
     if (old !== undefined) before[path] = old
     if (text !== undefined) after[path] = text
   }
-  const live = plan === null || name === null ? { sites: {}, certificates: [] } : await liveTrust([base, head], plan, name)
+  const live =
+    plan === null || name === null ? { sites: {}, certificates: [] } : await liveTrust([base, head], plan, name)
   const at = `${context.now().toISOString().slice(0, 19)}Z`
   return { rotation: name, base: from, head: to, verdict: checkChange(before, after, { at, plan, ...live }) }
 }
 
-async function rangeOf(context: Context, options: CheckOptions): Promise<{ readonly from: string; readonly to: string }> {
+async function rangeOf(
+  context: Context,
+  options: CheckOptions,
+): Promise<{ readonly from: string; readonly to: string }> {
   const { repository } = context
   if (options.range === null) {
     const base = options.base ?? (await defaultBase(repository))
@@ -99,7 +104,8 @@ async function liveTrust(
     const seen = evidence.get(site.name)
     certificates.push(...(seen?.certificates ?? []))
     // Evidence of an earlier step does not tell what the present one has changed since.
-    const current = seen !== undefined && position?.kind === 'at' && seen.phase === position.phase && seen.step === position.step
+    const current =
+      seen !== undefined && position?.kind === 'at' && seen.phase === position.phase && seen.step === position.step
     sites[site.name] = { ...(current ? liveSite(seen) : { presents: [], trusts: [] }), at: label }
   }
   return { sites, certificates }

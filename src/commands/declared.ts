@@ -36,9 +36,15 @@ export async function findDeclaration(
   const committed = await rotationNames(snapshot)
   for (const name of committed) {
     if (found.has(name)) continue
-    if (repository.workTree === null) found.set(name, (await snapshot.read(`${rotationFolder(name)}/rotation.yaml`)) ?? '')
+    if (repository.workTree === null)
+      found.set(name, (await snapshot.read(`${rotationFolder(name)}/rotation.yaml`)) ?? '')
   }
-  const name = options.rotation ?? (await onlyOpen(found.keys(), async each => committed.includes(each) && (await hasPlan(each)) && (await isClosed(snapshot, each))))
+  const name =
+    options.rotation ??
+    (await onlyOpen(
+      found.keys(),
+      async each => committed.includes(each) && (await hasPlan(each)) && (await isClosed(snapshot, each)),
+    ))
   const text = name === null ? undefined : found.get(name)
   if (name === null || text === undefined) {
     throw new ReanchorError({
@@ -50,7 +56,11 @@ export async function findDeclaration(
     })
   }
   const file = `${rotationFolder(name)}/rotation.yaml`
-  const declaration = await readDeclaration(text, file, repository.workTree === null ? {} : { repository: repository.workTree })
+  const declaration = await readDeclaration(
+    text,
+    file,
+    repository.workTree === null ? {} : { repository: repository.workTree },
+  )
   if (declaration.name === name) return { declaration, text, file }
   throw new ReanchorError({
     what: 'the folder and the rotation have different names',

@@ -3,9 +3,18 @@ import { findStep, stepFolder, treeFolder } from '../plan/steps.ts'
 import type { FaultName } from '../rehearsal/faults.ts'
 import type { Plan } from '../rotation.ts'
 import { check } from './check.ts'
-import { advanceUntil, type DemoFault, demoAuthor, nextWhenReady, placeOf, planAndMerge, recordMerge, type World } from './demo.ts'
-import { loadRotation } from './rotation.ts'
+import {
+  advanceUntil,
+  type DemoFault,
+  demoAuthor,
+  nextWhenReady,
+  placeOf,
+  planAndMerge,
+  recordMerge,
+  type World,
+} from './demo.ts'
 import { next } from './next.ts'
+import { loadRotation } from './rotation.ts'
 import { addWiring, loadForWiring } from './wire.ts'
 
 /** Acts a fault out, as people or clusters do it, and tells what the product did about it. */
@@ -27,7 +36,10 @@ export async function runFault(world: World, fault: FaultName): Promise<DemoFaul
 }
 
 /** Phase in which each cluster fault strikes: the first in which what it breaks is what the phase is about. */
-const strikesIn: Readonly<Partial<Record<FaultName, string>>> = { 'never-reloads': 'trust-both', 'replica-lags': 'issue-new' }
+const strikesIn: Readonly<Partial<Record<FaultName, string>>> = {
+  'never-reloads': 'trust-both',
+  'replica-lags': 'issue-new',
+}
 
 /** Goes on until a gate no longer opens, and looks whether it names what was struck. */
 async function waitsForCulprit(world: World, kind: FaultName): Promise<DemoFault> {
@@ -73,20 +85,28 @@ function strike(world: World, kind: FaultName): string {
   }
   const node = site.workloads.nodes[1] ?? ''
   const secret = site.store.get('', 'Secret', 'istio-system', 'cacerts')
-  site.faults.staleNodes.set(node, new Map([['Secret/istio-system/cacerts', secret === null ? null : structuredClone(secret)]]))
+  site.faults.staleNodes.set(
+    node,
+    new Map([['Secret/istio-system/cacerts', secret === null ? null : structuredClone(secret)]]),
+  )
   return `the kubelet of ${node} no longer sees changes of cacerts`
 }
 
 function laggingReplica(world: World): string | null {
   const [site] = world.rehearsal.sites.values()
   const node = site?.workloads.nodes[1]
-  const pod = site?.workloads.istiods.find(replica => (replica.pod.spec as { nodeName?: string } | undefined)?.nodeName === node)?.pod
+  const pod = site?.workloads.istiods.find(
+    replica => (replica.pod.spec as { nodeName?: string } | undefined)?.nodeName === node,
+  )?.pod
   return pod === undefined ? null : `${pod.metadata.namespace}/${pod.metadata.name}`
 }
 
 /** Somebody takes the old root out of an open pull request, to be done sooner. */
 async function editedRequest(world: World, made: Plan): Promise<DemoFault> {
-  const request = await advanceUntil(world, place => place.phase === phaseNumber(made, 'trust-both') && place.step === 1)
+  const request = await advanceUntil(
+    world,
+    place => place.phase === phaseNumber(made, 'trust-both') && place.step === 1,
+  )
   if (request === null) throw new Error('trust-both was not reached')
   const path = `${made.sites[0]?.path}/root-cert.pem`
   const head = await world.repository.commitAt(request.branch)
@@ -102,9 +122,15 @@ async function editedRequest(world: World, made: Plan): Promise<DemoFault> {
   })
   await world.repository.publish([{ ref: `refs/heads/${request.branch}`, from: head, to: edited }])
   world.say(`    somebody edits #${request.number}: the old root goes from ${path}`)
-  return await refusedBy(world, 'edited-pr', `${phaseNumber(made, 'trust-both')}-trust-both/1-data`, 'next', async () => {
-    await next(world.context, { rotation: world.rotation, base: null, variant: 'step' })
-  })
+  return await refusedBy(
+    world,
+    'edited-pr',
+    `${phaseNumber(made, 'trust-both')}-trust-both/1-data`,
+    'next',
+    async () => {
+      await next(world.context, { rotation: world.rotation, base: null, variant: 'step' })
+    },
+  )
 }
 
 /** Somebody copies issue-new into the site's folder before istiod has restarted with both roots. */
@@ -118,7 +144,13 @@ async function outOfOrder(world: World, made: Plan): Promise<DemoFault> {
   const changes = await folderChanges(world, made, base, site => treeFolder(world.rotation, step, 'step', site))
   const head = await branchWith(world, 'hurry', base, changes, 'Issue from the new CA now')
   world.say('    somebody opens a pull request that skips a step: issue-new before istiod restarted with both roots')
-  return await checked(world, 'out-of-order', `${trustBoth}-trust-both/${waiting.title.includes('step 2') ? '2-restart' : '1-data'}`, base, head)
+  return await checked(
+    world,
+    'out-of-order',
+    `${trustBoth}-trust-both/${waiting.title.includes('step 2') ? '2-restart' : '1-data'}`,
+    base,
+    head,
+  )
 }
 
 /** After leaves of the new CA are out, somebody reverts the pull requests that made everyone trust it. */
@@ -127,7 +159,11 @@ async function revertTrustBoth(world: World, made: Plan): Promise<DemoFault> {
   const waiting = await advanceUntil(world, place => place.phase === trustNew && place.step === 1)
   if (waiting === null) throw new Error('issue-new was not reached')
   await world.forge.close(waiting.number)
-  const before = findStep(made, phaseNumber(made, 'trust-both') - 1, made.phases[phaseNumber(made, 'trust-both') - 1]?.steps.length ?? 1)
+  const before = findStep(
+    made,
+    phaseNumber(made, 'trust-both') - 1,
+    made.phases[phaseNumber(made, 'trust-both') - 1]?.steps.length ?? 1,
+  )
   if (before === null) throw new Error('the plan has nothing before trust-both')
   const base = await world.repository.head('main')
   const changes = await folderChanges(world, made, base, site => treeFolder(world.rotation, before, 'step', site))
@@ -143,7 +179,11 @@ async function oneStep(world: World, made: Plan): Promise<DemoFault> {
   if (step === null) throw new Error('the plan is empty')
   const base = await world.repository.head('main')
   const changes = await folderChanges(world, made, base, site => treeFolder(world.rotation, step, 'step', site))
-  await addWiring(await loadForWiring(world.repository, world.rotation), made.sites.map(site => site.name), changes)
+  await addWiring(
+    await loadForWiring(world.repository, world.rotation),
+    made.sites.map(site => site.name),
+    changes,
+  )
   const commit = await world.repository.commit({
     parent: base,
     changes,
@@ -206,7 +246,13 @@ async function checked(world: World, kind: FaultName, phase: string, base: strin
   return { kind, culprit: verdict.sentence, refusedAt: { phase, command: 'check', exit: exitCodes.refused } }
 }
 
-async function refusedBy(world: World, kind: FaultName, phase: string, command: string, run: () => Promise<void>): Promise<DemoFault> {
+async function refusedBy(
+  world: World,
+  kind: FaultName,
+  phase: string,
+  command: string,
+  run: () => Promise<void>,
+): Promise<DemoFault> {
   try {
     await run()
   } catch (error) {

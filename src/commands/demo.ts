@@ -1,19 +1,20 @@
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { initBare } from '../repository/init.ts'
-import { exitCodes, ReanchorError, type ExitCode } from '../errors.ts'
-import { openForgeOf } from '../forge/open.ts'
-import type { LocalForge } from '../forge/local.ts'
+import { type ExitCode, exitCodes, ReanchorError } from '../errors.ts'
 import type { PullRequest } from '../forge/forge.ts'
+import type { LocalForge } from '../forge/local.ts'
+import { openForgeOf } from '../forge/open.ts'
 import { systemKeys } from '../pki/keys.ts'
 import { findStep } from '../plan/steps.ts'
 import type { FaultName } from '../rehearsal/faults.ts'
+import type { FleetInstall } from '../rehearsal/fleet.ts'
 import type { Rehearsal } from '../rehearsal/rehearsal.ts'
-import { type Person, openRepository, type Repository } from '../repository/repository.ts'
+import { initBare } from '../repository/init.ts'
+import { openRepository, type Person, type Repository } from '../repository/repository.ts'
 import type { FileTree, GateResult, Plan } from '../rotation.ts'
 import type { Context } from './context.ts'
-import { next, type NextOutcome } from './next.ts'
+import { type NextOutcome, next } from './next.ts'
 import { plan } from './plan.ts'
 import { loadRotation } from './rotation.ts'
 
@@ -21,6 +22,8 @@ export interface DemoOptions {
   /** Kept where it is given; else a temporary folder that is removed at the end. */
   readonly dir: string | null
   readonly sites: number
+  /** How Istio is installed and delivered in the demo's fleet. @default Flux with the Sail operator */
+  readonly install?: FleetInstall
   readonly fault: FaultName | null
   readonly seed: string
   readonly random: (size: number) => Buffer
@@ -50,7 +53,12 @@ export interface DemoResult {
   readonly repository: string
   readonly phases: readonly DemoPhase[]
   readonly handshakes: { readonly attempted: number; readonly failed: number; readonly foretold: number }
-  readonly restarts: readonly { readonly consumer: string; readonly site: string; readonly count: number; readonly planned: number }[]
+  readonly restarts: readonly {
+    readonly consumer: string
+    readonly site: string
+    readonly count: number
+    readonly planned: number
+  }[]
   readonly ageKeyFile: string
   readonly fault?: DemoFault
 }
@@ -83,12 +91,17 @@ interface World {
 export async function demo(options: DemoOptions): Promise<DemoOutcome> {
   const { demoFleet } = await import('../rehearsal/fleet.ts')
   const sites = siteNames.slice(0, options.sites)
+  const { install = 'sail' } = options
+  const byArgo = install === 'argocd' || install === 'argocdMultiSource'
   return await rehearseFleet({
     ...options,
     rotation: rotationName,
     siteNames: sites,
-    fleet: recipient => demoFleet({ sites, ageRecipient: recipient }),
-    declare: async (fleet, recipient, now) => await demoDeclaration(fleet, sites, recipient, now),
+    sealing: byArgo,
+    fleet: (recipient, sealingCertificate) =>
+      demoFleet({ sites, ageRecipient: recipient, install, sealingCertificate }),
+    declare: async (fleet, recipient, now) =>
+      await demoDeclaration(fleet, sites, recipient, now, byArgo ? 'argocd:argocd' : 'flux:flux-system'),
     sharedRoot: sites.length > 1,
   })
 }
@@ -96,9 +109,15 @@ export async function demo(options: DemoOptions): Promise<DemoOutcome> {
 export interface FleetRehearsal extends Omit<DemoOptions, 'sites'> {
   readonly rotation: string
   readonly siteNames: readonly string[]
-  /** The repository as it is before the rotation, sealed to this age recipient. */
-  readonly fleet: (recipient: string) => FileTree
-  readonly declare: (fleet: FileTree, recipient: string, now: Date) => Promise<{ readonly path: string; readonly text: string }>
+  /** The repository as it is before the rotation, sealed to this age recipient or to the certificate of a Sealed Secrets controller. */
+  readonly fleet: (recipient: string, sealingCertificate: string) => FileTree
+  /** The clusters run a Sealed Secrets controller, with a key made for this rehearsal. @default false */
+  readonly sealing?: boolean
+  readonly declare: (
+    fleet: FileTree,
+    recipient: string,
+    now: Date,
+  ) => Promise<{ readonly path: string; readonly text: string }>
   /** Every site starts with an issuing CA of its own under one root; else each with istiod's self-signed CA. */
   readonly sharedRoot: boolean
   /**
@@ -127,7 +146,11 @@ export async function rehearseFleet(options: FleetRehearsal): Promise<DemoOutcom
       ...(ended === null ? {} : { fault: ended }),
     }
     const held = ended === null ? failed === 0 : ended.refusedAt !== null && failed === 0
-    return { result, exit: held ? exitCodes.done : exitCodes.refused, virtualTime: world.rehearsal.clock.millis() - started }
+    return {
+      result,
+      exit: held ? exitCodes.done : exitCodes.refused,
+      virtualTime: world.rehearsal.clock.millis() - started,
+    }
   } finally {
     await world.rehearsal.close()
     world.repository.close()
@@ -149,13 +172,16 @@ export async function makeWorld(options: FleetRehearsal, folder: string): Promis
 
   const sites = options.siteNames
   const repository = await openRepository(bare)
-  const fleet = options.fleet(recipient)
+  const sealing = options.sealing === true ? await sealingPair() : null
+  const fleet = options.fleet(recipient, sealing?.certificate ?? '')
   const message = 'The fleet as it is'
   const first = await repository.commit({ parent: null, changes: fleet, message, trailers: {}, author, at: new Date() })
   await repository.publish([{ ref: 'refs/heads/main', from: null, to: first }])
 
   const start = options.sharedRoot ? 'one plugged root' : "istiod's self-signed CA"
-  options.say(`starting ${sites.length === 1 ? 'a cluster' : `${sites.length} clusters`} with ${start} and real TLS endpoints`)
+  options.say(
+    `starting ${sites.length === 1 ? 'a cluster' : `${sites.length} clusters`} with ${start} and real TLS endpoints`,
+  )
   const rehearsal = await startRehearsal({
     readBase: async () => await readBase(repository),
     sites,
@@ -163,6 +189,7 @@ export async function makeWorld(options: FleetRehearsal, folder: string): Promis
     seed: options.seed,
     now: options.begins ?? new Date(),
     sharedRoot: options.sharedRoot,
+    ...(sealing === null ? {} : { sealingKey: sealing.key }),
   })
   const now = () => new Date(rehearsal.clock.millis())
   const forge = await openForgeOf(repository, { now })
@@ -187,9 +214,29 @@ export async function makeWorld(options: FleetRehearsal, folder: string): Promis
     progress: () => {},
     dryRun: false,
   }
-  const world: World = { context, repository, forge, rehearsal, folder, ageKeyFile, phases: [], say: options.say, rotation: options.rotation }
+  const world: World = {
+    context,
+    repository,
+    forge,
+    rehearsal,
+    folder,
+    ageKeyFile,
+    phases: [],
+    say: options.say,
+    rotation: options.rotation,
+  }
   await commitDeclaration(world, await options.declare(fleet, recipient, now()))
   return world
+}
+
+/** What the Sealed Secrets controller makes for itself at its first start: an RSA key and a certificate over it. */
+async function sealingPair(): Promise<{ readonly certificate: string; readonly key: string }> {
+  const { selfSignedCa } = await import('../rehearsal/certificates.ts')
+  const day = 86_400_000
+  return selfSignedCa('sealed-secrets', {
+    notBefore: new Date(Date.now() - day),
+    notAfter: new Date(Date.now() + 3650 * day),
+  })
 }
 
 function refuseUsedFolder(folder: string, files: readonly string[]): void {
@@ -222,7 +269,13 @@ async function filesAt(repository: Repository, commit: string): Promise<FileTree
 }
 
 /** What an engineer does first: `init`, and a look at what it wrote. */
-async function demoDeclaration(fleet: FileTree, sites: readonly string[], recipient: string, now: Date) {
+async function demoDeclaration(
+  fleet: FileTree,
+  sites: readonly string[],
+  recipient: string,
+  now: Date,
+  delivery: string,
+) {
   const { runInit } = await import('../declaration/init.ts')
   return await runInit({
     files: fleet,
@@ -230,7 +283,7 @@ async function demoDeclaration(fleet: FileTree, sites: readonly string[], recipi
       name: rotationName,
       site: sites.map(name => `${name}=trust/${name}`),
       context: sites.map(name => `${name}=${name}`),
-      delivery: sites.map(name => `${name}=flux:flux-system/trust`),
+      delivery: sites.map(name => `${name}=${delivery}/trust`),
       age: [recipient],
       forge: 'local',
     },
@@ -240,7 +293,10 @@ async function demoDeclaration(fleet: FileTree, sites: readonly string[], recipi
   })
 }
 
-export async function commitDeclaration(world: World, declared: { readonly path: string; readonly text: string }): Promise<void> {
+export async function commitDeclaration(
+  world: World,
+  declared: { readonly path: string; readonly text: string },
+): Promise<void> {
   const parent = await world.repository.head('main')
   const commit = await world.repository.commit({
     parent,
@@ -341,7 +397,13 @@ export async function placeOf(world: World, request: PullRequest): Promise<Place
   const at = marker === null ? null : findStep(made, marker.phase, marker.step)
   if (at === null) return { phase: made.phases.length, step: 1, name: 'close', stepName: 'close', sites }
   const touched = sites.filter(site => request.title.includes(site))
-  return { phase: at.phase.number, step: at.step.number, name: at.phase.name, stepName: at.step.name, sites: touched.length > 0 ? touched : sites }
+  return {
+    phase: at.phase.number,
+    step: at.step.number,
+    name: at.phase.name,
+    stepName: at.step.name,
+    sites: touched.length > 0 ? touched : sites,
+  }
 }
 
 export async function merge(world: World, request: PullRequest): Promise<PullRequest> {
@@ -374,7 +436,9 @@ function stuck(outcome: NextOutcome): ReanchorError {
   return new ReanchorError({
     what: 'the rotation does not go on',
     expected: 'every gate to hold within half a day of virtual time',
-    found: gates.map(gate => `${gate.site}: ${gate.claim}: ${gate.because.slice(0, 3).join('; ')}`).join('\n') || outcome.kind,
+    found:
+      gates.map(gate => `${gate.site}: ${gate.claim}: ${gate.because.slice(0, 3).join('; ')}`).join('\n') ||
+      outcome.kind,
     exit: exitCodes.refused,
   })
 }
@@ -382,7 +446,9 @@ function stuck(outcome: NextOutcome): ReanchorError {
 /** How often each consumer restarted, beside how often the merged steps planned it. */
 async function restartsOf(world: World): Promise<DemoResult['restarts']> {
   const counts = world.rehearsal.restarts()
-  const { plan: made } = await loadRotation(world.repository, { rotation: world.rotation, base: 'main' }).catch(() => ({ plan: null }))
+  const { plan: made } = await loadRotation(world.repository, { rotation: world.rotation, base: 'main' }).catch(() => ({
+    plan: null,
+  }))
   const merged = new Set(world.phases.map(phase => `${phase.site}/${phase.number}/${phase.step}`))
   return counts.map(({ consumer, site, count }) => ({
     consumer,
@@ -407,7 +473,9 @@ function plannedRestarts(made: Plan, site: string, istiod: boolean, merged: Read
         workloads: JSON.stringify(workloads),
       }
       const done = merged.has(`${site}/${phase.number}/${step.name}`)
-      const moved = before !== null && (istiod ? now.settings !== before.settings || now.istiod !== before.istiod : now.workloads !== before.workloads)
+      const moved =
+        before !== null &&
+        (istiod ? now.settings !== before.settings || now.istiod !== before.istiod : now.workloads !== before.workloads)
       if (moved && done) count += 1
       before = now
     }

@@ -1,8 +1,8 @@
 import { exitCodes, ReanchorError } from '../errors.ts'
-import { type CurrentCa } from '../plan/material.ts'
+import type { CurrentCa } from '../plan/material.ts'
 import { stepsOf } from '../plan/steps.ts'
-import { treeDigest } from '../repository/tree-digest.ts'
 import type { Snapshot } from '../repository/repository.ts'
+import { treeDigest } from '../repository/tree-digest.ts'
 import type { Declaration, Digest, FileTree, Plan } from '../rotation.ts'
 import { sealedValue } from './custodies.ts'
 import { isClosed, planAt, rotationNames } from './rotation.ts'
@@ -19,7 +19,10 @@ export interface Earlier {
  * By site: the rotation whose final step the site's folder holds. A folder that holds anything else belongs to somebody, and is
  * refused rather than overwritten; so is one of a rotation that is still open.
  */
-export async function earlierRotations(snapshot: Snapshot, declaration: Declaration): Promise<Readonly<Record<string, Earlier>>> {
+export async function earlierRotations(
+  snapshot: Snapshot,
+  declaration: Declaration,
+): Promise<Readonly<Record<string, Earlier>>> {
   const found: Record<string, Earlier> = {}
   const plans: Plan[] = []
   for (const name of await rotationNames(snapshot)) {
@@ -31,8 +34,11 @@ export async function earlierRotations(snapshot: Snapshot, declaration: Declarat
     const folder = await snapshot.readFolderBytes(site.path)
     if (folder.size === 0) continue
     const digest = treeDigest(folder)
-    const plan = plans.find(each => each.sites.some(other => other.path === site.path) && lastTree(each, site.path)?.digest === digest)
-    if (plan === undefined || !(await isClosed(snapshot, plan.metadata.name))) throw occupied(site.path, plan, [...folder.keys()])
+    const plan = plans.find(
+      each => each.sites.some(other => other.path === site.path) && lastTree(each, site.path)?.digest === digest,
+    )
+    if (plan === undefined || !(await isClosed(snapshot, plan.metadata.name)))
+      throw occupied(site.path, plan, [...folder.keys()])
     const last = lastTree(plan, site.path)
     const name = plan.sites.find(other => other.path === site.path)?.name ?? ''
     found[site.name] = {
@@ -55,8 +61,14 @@ function occupied(path: string, plan: Plan | undefined, files: readonly string[]
     what: 'the site’s folder is not empty',
     where: { file: path },
     expected: 'no folder yet, or the final step of an earlier rotation that is closed',
-    found: plan === undefined ? `${files.length} files, such as ${files[0]}` : `the final step of ${plan.metadata.name}, whose closing pull request is not merged`,
-    todo: plan === undefined ? 'choose another path for the site; reanchor owns its folder alone' : `close ${plan.metadata.name} first: reanchor next --rotation ${plan.metadata.name}`,
+    found:
+      plan === undefined
+        ? `${files.length} files, such as ${files[0]}`
+        : `the final step of ${plan.metadata.name}, whose closing pull request is not merged`,
+    todo:
+      plan === undefined
+        ? 'choose another path for the site; reanchor owns its folder alone'
+        : `close ${plan.metadata.name} first: reanchor next --rotation ${plan.metadata.name}`,
     exit: exitCodes.refused,
   })
 }
@@ -66,7 +78,9 @@ export function withRestarts(
   current: Readonly<Record<string, CurrentCa>>,
   earlier: Readonly<Record<string, Earlier>>,
 ): Readonly<Record<string, CurrentCa>> {
-  return Object.fromEntries(Object.entries(current).map(([site, ca]) => [site, { ...ca, restarts: earlier[site]?.restarts ?? ca.restarts }]))
+  return Object.fromEntries(
+    Object.entries(current).map(([site, ca]) => [site, { ...ca, restarts: earlier[site]?.restarts ?? ca.restarts }]),
+  )
 }
 
 /** A site that an earlier rotation left keeps its canary, sealed as it is. */

@@ -6,5 +6,7 @@ const ofInterest = /\.(ya?ml|json|pem|crt)$|(^|\/)(Kustomization|\.sourceignore)
 /** Files that may hold GitOps objects, or that decide what is applied; what reanchor renders itself is left out. */
 export async function filesForWiring(snapshot: Snapshot): Promise<FileTree> {
   const paths = [...(await snapshot.list()).keys()]
-  return await snapshot.readMany(paths.filter(path => ofInterest.test(path) && !/^rotations\/[^/]+\/(phases|evidence)\//.test(path)))
+  return await snapshot.readMany(
+    paths.filter(path => ofInterest.test(path) && !/^rotations\/[^/]+\/(phases|evidence)\//.test(path)),
+  )
 }

@@ -34,7 +34,8 @@ export async function inspectFiles(
   for (const { file, text } of files) {
     const bundle = readBundle(text, { file, allowRepeats: true, requireCa: false })
     remarks.push(...bundle.remarks.map(remark => `${file}: ${remark}`))
-    for (const certificate of bundle.certificates) note(found, certificate, certificate.ca ? 'anchor' : 'issuer', file, [])
+    for (const certificate of bundle.certificates)
+      note(found, certificate, certificate.ca ? 'anchor' : 'issuer', file, [])
   }
   return view(found, remarks, [], options, usualHold, 24)
 }
@@ -72,7 +73,13 @@ interface Found {
   readonly usedBy: Set<string>
 }
 
-function note(found: Map<string, Found>, certificate: Certificate, use: 'anchor' | 'issuer', place: string, usedBy: readonly string[]): void {
+function note(
+  found: Map<string, Found>,
+  certificate: Certificate,
+  use: 'anchor' | 'issuer',
+  place: string,
+  usedBy: readonly string[],
+): void {
   const known = found.get(certificate.sha256) ?? { certificate, uses: new Set(), places: new Set(), usedBy: new Set() }
   known.uses.add(use)
   known.places.add(place)
@@ -136,7 +143,14 @@ function todaysPlan(site: InspectedSite, current: CurrentCa, now: Date): Plan {
         number: 0,
         name: 'adopt',
         title: 'adopt',
-        steps: [{ number: 1, name: 'adopt', what: '', sites: { [site.name]: { digest: '', state, undo: null, nudge: null } } }],
+        steps: [
+          {
+            number: 1,
+            name: 'adopt',
+            what: '',
+            sites: { [site.name]: { digest: '', state, undo: null, nudge: null } },
+          },
+        ],
       },
     ],
     wiring: [],
@@ -155,14 +169,23 @@ function strategiesFor(currents: readonly CurrentCa[], now: Date): InspectView['
     {
       strategy: 'graceful',
       fits: expired === undefined,
-      why: expired === undefined ? 'a new root with a new key, and no outage' : `the root ${expired.subject} has expired: there is no overlap to keep`,
+      why:
+        expired === undefined
+          ? 'a new root with a new key, and no outage'
+          : `the root ${expired.subject} has expired: there is no overlap to keep`,
     },
     {
       strategy: 'issuer',
       fits: expired === undefined && !own,
-      why: own ? 'needs a root whose key is at hand outside of istiod; this one is self-signed' : 'a new issuing CA under the root that everyone trusts; one phase',
+      why: own
+        ? 'needs a root whose key is at hand outside of istiod; this one is self-signed'
+        : 'a new issuing CA under the root that everyone trusts; one phase',
     },
-    { strategy: 'emergency', fits: true, why: 'only where the key is in foreign hands, or the root has expired: it cuts connections' },
+    {
+      strategy: 'emergency',
+      fits: true,
+      why: 'only where the key is in foreign hands, or the root has expired: it cuts connections',
+    },
   ]
 }
 

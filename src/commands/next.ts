@@ -18,8 +18,8 @@ import {
   type Variant,
 } from '../plan/steps.ts'
 import { treeDigest } from '../repository/tree-digest.ts'
-import { provePlan } from '../safety/prove.ts'
 import type { GateResult, SitePosition } from '../rotation.ts'
+import { provePlan } from '../safety/prove.ts'
 import type { Context } from './context.ts'
 import { somebodyElse } from './plan.ts'
 import { loadRotation, type OpenRotation, positionsAt } from './rotation.ts'
@@ -36,14 +36,29 @@ export interface NextOptions {
 }
 
 export type NextOutcome =
-  | { readonly kind: 'opened' | 'dry-run'; readonly pullRequest: PullRequest | null; readonly branch: string; readonly title: string; readonly body: string; readonly looks: readonly SiteLook[] }
+  | {
+      readonly kind: 'opened' | 'dry-run'
+      readonly pullRequest: PullRequest | null
+      readonly branch: string
+      readonly title: string
+      readonly body: string
+      readonly looks: readonly SiteLook[]
+    }
   /** The pull request of the next step is open already. */
   | { readonly kind: 'open'; readonly pullRequest: PullRequest; readonly looks: readonly SiteLook[] }
-  | { readonly kind: 'waiting'; readonly verdict: 'pending' | 'violated' | 'unknown'; readonly gates: readonly GateResult[]; readonly looks: readonly SiteLook[] }
+  | {
+      readonly kind: 'waiting'
+      readonly verdict: 'pending' | 'violated' | 'unknown'
+      readonly gates: readonly GateResult[]
+      readonly looks: readonly SiteLook[]
+    }
   | { readonly kind: 'done' }
 
 /** Verifies the present step on every site, then opens the pull request of the next one; or says who is not ready and why. */
-export async function next(context: Context, options: NextOptions): Promise<{ readonly rotation: OpenRotation; readonly outcome: NextOutcome }> {
+export async function next(
+  context: Context,
+  options: NextOptions,
+): Promise<{ readonly rotation: OpenRotation; readonly outcome: NextOutcome }> {
   const { repository } = context
   await repository.fetch()
   const rotation = await loadRotation(repository, options)
@@ -73,7 +88,10 @@ export async function next(context: Context, options: NextOptions): Promise<{ re
     case 'refuse':
       throw await refusal(context, rotation, chosen.site, chosen.why)
     case 'close':
-      return { rotation, outcome: await openRequest(context, rotation, forge, closing(rotation, chosen.after), looks, positions) }
+      return {
+        rotation,
+        outcome: await openRequest(context, rotation, forge, closing(rotation, chosen.after), looks, positions),
+      }
     case 'open':
       return {
         rotation,
@@ -109,7 +127,12 @@ function isUntouched(rotation: OpenRotation, positions: Readonly<Record<string, 
     const at = findStep(rotation.plan, position.phase, position.step)
     const state = plannedTree(at?.step.sites[name], position.variant)?.state
     const before = first?.step.sites[name]?.state
-    return state !== undefined && before !== undefined && state.issuer === before.issuer && state.bundle.every(root => before.bundle.includes(root))
+    return (
+      state !== undefined &&
+      before !== undefined &&
+      state.issuer === before.issuer &&
+      state.bundle.every(root => before.bundle.includes(root))
+    )
   })
 }
 
@@ -131,7 +154,15 @@ function stepRequest(rotation: OpenRotation, action: Extract<NextAction, { kind:
 
 function closing(rotation: OpenRotation, after: PlanStep): Request {
   const sites = rotation.plan.sites.map(site => site.name)
-  return { kind: 'close', at: after, variant: 'step', sites, batch: null, branch: closeBranch(rotation.name, rotation.plan), after }
+  return {
+    kind: 'close',
+    at: after,
+    variant: 'step',
+    sites,
+    batch: null,
+    branch: closeBranch(rotation.name, rotation.plan),
+    after,
+  }
 }
 
 /** The undo or the nudge of the step that the foremost sites are at; it needs no gate where that is safe from any mix of it. */
@@ -153,7 +184,9 @@ function variantAction(
     return before === undefined ? [] : [{ site: name, at: before, undone: true }]
   })
   const foremost = Math.max(-1, ...reached.map(each => each.at.index))
-  const sites = reached.filter(each => each.at.index === foremost && plannedTree(each.at.step.sites[each.site], variant) !== null)
+  const sites = reached.filter(
+    each => each.at.index === foremost && plannedTree(each.at.step.sites[each.site], variant) !== null,
+  )
   const at = sites[0]?.at
   if (at === undefined || (variant === 'nudge' && sites.some(each => each.undone))) {
     const found = plan.sites.map(site => `${site.name} ${positionText(positions[site.name] ?? { kind: 'absent' })}`)
@@ -165,13 +198,16 @@ function variantAction(
       exit: exitCodes.refused,
     })
   }
-  const open = looks.filter(look => sites.some(each => each.undone && each.site === look.site) && look.verdict.verdict !== 'holds')
+  const open = looks.filter(
+    look => sites.some(each => each.undone && each.site === look.site) && look.verdict.verdict !== 'holds',
+  )
   if (open.length > 0) {
     const gates = open.flatMap(look => look.verdict.gates.filter(gate => gate.verdict !== 'holds'))
     return { kind: 'wait', verdict: 'pending', gates }
   }
   const unsafe = provePlan(rotation.plan).transitions.find(
-    transition => transition.counterexample !== null && transition.to.includes(variant) && transition.from.includes(stepFolder(at)),
+    transition =>
+      transition.counterexample !== null && transition.to.includes(variant) && transition.from.includes(stepFolder(at)),
   )
   if (unsafe !== undefined) {
     throw new ReanchorError({
@@ -219,7 +255,10 @@ async function openRequest(
       message: `${title}\n\n${request.kind === 'step' ? request.at.step.what : 'The rotation is complete.'}`,
       trailers: {
         'Reanchor-Rotation': rotation.name,
-        'Reanchor-Phase': request.kind === 'close' ? 'close' : `${stepFolder(request.at)}${request.variant === 'step' ? '' : ` ${request.variant}`}`,
+        'Reanchor-Phase':
+          request.kind === 'close'
+            ? 'close'
+            : `${stepFolder(request.at)}${request.variant === 'step' ? '' : ` ${request.variant}`}`,
         ...evidenceTrailer(looks),
       },
       author: context.author,
@@ -239,7 +278,10 @@ function evidenceTrailer(looks: readonly SiteLook[]): Record<string, string> {
 }
 
 /** The request's branch; where it served before (merged and undone, or closed by hand) the next free name. */
-async function freeBranch(forge: Forge, request: Request): Promise<{ readonly request: Request; readonly existing: PullRequest | null }> {
+async function freeBranch(
+  forge: Forge,
+  request: Request,
+): Promise<{ readonly request: Request; readonly existing: PullRequest | null }> {
   for (let count = 1; ; count++) {
     const branch = count === 1 ? request.branch : `${request.branch}.${count}`
     const found = await forge.find(branch)
@@ -249,7 +291,11 @@ async function freeBranch(forge: Forge, request: Request): Promise<{ readonly re
 }
 
 /** The site folders' new bytes, the evidence of the step before, the wiring at `adopt`. */
-async function changesOf(rotation: OpenRotation, request: Request, looks: readonly SiteLook[]): Promise<Map<string, string | null>> {
+async function changesOf(
+  rotation: OpenRotation,
+  request: Request,
+  looks: readonly SiteLook[],
+): Promise<Map<string, string | null>> {
   const { plan, snapshot, name } = rotation
   const changes = new Map<string, string | null>()
   await addEvidence(rotation, looks, changes)
@@ -272,7 +318,11 @@ async function changesOf(rotation: OpenRotation, request: Request, looks: readon
   return changes
 }
 
-async function addEvidence(rotation: OpenRotation, looks: readonly SiteLook[], changes: Map<string, string | null>): Promise<void> {
+async function addEvidence(
+  rotation: OpenRotation,
+  looks: readonly SiteLook[],
+  changes: Map<string, string | null>,
+): Promise<void> {
   const { writeEvidence } = await import('../verify/evidence-file.ts')
   const { plan, snapshot, name } = rotation
   for (const [number, batch] of plan.batches.entries()) {
@@ -312,7 +362,10 @@ function refusePaused(rotation: OpenRotation): void {
 }
 
 /** After `adopt` the user's files must still carry the wiring, or a step would reach nothing. */
-async function refuseMissingWiring(rotation: OpenRotation, positions: Readonly<Record<string, SitePosition>>): Promise<void> {
+async function refuseMissingWiring(
+  rotation: OpenRotation,
+  positions: Readonly<Record<string, SitePosition>>,
+): Promise<void> {
   const wired = rotation.plan.sites.filter(site => positions[site.name]?.kind === 'at').map(site => site.name)
   const [first] = await missingWiring(rotation, wired)
   if (first === undefined) return
@@ -329,10 +382,15 @@ async function refuseMissingWiring(rotation: OpenRotation, positions: Readonly<R
 /** A pull request of ours that was edited by hand is judged anew, never trusted: its bytes must be a planned step's. */
 async function refuseEditedRequests(context: Context, rotation: OpenRotation, forge: Forge): Promise<void> {
   for (const request of await forge.listOpen(rotation.base)) {
-    if (!request.branch.startsWith(`reanchor/${rotation.name}/`) || request.branch === planBranch(rotation.name)) continue
+    if (!request.branch.startsWith(`reanchor/${rotation.name}/`) || request.branch === planBranch(rotation.name))
+      continue
     const edited = await editedRequest(context, rotation, request)
     if (edited === null) continue
-    await forge.setStatus(request.head, { context: 'reanchor/gate', state: 'failure', description: short(`edited by hand: ${edited.why}`) })
+    await forge.setStatus(request.head, {
+      context: 'reanchor/gate',
+      state: 'failure',
+      description: short(`edited by hand: ${edited.why}`),
+    })
     throw new ReanchorError({
       what: `pull request #${request.number} was edited by hand`,
       where: { object: `branch ${request.branch}`, file: edited.path },
@@ -344,7 +402,11 @@ async function refuseEditedRequests(context: Context, rotation: OpenRotation, fo
   }
 }
 
-async function editedRequest(context: Context, rotation: OpenRotation, request: PullRequest): Promise<{ readonly path: string; readonly why: string } | null> {
+async function editedRequest(
+  context: Context,
+  rotation: OpenRotation,
+  request: PullRequest,
+): Promise<{ readonly path: string; readonly why: string } | null> {
   const snapshot = context.repository.snapshot(request.head)
   const positions = await positionsAt(snapshot, rotation.plan)
   for (const site of rotation.plan.sites) {
@@ -358,7 +420,10 @@ async function editedRequest(context: Context, rotation: OpenRotation, request: 
 async function refusal(context: Context, rotation: OpenRotation, site: string, why: string): Promise<ReanchorError> {
   const path = rotation.plan.sites.find(each => each.name === site)?.path ?? ''
   const newest = await context.repository.log(rotation.commit, { paths: [path], limit: 1 })
-  const by = newest[0] === undefined ? '' : `; last changed by ${newest[0].id.slice(0, 12)} (${newest[0].message.split('\n')[0]})`
+  const by =
+    newest[0] === undefined
+      ? ''
+      : `; last changed by ${newest[0].id.slice(0, 12)} (${newest[0].message.split('\n')[0]})`
   return new ReanchorError({
     what: `site ${site} is not where the plan can go on from`,
     where: { file: path },
@@ -375,21 +440,38 @@ function gateStatus(looks: readonly SiteLook[]) {
   const open = looks.flatMap(look => look.verdict.gates).filter(gate => gate.verdict !== 'holds')
   const seen = looks.map(look => look.evidence.to).sort()[0]
   if (open.length === 0) {
-    return { context: 'reanchor/gate', state: 'success' as const, description: short(seen === undefined ? 'nothing precedes this step' : `all gates hold, seen at ${seen}`) }
+    return {
+      context: 'reanchor/gate',
+      state: 'success' as const,
+      description: short(seen === undefined ? 'nothing precedes this step' : `all gates hold, seen at ${seen}`),
+    }
   }
   const violated = open.some(gate => gate.verdict === 'violated')
-  return { context: 'reanchor/gate', state: violated ? ('failure' as const) : ('pending' as const), description: short(`${open[0]?.claim}: ${open[0]?.because[0] ?? ''}`) }
+  return {
+    context: 'reanchor/gate',
+    state: violated ? ('failure' as const) : ('pending' as const),
+    description: short(`${open[0]?.claim}: ${open[0]?.because[0] ?? ''}`),
+  }
 }
 
 /** An open pull request of the next step must not stay green when the gate before it no longer holds. */
-async function statusOfOpenRequests(rotation: OpenRotation, forge: Forge, wait: Extract<NextAction, { kind: 'wait' }>): Promise<void> {
+async function statusOfOpenRequests(
+  rotation: OpenRotation,
+  forge: Forge,
+  wait: Extract<NextAction, { kind: 'wait' }>,
+): Promise<void> {
   for (const request of await forge.listOpen(rotation.base)) {
-    if (!request.branch.startsWith(`reanchor/${rotation.name}/`) || request.branch === planBranch(rotation.name)) continue
+    if (!request.branch.startsWith(`reanchor/${rotation.name}/`) || request.branch === planBranch(rotation.name))
+      continue
     const first = wait.gates[0]
     await forge.setStatus(request.head, {
       context: 'reanchor/gate',
       state: wait.verdict === 'violated' ? 'failure' : 'pending',
-      description: short(first === undefined ? 'the step before is not complete' : `${first.site}: ${first.claim}: ${first.because[0] ?? ''}`),
+      description: short(
+        first === undefined
+          ? 'the step before is not complete'
+          : `${first.site}: ${first.claim}: ${first.because[0] ?? ''}`,
+      ),
     })
   }
 }

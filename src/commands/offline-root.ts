@@ -1,9 +1,9 @@
-import { assertNoPrivateKey } from '../custody/leak.ts'
 import type { Custody } from '../custody/custody.ts'
+import { assertNoPrivateKey } from '../custody/leak.ts'
 import { exitCodes, ReanchorError } from '../errors.ts'
 import { createRequest, privateKeyPem, readRequest } from '../pki/authority.ts'
 import { readBundle } from '../pki/bundle.ts'
-import { type Certificate } from '../pki/certificate.ts'
+import type { Certificate } from '../pki/certificate.ts'
 import type { NextCa } from '../plan/make.ts'
 import type { NewCa } from '../plan/next-ca.ts'
 import { planBranch, rotationFolder } from '../plan/steps.ts'
@@ -43,15 +43,24 @@ export async function writeRequests(scene: {
   const { repository } = context
   const branch = planBranch(declaration.name)
   const published = await repository.branch(branch)
-  const there = published === null ? null : await repository.snapshot(published).read(requestFile(declaration.name, declaration.sites[0]?.name ?? ''))
+  const there =
+    published === null
+      ? null
+      : await repository.snapshot(published).read(requestFile(declaration.name, declaration.sites[0]?.name ?? ''))
   if (there === null && !context.dryRun) {
     const changes = new Map<string, string | null>([[declared.file, declared.text]])
     const custodies = await custodiesFor(context, declaration, snapshot)
     for (const site of declaration.sites) {
       const key = await context.keys.generate(declaration.next.issuing.algorithm)
-      const request = await createRequest({ subject: declaration.next.issuing.subject.replaceAll('{site}', site.name), key })
+      const request = await createRequest({
+        subject: declaration.next.issuing.subject.replaceAll('{site}', site.name),
+        key,
+      })
       changes.set(requestFile(declaration.name, site.name), request.pem)
-      changes.set(keyFile(declaration.name, site.name), await sealKey(custodies.of(site), declaration, site, privateKeyPem(key)))
+      changes.set(
+        keyFile(declaration.name, site.name),
+        await sealKey(custodies.of(site), declaration, site, privateKeyPem(key)),
+      )
     }
     for (const [path, text] of changes) if (text !== null) assertNoPrivateKey(text, path)
     const commit = await repository.commit({
@@ -63,7 +72,13 @@ export async function writeRequests(scene: {
       at: context.now(),
     })
     const result = await repository.publish([{ ref: `refs/heads/${branch}`, from: published, to: commit }])
-    if (!result.ok) throw new ReanchorError({ what: 'somebody else moved the branch first', where: { object: branch }, todo: 'run the same command again', exit: exitCodes.waiting })
+    if (!result.ok)
+      throw new ReanchorError({
+        what: 'somebody else moved the branch first',
+        where: { object: branch },
+        todo: 'run the same command again',
+        exit: exitCodes.waiting,
+      })
   }
   const files = declaration.sites.map(site => requestFile(declaration.name, site.name))
   throw new ReanchorError({
@@ -120,9 +135,18 @@ export async function openRequests(context: Context, declaration: Declaration): 
 }
 
 /** Matches each chain to its site by the public key; the last certificate of a chain, or next.csr.root, is the root. */
-export async function signedCa(context: Context, declaration: Declaration, requests: OpenRequests, files: readonly string[]): Promise<NewCa> {
+export async function signedCa(
+  context: Context,
+  declaration: Declaration,
+  requests: OpenRequests,
+  files: readonly string[],
+): Promise<NewCa> {
   if (declaration.next.from !== 'csr') throw new Error('only an offline root is asked by request')
-  const given = declaration.next.root === null ? null : readBundle(context.readFile(declaration.next.root), { file: declaration.next.root, allowRepeats: false }).certificates[0]
+  const given =
+    declaration.next.root === null
+      ? null
+      : readBundle(context.readFile(declaration.next.root), { file: declaration.next.root, allowRepeats: false })
+          .certificates[0]
   const sites: Record<string, NextCa> = {}
   let root: Certificate | null = given ?? null
   for (const file of files) {
@@ -135,7 +159,9 @@ export async function signedCa(context: Context, declaration: Declaration, reque
       throw new ReanchorError({
         what: 'the chain does not begin with a certificate for one of the requests',
         where: { file },
-        expected: `the public key of ${Object.keys(requests.sites).map(name => requestFile(declaration.name, name)).join(' or ')}`,
+        expected: `the public key of ${Object.keys(requests.sites)
+          .map(name => requestFile(declaration.name, name))
+          .join(' or ')}`,
         found: issuer?.subject ?? 'no certificate',
         todo: 'give the issuing CA first, then what lies between, the root last',
       })

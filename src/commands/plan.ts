@@ -15,8 +15,8 @@ import type { CustodyChoice, Declaration, FileTree, Plan, Proof, SitePosition } 
 import type { Context } from './context.ts'
 import { custodiesFor, rootRecipients, sealedCopies, sealedValue } from './custodies.ts'
 import { type Declared, findDeclaration } from './declared.ts'
-import { filesForWiring } from './files.ts'
 import { earlierCopies, earlierRotations, keptCanaries, withRestarts } from './earlier.ts'
+import { filesForWiring } from './files.ts'
 import { openRequests, signedCa, writeRequests } from './offline-root.ts'
 import { planAt, positionsAt } from './rotation.ts'
 import { unreadable } from './unreadable.ts'
@@ -61,7 +61,11 @@ export async function plan(context: Context, options: PlanOptions): Promise<Plan
   const live = await currentCas(context, declaration)
   const merged = await planAt(snapshot, declaration.name)
   const current = merged === null ? live : await unlessMoved(merged, live, snapshot, declaration)
-  const inputs = { declaration: valueDigest(declaration), material: materialDigest(current), next: valueDigest(declaration.next) }
+  const inputs = {
+    declaration: valueDigest(declaration),
+    material: materialDigest(current),
+    next: valueDigest(declaration.next),
+  }
   const scene: Scene = { context, declared, base, snapshot, current, inputs, options }
 
   if (merged !== null && sameInputs(merged, inputs)) return unchanged(merged, planBranch(declaration.name), null)
@@ -92,7 +96,10 @@ async function planAnew(scene: Scene): Promise<PlanOutcome> {
   const { context, declared, snapshot, options } = scene
   const { declaration } = declared
   const requests = declaration.next.from === 'csr' ? await openRequests(context, declaration) : null
-  const next = requests === null ? await newCa(context, declaration) : await signedCa(context, declaration, requests, options.chain ?? [])
+  const next =
+    requests === null
+      ? await newCa(context, declaration)
+      : await signedCa(context, declaration, requests, options.chain ?? [])
   if (next.rootKey !== null && options.rootKeyOut === null && !context.dryRun) throw needsRootKeyOut()
   if (next.rootKey !== null && options.rootKeyOut !== null) refuseTakenRootKey(options.rootKeyOut)
   const earlier = await earlierRotations(snapshot, declaration)
@@ -169,13 +176,16 @@ async function planAgain(scene: Scene, merged: Plan): Promise<PlanOutcome> {
     now: new Date(merged.createdAt),
   })
   const folder = rotationFolder(declaration.name)
-  const oldPaths = [...(await snapshot.list(folder)).keys()].filter(path => path.startsWith(`${folder}/phases/`) || path.startsWith(`${folder}/certificates/`))
+  const oldPaths = [...(await snapshot.list(folder)).keys()].filter(
+    path => path.startsWith(`${folder}/phases/`) || path.startsWith(`${folder}/certificates/`),
+  )
   const oldFiles = await snapshot.readMany(oldPaths)
   const spliced = splice(merged, oldFiles, made, furthest)
   if (spliced === null) throw otherSteps(declaration.name)
   const changes = new Map<string, string | null>(oldPaths.map(path => [path, null]))
   for (const [path, text] of spliced.files) changes.set(path, text)
-  for (const path of oldPaths) if (path.includes('/certificates/')) changes.set(path, spliced.files.get(path) ?? oldFiles.get(path) ?? null)
+  for (const path of oldPaths)
+    if (path.includes('/certificates/')) changes.set(path, spliced.files.get(path) ?? oldFiles.get(path) ?? null)
   changes.set(declared.file, declared.text)
   return await commitPlan(scene, spliced.plan, changes, null, custodies.remarks)
 }
@@ -201,7 +211,8 @@ async function commitPlan(
     author: context.author,
     at: context.now(),
   })
-  if (context.dryRun) return { kind: 'dry-run', plan: made, proof, branch, commit: null, pullRequest: null, written: [], remarks }
+  if (context.dryRun)
+    return { kind: 'dry-run', plan: made, proof, branch, commit: null, pullRequest: null, written: [], remarks }
   const written: string[] = []
   if (next !== null && next.rootKey !== null && options.rootKeyOut !== null) {
     await keepPending(context, pendingRef(declaration.name), commit)
@@ -270,7 +281,13 @@ async function unlessMoved(
 }
 
 /** The sealed private key of a CA, as a step of the plan carries it. */
-async function sealedKey(plan: Plan, site: string, issuer: string, kind: CustodyChoice['kind'], snapshot: Snapshot): Promise<string | null> {
+async function sealedKey(
+  plan: Plan,
+  site: string,
+  issuer: string,
+  kind: CustodyChoice['kind'],
+  snapshot: Snapshot,
+): Promise<string | null> {
   const folder = sealedAt(plan, site, issuer)
   const yaml = folder === null ? null : await snapshot.read(`${folder}/cacerts.yaml`)
   return yaml === null ? null : await sealedValue(kind, yaml, 'ca-key.pem')
@@ -279,7 +296,8 @@ async function sealedKey(plan: Plan, site: string, issuer: string, kind: Custody
 /** What a rotation is about cannot change on its way: that is another rotation. */
 function refuseOtherRotation(merged: Plan, scene: Scene, furthest: number): void {
   const { declaration, file } = scene.declared
-  const paths = (sites: readonly { readonly name: string; readonly path: string }[]) => valueDigest(sites.map(({ name, path }) => [name, path]))
+  const paths = (sites: readonly { readonly name: string; readonly path: string }[]) =>
+    valueDigest(sites.map(({ name, path }) => [name, path]))
   const changed = [
     ...(merged.system === declaration.system ? [] : ['system']),
     ...(merged.strategy === declaration.strategy ? [] : ['strategy']),
@@ -320,7 +338,12 @@ function otherSteps(name: string): ReanchorError {
 }
 
 /** Refuses material that no consumer would take, or that two consumers could not tell apart. */
-async function acceptCas(declaration: Declaration, current: Readonly<Record<string, CurrentCa>>, next: NewCa, now: Date): Promise<void> {
+async function acceptCas(
+  declaration: Declaration,
+  current: Readonly<Record<string, CurrentCa>>,
+  next: NewCa,
+  now: Date,
+): Promise<void> {
   const { acceptIssuing, acceptRoot, acceptSuccessor } = await import('../pki/accept.ts')
   acceptRoot(next.root, now)
   for (const site of declaration.sites) {
@@ -386,7 +409,10 @@ async function provedSafe(made: Plan, acceptOutage: boolean, now: Date): Promise
   if (made.strategy === 'emergency' && acceptOutage) return proof
   throw new ReanchorError({
     what: 'the plan is not safe',
-    where: { object: broken === undefined ? `rotation ${made.metadata.name}` : `${broken.from} → ${broken.to} at ${broken.site}` },
+    where: {
+      object:
+        broken === undefined ? `rotation ${made.metadata.name}` : `${broken.from} → ${broken.to} at ${broken.site}`,
+    },
     expected: 'every handshake to succeed in every mix of two neighbouring steps',
     found: broken?.counterexample?.sentence ?? proof.notes.join('; '),
     todo:
@@ -471,7 +497,8 @@ async function takeUp(scene: Scene): Promise<Prepared | null> {
   const { readRootKeyHeader } = await import('../custody/root-key.ts')
   const header = readRootKeyHeader(options.rootKeyOut)
   const root = pending?.certificates.find(certificate => certificate.role === 'new-root')
-  if (pending === null || root === undefined || header.sha256 !== root.sha256 || !sameInputs(pending, inputs)) return null
+  if (pending === null || root === undefined || header.sha256 !== root.sha256 || !sameInputs(pending, inputs))
+    return null
   context.progress('finishing the plan that an earlier run prepared')
   return { plan: pending, commit }
 }
@@ -488,7 +515,16 @@ async function publish(scene: Scene, prepared: Prepared, written: readonly strin
   const pullRequest = await openPlanRequest(context, declaration, prepared.plan, branch)
   const { provePlan } = await import('../safety/prove.ts')
   const proof = provePlan(prepared.plan, { at: context.now() })
-  return { kind: 'planned', plan: prepared.plan, proof, branch, commit: prepared.commit, pullRequest, written, remarks: [] }
+  return {
+    kind: 'planned',
+    plan: prepared.plan,
+    proof,
+    branch,
+    commit: prepared.commit,
+    pullRequest,
+    written,
+    remarks: [],
+  }
 }
 
 export function somebodyElse(ref: string): ReanchorError {
@@ -501,7 +537,12 @@ export function somebodyElse(ref: string): ReanchorError {
   })
 }
 
-async function openPlanRequest(context: Context, declaration: Declaration, made: Plan, branch: string): Promise<PullRequest | null> {
+async function openPlanRequest(
+  context: Context,
+  declaration: Declaration,
+  made: Plan,
+  branch: string,
+): Promise<PullRequest | null> {
   const forge = await context.openForge(declaration)
   const { planRequestView } = await import('./views.ts')
   const { pullRequestBody, pullRequestTitle } = await import('../report/pull-request.ts')

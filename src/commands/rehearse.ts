@@ -20,7 +20,11 @@ export interface RehearseOutcome extends DemoOutcome {
  * The declared rotation, on this machine: the user's own manifests where they can be built here, with a CA, custody and clusters
  * that stand in for the real ones. No key of the user's is needed or read.
  */
-export async function rehearse(context: Context, declared: Declared, options: RehearseOptions): Promise<RehearseOutcome> {
+export async function rehearse(
+  context: Context,
+  declared: Declared,
+  options: RehearseOptions,
+): Promise<RehearseOutcome> {
   const { declaration } = declared
   const { repository } = context
   const files = await filesForWiring(repository.snapshot(await repository.head(declaration.base)))
@@ -29,7 +33,9 @@ export async function rehearse(context: Context, declared: Declared, options: Re
   const sites = declaration.sites.map(site => site.name)
   const { demoFleet } = await import('../rehearsal/fleet.ts')
   if (!own) {
-    remarks.push('your clusters’ manifests cannot be brought up here (the rehearsal speaks Flux, with clusters/<site>/flux-system/gotk-sync.yaml); a fleet of its own stood in for them')
+    remarks.push(
+      'your clusters’ manifests cannot be brought up here (the rehearsal speaks Flux, with clusters/<site>/flux-system/gotk-sync.yaml); a fleet of its own stood in for them',
+    )
   }
   remarks.push('the CA, the age key and the clusters were made for this rehearsal')
   const outcome = await rehearseFleet({
@@ -46,7 +52,9 @@ export async function rehearse(context: Context, declared: Declared, options: Re
 }
 
 function fluxEntries(files: FileTree, declaration: Declaration): boolean {
-  return declaration.sites.every(site => site.delivery.kind === 'flux' && files.has(`clusters/${site.name}/flux-system/gotk-sync.yaml`))
+  return declaration.sites.every(
+    site => site.delivery.kind === 'flux' && files.has(`clusters/${site.name}/flux-system/gotk-sync.yaml`),
+  )
 }
 
 /** The repository as it was before this rotation: neither its plan nor what it delivered. */

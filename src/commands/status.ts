@@ -10,13 +10,23 @@ import type { SiteLook } from './verify.ts'
 import { missingWiring } from './wire.ts'
 
 /** One screen, from Git alone; `looks` adds what was seen live. */
-export async function statusView(context: Context, rotation: OpenRotation, looks: readonly SiteLook[] | null): Promise<StatusView> {
+export async function statusView(
+  context: Context,
+  rotation: OpenRotation,
+  looks: readonly SiteLook[] | null,
+): Promise<StatusView> {
   const { plan, declaration } = rotation
   const positions = await positionsAt(rotation.snapshot, plan)
   const sites: StatusSite[] = []
   for (const site of plan.sites) {
     const position = positions[site.name] ?? { kind: 'absent' as const }
-    sites.push({ name: site.name, path: site.path, position, label: labelOf(rotation, position), wiring: await wiringText(rotation, site.name, position) })
+    sites.push({
+      name: site.name,
+      path: site.path,
+      position,
+      label: labelOf(rotation, position),
+      wiring: await wiringText(rotation, site.name, position),
+    })
   }
   const seen = looks?.map(look => look.evidence.to).sort()[0]
   return {
@@ -61,10 +71,21 @@ function phasesOf(rotation: OpenRotation, positions: Readonly<Record<string, Sit
     number: phase.number,
     name: phase.name,
     title: phase.title,
-    mark: rotation.closed || phase.number < reached ? ('done' as const) : numbers.includes(phase.number) ? ('now' as const) : ('ahead' as const),
+    mark:
+      rotation.closed || phase.number < reached
+        ? ('done' as const)
+        : numbers.includes(phase.number)
+          ? ('now' as const)
+          : ('ahead' as const),
     steps: phase.steps.length,
   }))
-  const close = { number: phases.length, name: 'close', title: 'close', mark: rotation.closed ? ('done' as const) : ('ahead' as const), steps: 1 }
+  const close = {
+    number: phases.length,
+    name: 'close',
+    title: 'close',
+    mark: rotation.closed ? ('done' as const) : ('ahead' as const),
+    steps: 1,
+  }
   return [...phases, close]
 }
 
@@ -73,7 +94,10 @@ async function requestsOf(context: Context, rotation: OpenRotation): Promise<rea
   if (rotation.declaration.forge.kind !== 'local') return []
   const open = await openRequests(context, rotation)
   return open
-    .filter(request => request.branch.startsWith(`reanchor/${rotation.name}/`) || request.branch === planBranch(rotation.name))
+    .filter(
+      request =>
+        request.branch.startsWith(`reanchor/${rotation.name}/`) || request.branch === planBranch(rotation.name),
+    )
     .map(({ number, title, state, url }) => ({ number, title, state, url }))
 }
 
@@ -88,7 +112,11 @@ async function openRequests(context: Context, rotation: OpenRotation): Promise<r
   }
 }
 
-function nextSentence(rotation: OpenRotation, positions: Readonly<Record<string, SitePosition>>, looks: readonly SiteLook[] | null): string {
+function nextSentence(
+  rotation: OpenRotation,
+  positions: Readonly<Record<string, SitePosition>>,
+  looks: readonly SiteLook[] | null,
+): string {
   if (rotation.closed) return 'The rotation is closed.'
   const holds = { verdict: 'holds' as const, gates: [] }
   const action = decideNext({
@@ -96,7 +124,9 @@ function nextSentence(rotation: OpenRotation, positions: Readonly<Record<string,
     closed: false,
     positions,
     verdicts: Object.fromEntries(
-      looks === null ? rotation.plan.sites.map(site => [site.name, holds]) : looks.map(look => [look.site, look.verdict]),
+      looks === null
+        ? rotation.plan.sites.map(site => [site.name, holds])
+        : looks.map(look => [look.site, look.verdict]),
     ),
   })
   const verified = looks === null ? 'once `reanchor next` has seen every gate hold, ' : ''

@@ -3,7 +3,8 @@ import { exitCodes, ReanchorError } from '../errors.ts'
 
 const whatToDo: Readonly<Record<ClusterFailure, string>> = {
   unreachable: 'check the network and the kubeconfig with `kubectl get namespace kube-system`, then run this again',
-  forbidden: 'bind the role to whoever runs this; what `plan` reads besides (the CA Secret) may be given as spec.current.files instead',
+  forbidden:
+    'bind the role to whoever runs this; what `plan` reads besides (the CA Secret) may be given as spec.current.files instead',
   partial: 'run this again: half a list is never judged',
   timeout: 'run this again; where it stays so, look at the pod or the API server that does not answer',
   malformed: 'check that the kubeconfig names an API server, and no proxy or login page in front of it',

@@ -1,7 +1,7 @@
 import type { Cluster } from '../cluster/cluster.ts'
 import type { SiteVerdict } from '../plan/advance.ts'
-import { treeDigest } from '../repository/tree-digest.ts'
 import type { Repository } from '../repository/repository.ts'
+import { treeDigest } from '../repository/tree-digest.ts'
 import type { Evidence, Plan, Site, SitePosition } from '../rotation.ts'
 import type { Attestation } from '../systems/istio/gates.ts'
 import type { Context } from './context.ts'
@@ -42,14 +42,23 @@ export async function lookAtSites(
   try {
     for (const site of sites) opened.set(site.name, await context.openCluster(site))
     const gather = async (site: Site, previous: Evidence | null) =>
-      await lookOnce(context, rotation, site, positions[site.name] as AtStep, opened.get(site.name) as Cluster, previous)
+      await lookOnce(
+        context,
+        rotation,
+        site,
+        positions[site.name] as AtStep,
+        opened.get(site.name) as Cluster,
+        previous,
+      )
     const first = await Promise.all(sites.map(site => gather(site, null)))
     const verdicts = await judged(rotation.plan, first, positions, known, context.now())
     const again = sites.filter((_site, index) => onlyLacksAgreement(verdicts[index]))
     if (again.length === 0) return looksOf(first, verdicts)
     await context.sleep(rotation.declaration.gates.settle)
     const second = await Promise.all(
-      sites.map(async (site, index) => (again.includes(site) ? await gather(site, first[index] ?? null) : first[index])),
+      sites.map(async (site, index) =>
+        again.includes(site) ? await gather(site, first[index] ?? null) : first[index],
+      ),
     )
     const seen = second.filter(evidence => evidence !== undefined)
     return looksOf(seen, await judged(rotation.plan, seen, positions, known, context.now()))
@@ -117,7 +126,11 @@ async function judged(
 }
 
 function looksOf(evidence: readonly Evidence[], verdicts: readonly SiteVerdict[]): readonly SiteLook[] {
-  return evidence.map((each, index) => ({ site: each.site, evidence: each, verdict: verdicts[index] ?? { verdict: 'unknown', gates: [] } }))
+  return evidence.map((each, index) => ({
+    site: each.site,
+    evidence: each,
+    verdict: verdicts[index] ?? { verdict: 'unknown', gates: [] },
+  }))
 }
 
 /** The one gate that a first look cannot pass by itself. */

@@ -1,5 +1,5 @@
-import { writePlan } from '../plan/lock.ts'
 import { sha256Hex } from '../pki/certificate.ts'
+import { writePlan } from '../plan/lock.ts'
 import { batchName, evidenceName, findStep, rotationFolder, stepsOf } from '../plan/steps.ts'
 import type { PullRequestView } from '../report/pull-request.ts'
 import { describeChange, type TrustChange } from '../report/trust-diff.ts'
@@ -53,12 +53,19 @@ export async function requestView(
     })),
     proof: closes ? null : stepProof(rotation, request, now),
     cleanUp: closes ? cleanUp(rotation) : [],
-    warnings: plan.strategy === 'emergency' && !closes ? ['this strategy cuts connections on purpose; see the safety table for the pairs'] : [],
+    warnings:
+      plan.strategy === 'emergency' && !closes
+        ? ['this strategy cuts connections on purpose; see the safety table for the pairs']
+        : [],
   }
 }
 
 /** The change of trust that a request makes in its sites' folders, not in the rotation's own files. */
-async function siteChange(rotation: OpenRotation, request: Request, changes: ReadonlyMap<string, string | null>): Promise<TrustChange> {
+async function siteChange(
+  rotation: OpenRotation,
+  request: Request,
+  changes: ReadonlyMap<string, string | null>,
+): Promise<TrustChange> {
   const before: Record<string, string> = {}
   const after: Record<string, string> = {}
   const paths = rotation.plan.sites.filter(site => request.sites.includes(site.name)).map(site => site.path)
@@ -77,7 +84,8 @@ function stepProof(rotation: OpenRotation, request: Request, now: Date) {
   const steps = stepsOf(rotation.plan)
   const label = `${request.at.phase.name}/${request.at.step.name}`
   const own = proof.transitions.filter(
-    transition => request.sites.includes(transition.site) && (transition.to.includes(label) || transition.from.includes(label)),
+    transition =>
+      request.sites.includes(transition.site) && (transition.to.includes(label) || transition.from.includes(label)),
   )
   return { ...proof, transitions: own.length > 0 ? own : proof.transitions.slice(0, steps.length) }
 }

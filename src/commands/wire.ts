@@ -11,7 +11,11 @@ export interface Wired {
 }
 
 /** Adds the wiring of `sites` to `changes`, as edits of the users' files as they are now. */
-export async function addWiring(wired: Wired, sites: readonly string[], changes: Map<string, string | null>): Promise<void> {
+export async function addWiring(
+  wired: Wired,
+  sites: readonly string[],
+  changes: Map<string, string | null>,
+): Promise<void> {
   for (const point of wired.plan.wiring.filter(each => sites.includes(each.site))) {
     const before = changes.get(point.file) ?? (await wired.snapshot.read(point.file))
     const { text, changed } = applyWiring(before, point.edit, point.file)
@@ -41,7 +45,8 @@ export async function missingWiring(wired: Wired, sites: readonly string[]): Pro
     const builder = builderOf(point)
     if (builder === null) continue
     const carried = carriesPatch(files, builder, object => marked(object, wired.plan))
-    if (!carried.carries) missing.push({ point, found: `${point.file}: ${carried.why ?? 'nothing that it builds is patched'}` })
+    if (!carried.carries)
+      missing.push({ point, found: `${point.file}: ${carried.why ?? 'nothing that it builds is patched'}` })
   }
   return missing
 }

@@ -59,7 +59,9 @@ export function decideNext(situation: Situation): NextAction {
   const last = Math.min(...reached)
   if (Math.max(...reached) - last > 1) return apart(plan, progress)
 
-  const open = [...progress].filter(([site, index]) => index >= 0 && verdicts[site]?.verdict !== 'holds').map(([site]) => site)
+  const open = [...progress]
+    .filter(([site, index]) => index >= 0 && verdicts[site]?.verdict !== 'holds')
+    .map(([site]) => site)
   if (open.length > 0) return waitFor(open, verdicts)
 
   const steps = stepsOf(plan)

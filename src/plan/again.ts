@@ -1,10 +1,10 @@
+import { type Certificate, readCertificate } from '../pki/certificate.ts'
+import type { Digest, FileTree, Plan, PlannedPhase, PlannedSite, TrustState } from '../rotation.ts'
 import { valueDigest } from './digest.ts'
+import { writePlan } from './lock.ts'
 import type { MadePlan, NextCa } from './make.ts'
 import type { CurrentCa } from './material.ts'
 import { findStep, plannedTree, rotationFolder, stepFolder, stepsOf, treeFolder } from './steps.ts'
-import { writePlan } from './lock.ts'
-import { type Certificate, readCertificate } from '../pki/certificate.ts'
-import type { Digest, FileTree, Plan, PlannedPhase, PlannedSite, TrustState } from '../rotation.ts'
 
 /** The CA that a plan was made to replace, read back from the plan. `key` may be a value that custody sealed. */
 export function currentOf(plan: Plan, site: string, key: string | null): CurrentCa {
@@ -81,14 +81,23 @@ export function splice(old: Plan, oldFiles: FileTree, made: MadePlan, reached: n
   }
   const phases: PlannedPhase[] = made.plan.phases.map(phase => ({
     ...phase,
-    steps: phase.steps.map(step => ({ ...step, sites: kept.get(`${phase.number}-${phase.name}/${step.number}-${step.name}`) ?? step.sites })),
+    steps: phase.steps.map(step => ({
+      ...step,
+      sites: kept.get(`${phase.number}-${phase.name}/${step.number}-${step.name}`) ?? step.sites,
+    })),
   }))
   const certificates = [...made.plan.certificates]
   for (const certificate of old.certificates) {
     if (certificates.some(each => each.sha256 === certificate.sha256)) continue
     certificates.push(certificate)
   }
-  const plan: Plan = { ...made.plan, createdAt: old.createdAt, phases, certificates, formerDigests: { ...old.formerDigests, ...formerDigests(old, made.plan, reached) } }
+  const plan: Plan = {
+    ...made.plan,
+    createdAt: old.createdAt,
+    phases,
+    certificates,
+    formerDigests: { ...old.formerDigests, ...formerDigests(old, made.plan, reached) },
+  }
   files.set(`${rotationFolder(name)}/plan.yaml`, writePlan(plan))
   return { plan, files }
 }

@@ -3,7 +3,9 @@ import type { Digest } from '../rotation.ts'
 
 /** SHA-256 of a value as JSON with sorted keys: equal values have equal digests, whatever order they were written in. */
 export function valueDigest(value: unknown): Digest {
-  return createHash('sha256').update(JSON.stringify(sorted(value))).digest('hex')
+  return createHash('sha256')
+    .update(JSON.stringify(sorted(value)))
+    .digest('hex')
 }
 
 function sorted(value: unknown): unknown {

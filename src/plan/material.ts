@@ -48,12 +48,20 @@ export async function currentFromCluster(cluster: Cluster, istio: IstioSettings)
   const object = `Secret ${istio.namespace}/istio-ca-secret`
   const root = data['ca-cert.pem'] ?? ''
   // The Secret of the self-signed CA has the keys root-cert.pem and cert-chain.pem, and leaves them empty.
-  const filled = { 'ca-cert.pem': root, 'ca-key.pem': data['ca-key.pem'] ?? '', 'cert-chain.pem': root, 'root-cert.pem': root }
+  const filled = {
+    'ca-cert.pem': root,
+    'ca-key.pem': data['ca-key.pem'] ?? '',
+    'cert-chain.pem': root,
+    'root-cert.pem': root,
+  }
   return { ...caFromPem(filled, object), source: 'own', settings, restarts: {} }
 }
 
 /** As `currentFromCluster`, from PEM files. `read` throws a located error for a file that cannot be read. */
-export function currentFromFiles(source: Extract<CurrentSource, { from: 'files' }>, read: (path: string) => string): CurrentCa {
+export function currentFromFiles(
+  source: Extract<CurrentSource, { from: 'files' }>,
+  read: (path: string) => string,
+): CurrentCa {
   const issuer = readCertificate(read(source.certificate), { file: source.certificate })
   const bundle = (path: string) => readBundle(read(path), { file: path, allowRepeats: false }).certificates
   const key = source.key === null ? null : normalKey(read(source.key), source.key)
@@ -74,14 +82,19 @@ export function currentFromFiles(source: Extract<CurrentSource, { from: 'files' 
 export function materialDigest(current: Readonly<Record<string, CurrentCa>>): string {
   const lines: string[] = []
   for (const [site, ca] of Object.entries(current).sort(([a], [b]) => (a < b ? -1 : 1))) {
-    const settings = Object.entries(ca.settings).sort().map(([name, value]) => `${name}=${value}`)
+    const settings = Object.entries(ca.settings)
+      .sort()
+      .map(([name, value]) => `${name}=${value}`)
     const of = (certificates: readonly Certificate[]) => certificates.map(each => each.sha256).join(',')
     lines.push([site, ca.source, ca.issuer.sha256, of(ca.chain), of(ca.roots), ...settings].join(' '))
   }
   return sha256Hex(Buffer.from(lines.join('\n')))
 }
 
-function caFromPem(data: Readonly<Record<string, string>>, object: string): Pick<CurrentCa, 'issuer' | 'chain' | 'roots' | 'key'> {
+function caFromPem(
+  data: Readonly<Record<string, string>>,
+  object: string,
+): Pick<CurrentCa, 'issuer' | 'chain' | 'roots' | 'key'> {
   const text = (key: string): string => {
     const value = data[key]
     if (value !== undefined && value !== '') return value
@@ -163,7 +176,9 @@ function refuseOddKeys(data: Readonly<Record<string, string>>, object: string, n
 function refuseOddBytes(data: Readonly<Record<string, string>>, object: string): void {
   for (const key of ['ca-cert.pem', 'cert-chain.pem', 'root-cert.pem']) {
     const text = data[key] ?? ''
-    const plain = joinPem(...readBundle(text, { object: `${object} ${key}`, allowRepeats: true }).certificates.map(each => each.pem))
+    const plain = joinPem(
+      ...readBundle(text, { object: `${object} ${key}`, allowRepeats: true }).certificates.map(each => each.pem),
+    )
     if (text === plain) continue
     throw new ReanchorError({
       what: `${key} holds more than its certificates`,
@@ -180,8 +195,11 @@ function refuseOddBytes(data: Readonly<Record<string, string>>, object: string):
 async function liveSettings(cluster: Cluster, istio: IstioSettings): Promise<Record<string, string>> {
   const settings: Record<string, string> = {}
   const istiod = await cluster.get(resources.deployments, istio.namespace, 'istiod')
-  const containers = (istiod?.spec as { template?: { spec?: { containers?: readonly Container[] } } } | undefined)?.template?.spec?.containers
-  const flag = containers?.flatMap(container => container.env ?? []).find(variable => variable.name === multirootSetting)
+  const containers = (istiod?.spec as { template?: { spec?: { containers?: readonly Container[] } } } | undefined)
+    ?.template?.spec?.containers
+  const flag = containers
+    ?.flatMap(container => container.env ?? [])
+    .find(variable => variable.name === multirootSetting)
   if (flag?.value !== undefined) settings[multirootSetting] = flag.value
   const mesh = await cluster.get(resources.configMaps, istio.namespace, 'istio')
   const text = (mesh?.data as Record<string, string> | undefined)?.mesh
@@ -203,5 +221,7 @@ interface MeshConfig {
 
 function secretData(secret: KubernetesObject): Record<string, string> {
   const data = (secret.data ?? {}) as Record<string, string | null>
-  return Object.fromEntries(Object.entries(data).map(([key, value]) => [key, Buffer.from(value ?? '', 'base64').toString()]))
+  return Object.fromEntries(
+    Object.entries(data).map(([key, value]) => [key, Buffer.from(value ?? '', 'base64').toString()]),
+  )
 }

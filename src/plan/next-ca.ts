@@ -1,6 +1,13 @@
 import type { KeyObject } from 'node:crypto'
 import { ReanchorError } from '../errors.ts'
-import { createIssuing, createRoot, type KeySource, privateKeyPem, readPrivateKey, serialFrom } from '../pki/authority.ts'
+import {
+  createIssuing,
+  createRoot,
+  type KeySource,
+  privateKeyPem,
+  readPrivateKey,
+  serialFrom,
+} from '../pki/authority.ts'
 import { readBundle } from '../pki/bundle.ts'
 import { type Certificate, readCertificate } from '../pki/certificate.ts'
 import type { Declaration, NextSource } from '../rotation.ts'

@@ -1,12 +1,21 @@
 import type { FileTree } from '../rotation.ts'
 
+/**
+ * sail: Flux applies the `Istio` of the Sail operator. helmRelease: Flux installs the chart istiod. argocd: Argo CD installs a chart of
+ * this repository that wraps istiod's. argocdMultiSource: Argo CD installs istiod's chart from where Istio publishes it.
+ */
+export const fleetInstalls = ['sail', 'helmRelease', 'argocd', 'argocdMultiSource'] as const
+export type FleetInstall = (typeof fleetInstalls)[number]
+
 export interface FleetOptions {
   /** `eu-1`, `us-1`, … */
   readonly sites: readonly string[]
   /** Age recipient of `.sops.yaml`. */
   readonly ageRecipient: string
-  /** How Istio comes into the clusters: the Sail operator's `Istio`, or a HelmRelease of the chart istiod. */
-  readonly install?: 'sail' | 'helmRelease'
+  /** How Istio comes into the clusters. */
+  readonly install?: FleetInstall
+  /** Certificate of the Sealed Secrets controller; with Argo CD it lies in sealed-secrets.pem, in place of `.sops.yaml`. */
+  readonly sealingCertificate?: string
   /** URL that the clusters' GitRepository names. */
   readonly url?: string
   readonly branch?: string
@@ -20,12 +29,137 @@ export interface FleetOptions {
  */
 export function demoFleet(options: FleetOptions): FileTree {
   const files = new Map<string, string>()
+  const { install = 'sail' } = options
+  if (install === 'argocd' || install === 'argocdMultiSource') return argoFleet(options, install)
   files.set('README.md', readme(options.sites))
   files.set('.sops.yaml', sopsRules(options.ageRecipient))
   for (const site of options.sites) {
     for (const [path, text] of Object.entries(siteFiles(site, options))) files.set(path, text)
   }
   return files
+}
+
+/** The same fleet under Argo CD: one app of apps for each cluster, in clusters/<cluster>. */
+function argoFleet(options: FleetOptions, install: FleetInstall): FileTree {
+  const url = options.url ?? 'ssh://git@git.example.com/platform/fleet.git'
+  const branch = options.branch ?? 'main'
+  const files = new Map<string, string>()
+  files.set('README.md', argoReadme(options.sites))
+  files.set('sealed-secrets.pem', options.sealingCertificate ?? '')
+  const own = (path: string): string => `    repoURL: ${url}\n    targetRevision: ${branch}\n    path: ${path}\n`
+  if (install === 'argocd') {
+    files.set('charts/mesh/Chart.yaml', meshChart)
+    files.set('charts/mesh/values.yaml', meshValues)
+  }
+  for (const site of options.sites) {
+    files.set(
+      `clusters/${site}/root.yaml`,
+      argoApplication(
+        'root',
+        own(`clusters/${site}`),
+        'argocd',
+        'What everything in this cluster starts from. Applied by hand, once.',
+      ),
+    )
+    files.set(
+      `clusters/${site}/apps.yaml`,
+      argoApplication('apps', own(`apps/${site}`), 'default', 'What our teams run.'),
+    )
+    const source = install === 'argocd' ? `${own('charts/mesh')}${wrappedValues(site)}` : publishedChart(site)
+    files.set(
+      `clusters/${site}/istiod.yaml`,
+      argoApplication('istiod', source, 'istio-system', 'The mesh. Owned by the platform team.'),
+    )
+    for (const [path, text] of Object.entries(siteFiles(site, options)))
+      if (path.startsWith('apps/')) files.set(path, text)
+  }
+  return files
+}
+
+function argoReadme(sites: readonly string[]): string {
+  return `# Fleet
+
+What runs in our clusters. Argo CD applies \`clusters/<cluster>\`, whose Applications lead to the mesh and to \`apps/<cluster>\`.
+
+Clusters: ${sites.join(', ')}. Secrets are sealed to the certificate in \`sealed-secrets.pem\`.
+`
+}
+
+const meshChart = `apiVersion: v2
+name: mesh
+description: istiod with what all our clusters share
+version: 0.3.0
+dependencies:
+  - name: istiod
+    version: 1.29.0
+    repository: https://istio-release.storage.googleapis.com/charts
+`
+
+const meshValues = `# For every cluster.
+istiod:
+  meshConfig:
+    accessLogFile: /dev/stdout # the log collector reads it
+  pilot:
+    autoscaleMin: 2
+`
+
+function wrappedValues(site: string): string {
+  return `    helm:
+      valuesObject:
+        istiod:
+          global:
+            meshID: fleet
+            multiCluster:
+              clusterName: ${site}
+          pilot:
+            env:
+              # istio/istio: health checks of services without endpoints
+              PILOT_ENABLE_STATUS: "true"
+`
+}
+
+function publishedChart(site: string): string {
+  return `    repoURL: https://istio-release.storage.googleapis.com/charts # or our mirror
+    chart: istiod
+    targetRevision: 1.29.0
+    helm:
+      valuesObject:
+        global:
+          meshID: fleet
+          multiCluster:
+            clusterName: ${site}
+        meshConfig:
+          accessLogFile: /dev/stdout # the log collector reads it
+        pilot:
+          autoscaleMin: 2
+          env:
+            PILOT_ENABLE_STATUS: "true"
+`
+}
+
+function argoApplication(name: string, source: string, namespace: string, about: string): string {
+  return `# ${about}
+apiVersion: argoproj.io/v1alpha1
+kind: Application
+metadata:
+  name: ${name}
+  namespace: argocd
+spec:
+  project: default
+  source:
+${source}  destination:
+    server: https://kubernetes.default.svc
+    namespace: ${namespace}
+  syncPolicy:
+    automated:
+      prune: true
+      selfHeal: true
+    retry:
+      limit: 5
+    syncOptions:
+      - CreateNamespace=true
+      - ServerSideApply=true
+`
 }
 
 function readme(sites: readonly string[]): string {

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { parseAllDocuments } from 'yaml'
 import type { Cluster } from '../cluster/cluster.ts'
 import { ReanchorError } from '../errors.ts'
+import { ArgoCd } from './argocd.ts'
 import { companyRoot, fingerprintOf, issuingCa, type Life, type Pair } from './certificates.ts'
 import { createClock, seededRandom, type VirtualClock } from './clock.ts'
 import { readableCluster } from './cluster.ts'
@@ -14,6 +15,7 @@ import { Kubelets } from './kubelet.ts'
 import { isRecord, type Manifest, ObjectStore, type StoredObject, textAt } from './objects.ts'
 import { type RestartCount, Workloads } from './rollout.ts'
 import { Installer } from './sail.ts'
+import { SealedSecrets } from './sealed-secrets.ts'
 import type { Site } from './site.ts'
 
 export interface RehearsalOptions {
@@ -25,6 +27,8 @@ export interface RehearsalOptions {
   /** Name of that Secret, in flux-system. */
   readonly decryptionSecret?: string
   readonly base?: string
+  /** Private key, PEM, of the clusters' Sealed Secrets controller; absent: there is none. */
+  readonly sealingKey?: string
   readonly seed: string | number
   readonly now: Date
   readonly faults?: readonly FaultName[]
@@ -194,6 +198,8 @@ function makeSite(parts: Parts): MadeSite {
   new Installer(site)
   const readOnce = options.readBase
   new Flux(site, readOnce, options.base ?? 'main')
+  const argo = new ArgoCd(site, readOnce)
+  if (options.sealingKey !== undefined) new SealedSecrets(site, options.sealingKey)
   handshakes.addControls(() =>
     workloads.agents.flatMap(agent =>
       agent.running && agent.endpoint !== null && agent.projectedRoots !== ''
@@ -243,7 +249,7 @@ function makeSite(parts: Parts): MadeSite {
   return {
     controls,
     async bootstrap() {
-      for (const namespace of ['kube-system', 'kube-public', 'default', 'flux-system']) {
+      for (const namespace of ['kube-system', 'kube-public', 'default', 'flux-system', 'argocd']) {
         store.put(
           {
             apiVersion: 'v1',
@@ -269,15 +275,16 @@ function makeSite(parts: Parts): MadeSite {
         }
         store.put(secretOf('cacerts', site.istioNamespace, material), 'kubectl-create')
       }
-      // `flux bootstrap` applies these by itself, once; from then on Flux applies them from Git.
+      // `flux bootstrap`, or a person with an app of apps, applies these once; from then on they come from Git.
       const { files } = await readOnce()
       const path = `clusters/${name}/flux-system/gotk-sync.yaml`
-      const text = files.get(path)
+      const text = files.get(path) ?? files.get(`clusters/${name}/root.yaml`)
       if (text === undefined) {
         throw new ReanchorError({
-          what: 'the base branch has no Flux entry for this site',
+          what: 'the base branch has no entry of Flux or Argo CD for this site',
           where: { file: path },
-          todo: 'add the GitRepository and the Kustomization that `flux bootstrap` writes',
+          expected: `what \`flux bootstrap\` writes, or an app of apps in clusters/${name}/root.yaml`,
+          todo: 'add the GitRepository and the Kustomization, or the Application, that everything starts from',
         })
       }
       for (const document of parseAllDocuments(text)) {
@@ -285,7 +292,10 @@ function makeSite(parts: Parts): MadeSite {
         if (isRecord(value)) store.apply(value as Manifest, 'kustomize-controller')
       }
     },
-    settled: () => workloads.settled && store.list('kustomize.toolkit.fluxcd.io', 'Kustomization').every(isReconciled),
+    settled: () =>
+      workloads.settled &&
+      argo.settled &&
+      store.list('kustomize.toolkit.fluxcd.io', 'Kustomization').every(isReconciled),
     strike(faults) {
       if (faults.includes('never-reloads') && struck === null) {
         struck = options.faultTarget ?? firstSidecar(handshakes, name)

@@ -236,11 +236,12 @@ function isInstall(object: StoredObject): boolean {
 }
 
 function isChart(object: StoredObject): boolean {
-  return object.kind === 'HelmRelease' && textAt(object, 'spec', 'chart', 'spec', 'chart') === 'istiod'
+  const chart = textAt(object, 'spec', 'chart', 'spec', 'chart') ?? ''
+  return object.kind === 'HelmRelease' && /(^|\/)(istiod|istio-discovery)\/?$/.test(chart)
 }
 
 // The chart copies `pilot.*` to the root (manifests/charts/istio-control/istio-discovery zzy_descope_legacy.yaml), where it wins.
-function legacyRoot(values: Fields): Fields {
+export function legacyRoot(values: Fields): Fields {
   const pilot: Fields = {}
   for (const key of ['env', 'podAnnotations', 'replicaCount']) if (key in values) pilot[key] = values[key]
   return { ...values, pilot: merged(pilot, recordAt(values, 'pilot')) }
@@ -260,7 +261,7 @@ function environment(values: Readonly<Record<string, string>>): { name: string; 
 }
 
 /** The chart istiod, as far as a rotation reads it. ConfigMaps come before the Deployment, as Helm orders them. */
-function installIstiod(site: Site, values: Fields, namespace: string, manager: string): void {
+export function installIstiod(site: Site, values: Fields, namespace: string, manager: string): void {
   const mesh = merged(
     {
       defaultConfig: { discoveryAddress: `istiod.${namespace}.svc:15012` },

@@ -7,5 +7,10 @@ export async function initBare(dir: string, branch: string): Promise<void> {
   await mkdir(dir, { recursive: true })
   const answer = await remoteGit(dir, 'init', ['--bare', `--initial-branch=${branch}`, '.'])
   if (answer.ok) return
-  throw new ReanchorError({ what: 'git cannot make a repository here', where: { file: dir }, found: answer.output, todo: 'name another folder' })
+  throw new ReanchorError({
+    what: 'git cannot make a repository here',
+    where: { file: dir },
+    found: answer.output,
+    todo: 'name another folder',
+  })
 }

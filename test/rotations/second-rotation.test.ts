@@ -17,11 +17,17 @@ describe('two rotations in a row, A to B to C (F22)', () => {
     const plan = await planAndMerge(second)
     expect(plan.phases.map(phase => phase.name)).toEqual(['adopt', 'trust-both', 'issue-new', 'trust-new'])
     const loaded = await loadRotation(second.repository, { rotation: 'second', base: 'main' })
-    expect((await positionsAt(loaded.snapshot, loaded.plan))['eu-1']).toEqual({ kind: 'at', phase: 0, step: 1, variant: 'step' })
+    expect((await positionsAt(loaded.snapshot, loaded.plan))['eu-1']).toEqual({
+      kind: 'at',
+      phase: 0,
+      step: 1,
+      variant: 'step',
+    })
 
     await advanceUntil(second, () => false)
     expect(second.rehearsal.handshakes.counts.failed).toBe(0)
-    const workloads = (list: typeof restartsOfFirst) => list.filter(each => !each.consumer.includes('istiod')).map(each => [each.consumer, each.count])
+    const workloads = (list: typeof restartsOfFirst) =>
+      list.filter(each => !each.consumer.includes('istiod')).map(each => [each.consumer, each.count])
     // Both flags are set already, so no workload restarts a second time.
     expect(workloads(second.rehearsal.restarts())).toEqual(workloads(restartsOfFirst))
     const done = await loadRotation(second.repository, { rotation: 'second', base: 'main' })

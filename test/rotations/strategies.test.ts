@@ -7,8 +7,8 @@ import { type PlanOptions, plan } from '../../src/commands/plan.ts'
 import { loadRotation } from '../../src/commands/rotation.ts'
 import { ageDecrypt } from '../../src/custody/age.ts'
 import { createIssuing, createRoot, readPrivateKey, readRequest } from '../../src/pki/authority.ts'
-import { type Certificate, readCertificate } from '../../src/pki/certificate.ts'
 import { joinPem } from '../../src/pki/bundle.ts'
+import { type Certificate, readCertificate } from '../../src/pki/certificate.ts'
 import { privateKeyPem } from '../../src/pki/keys.ts'
 import { type TestWorld, testWorld } from './world.ts'
 
@@ -31,7 +31,13 @@ function withFiles(world: World, files: Readonly<Record<string, string>>): World
   return { ...world, context: { ...world.context, readFile } }
 }
 
-async function issuingUnder(root: Certificate, rootKey: KeyObject, key: KeyObject, name: string, now: Date): Promise<Certificate> {
+async function issuingUnder(
+  root: Certificate,
+  rootKey: KeyObject,
+  key: KeyObject,
+  name: string,
+  now: Date,
+): Promise<Certificate> {
   return await createIssuing({
     subject: `CN=${name}`,
     key,
@@ -54,15 +60,25 @@ describe('strategy issuer', () => {
     const identity = readFileSync(world.ageKeyFile, 'utf8').trim()
     const opened = await ageDecrypt(readFileSync(join(world.folder, 'first-root.key.age'), 'utf8'), [identity])
     const text = opened?.toString() ?? ''
-    const root = readCertificate(/-----BEGIN CERTIFICATE-----[^]+?-----END CERTIFICATE-----\n/.exec(text)?.[0] ?? '')
-    const rootKey = readPrivateKey(/-----BEGIN PRIVATE KEY-----[^]+?-----END PRIVATE KEY-----\n/.exec(text)?.[0] ?? '')
+    const root = readCertificate(/-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----\n/.exec(text)?.[0] ?? '')
+    const rootKey = readPrivateKey(
+      /-----BEGIN PRIVATE KEY-----[\s\S]+?-----END PRIVATE KEY-----\n/.exec(text)?.[0] ?? '',
+    )
     const key = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey
     const issuer = await issuingUnder(root, rootKey, key, 'issuing 2', world.context.now())
-    const files = { '/offline/root.pem': root.pem, '/offline/ca.pem': issuer.pem, '/offline/ca.key': privateKeyPem(key) }
+    const files = {
+      '/offline/root.pem': root.pem,
+      '/offline/ca.pem': issuer.pem,
+      '/offline/ca.key': privateKeyPem(key),
+    }
     const declared = await test.declare('second', declaration => ({
       ...declaration,
       strategy: 'issuer',
-      next: { from: 'files', root: '/offline/root.pem', issuing: { '*': { certificate: '/offline/ca.pem', key: '/offline/ca.key', chain: null } } },
+      next: {
+        from: 'files',
+        root: '/offline/root.pem',
+        issuing: { '*': { certificate: '/offline/ca.pem', key: '/offline/ca.key', chain: null } },
+      },
     }))
     const second = withFiles(declared, files)
     const made = await planAndMerge(second)
@@ -78,7 +94,11 @@ describe('strategy emergency', () => {
     test = await testWorld({ seed: 'emergency', change: declaration => ({ ...declaration, strategy: 'emergency' }) })
     const { world } = test
     const options = { ...optionsFor(world), rootKeyOut: join(world.folder, 'root.age') }
-    await expect(plan(world.context, options)).rejects.toMatchObject({ exit: 5, what: 'the plan is not safe', todo: expect.stringContaining('--accept-outage') })
+    await expect(plan(world.context, options)).rejects.toMatchObject({
+      exit: 5,
+      what: 'the plan is not safe',
+      todo: expect.stringContaining('--accept-outage'),
+    })
     const outcome = await plan(world.context, { ...options, acceptOutage: true })
     if (outcome.pullRequest === null) throw new Error('no pull request')
     await merge(world, outcome.pullRequest)
@@ -97,11 +117,18 @@ describe('an offline root', () => {
       seed: 'offline',
       change: declaration => ({
         ...declaration,
-        next: { from: 'csr', root: null, issuing: { algorithm: 'ecdsa-p256', subject: 'CN=offline issuing,L={site}', validityDays: 300 } },
+        next: {
+          from: 'csr',
+          root: null,
+          issuing: { algorithm: 'ecdsa-p256', subject: 'CN=offline issuing,L={site}', validityDays: 300 },
+        },
       }),
     })
     const { world } = test
-    await expect(plan(world.context, optionsFor(world))).rejects.toMatchObject({ exit: 3, what: 'the offline root has to sign first' })
+    await expect(plan(world.context, optionsFor(world))).rejects.toMatchObject({
+      exit: 3,
+      what: 'the offline root has to sign first',
+    })
     // Asked again, the requests that are out with the signer stay what they are.
     const branch = await world.repository.branch('reanchor/first/plan')
     await expect(plan(world.context, optionsFor(world))).rejects.toMatchObject({ exit: 3 })
@@ -116,9 +143,16 @@ describe('an offline root', () => {
     const issuer = await issuingUnder(root, rootKey, request.publicKey, 'offline issuing', now)
     const signed = withFiles(world, { '/offline/eu-1.pem': joinPem(issuer.pem, root.pem) })
 
-    const other = await createRoot({ subject: 'CN=somebody', key: generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey, ...dates, serial: '42' })
+    const other = await createRoot({
+      subject: 'CN=somebody',
+      key: generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey,
+      ...dates,
+      serial: '42',
+    })
     const wrong = withFiles(world, { '/offline/eu-1.pem': other.pem })
-    await expect(plan(wrong.context, { ...optionsFor(world), chain: ['/offline/eu-1.pem'] })).rejects.toMatchObject({ exit: 2 })
+    await expect(plan(wrong.context, { ...optionsFor(world), chain: ['/offline/eu-1.pem'] })).rejects.toMatchObject({
+      exit: 2,
+    })
 
     const outcome = await plan(signed.context, { ...optionsFor(world), chain: ['/offline/eu-1.pem'] })
     if (outcome.pullRequest === null) throw new Error('no pull request')

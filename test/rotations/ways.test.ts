@@ -42,7 +42,12 @@ describe('ways back', () => {
     await world.forge.close(open?.number ?? 0)
 
     for (let round = 0; round < 40; round++) {
-      const { outcome } = await next(world.context, { rotation: world.rotation, base: null, variant: 'step', abandon: true })
+      const { outcome } = await next(world.context, {
+        rotation: world.rotation,
+        base: null,
+        variant: 'step',
+        abandon: true,
+      })
       if (outcome.kind === 'done') break
       if (outcome.kind === 'opened' && outcome.pullRequest !== null) await merge(world, outcome.pullRequest)
       else await world.rehearsal.run(5 * 60_000)
@@ -73,13 +78,21 @@ describe('a plan made again on the way', () => {
     const at = world.context.now()
     const author = { name: 'a person', email: 'person@example.com' }
     const changes = new Map([[path, text.replace('hold: 10m', 'hold: 5m')]])
-    const commit = await world.repository.commit({ parent, changes, message: 'Hold for five minutes', trailers: {}, author, at })
+    const commit = await world.repository.commit({
+      parent,
+      changes,
+      message: 'Hold for five minutes',
+      trailers: {},
+      author,
+      at,
+    })
     await world.repository.publish([{ ref: 'refs/heads/main', from: parent, to: commit }])
 
     const again = await plan(world.context, options)
     expect(again.kind).toBe('planned')
     expect(again.plan.gates.hold).toBe(5 * 60_000)
-    const digests = (each: typeof made) => each.phases.flatMap(phase => phase.steps.map(step => step.sites['eu-1']?.digest))
+    const digests = (each: typeof made) =>
+      each.phases.flatMap(phase => phase.steps.map(step => step.sites['eu-1']?.digest))
     expect(digests(again.plan)).toEqual(digests(made))
     if (again.pullRequest === null) throw new Error('no pull request')
     await merge(world, again.pullRequest)
@@ -97,10 +110,20 @@ describe('a plan made again on the way', () => {
     const text = (await world.repository.snapshot(parent).read(path)) ?? ''
     const changes = new Map([[path, text.replace('algorithm: ecdsa-p256', 'algorithm: ecdsa-p384')]])
     const author = { name: 'a person', email: 'person@example.com' }
-    const commit = await world.repository.commit({ parent, changes, message: 'Another CA', trailers: {}, author, at: world.context.now() })
+    const commit = await world.repository.commit({
+      parent,
+      changes,
+      message: 'Another CA',
+      trailers: {},
+      author,
+      at: world.context.now(),
+    })
     await world.repository.publish([{ ref: 'refs/heads/main', from: parent, to: commit }])
     const options = { rotation: world.rotation, base: null, rootKeyOut: null, chain: null, acceptOutage: false }
-    await expect(plan(world.context, options)).rejects.toMatchObject({ exit: 5, what: expect.stringContaining('spec.next changed') })
+    await expect(plan(world.context, options)).rejects.toMatchObject({
+      exit: 5,
+      what: expect.stringContaining('spec.next changed'),
+    })
     expect((await nextWhenReady(world, 0)).kind).toBe('opened')
   }, 120_000)
 })

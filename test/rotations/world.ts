@@ -59,7 +59,9 @@ export async function testWorld(options: TestWorldOptions = {}): Promise<TestWor
     said,
     async declare(name, change) {
       const snapshot = world.repository.snapshot(await world.repository.head('main'))
-      const paths = [...(await snapshot.list()).keys()].filter(path => /\.ya?ml$/.test(path) && !path.startsWith('rotations/'))
+      const paths = [...(await snapshot.list()).keys()].filter(
+        path => /\.ya?ml$/.test(path) && !path.startsWith('rotations/'),
+      )
       const files = await snapshot.readMany(paths)
       const other: World = { ...world, rotation: name, phases: [] }
       await commitDeclaration(other, await declaration(files, sites, name, recipient, world.context.now(), change))

@@ -10,10 +10,19 @@ interface AttestFlags extends CommonOptions {
   readonly dryRun: boolean
 }
 
-export async function attestHandler(options: AttestFlags, terminal: Terminal, words: readonly string[]): Promise<CommandResult> {
+export async function attestHandler(
+  options: AttestFlags,
+  terminal: Terminal,
+  words: readonly string[],
+): Promise<CommandResult> {
   const phase = Number(options.phase)
   if (!Number.isInteger(phase) || phase < 0) {
-    throw new ReanchorError({ what: '--phase is not a phase', expected: 'its number, such as 2', found: options.phase, todo: 'see `reanchor status`' })
+    throw new ReanchorError({
+      what: '--phase is not a phase',
+      expected: 'its number, such as 2',
+      found: options.phase,
+      todo: 'see `reanchor status`',
+    })
   }
   const context = await contextFor(options, terminal)
   const by = options.by ?? `${context.author.name} <${context.author.email}>`
@@ -22,7 +31,11 @@ export async function attestHandler(options: AttestFlags, terminal: Terminal, wo
   return {
     rotation,
     exit: exitCodes.done,
-    result: { path, pullRequest: pullRequest === null ? null : { number, title: pullRequest.title, url: pullRequest.url } },
-    text: pullRequest === null ? `dry run: would write ${path}` : `opened pull request #${number}: ${pullRequest.title}`,
+    result: {
+      path,
+      pullRequest: pullRequest === null ? null : { number, title: pullRequest.title, url: pullRequest.url },
+    },
+    text:
+      pullRequest === null ? `dry run: would write ${path}` : `opened pull request #${number}: ${pullRequest.title}`,
   }
 }

@@ -1,6 +1,6 @@
 import type { Context } from '../../commands/context.ts'
-import { systemContext } from '../context.ts'
 import { noPaint, type Paint, paintWith } from '../../report/paint.ts'
+import { systemContext } from '../context.ts'
 import type { Terminal } from '../output.ts'
 import type { CommonOptions } from '../program.ts'
 

@@ -12,12 +12,21 @@ interface DemoFlags extends CommonOptions {
   readonly seed: string
 }
 
-export async function demoHandler(options: DemoFlags, terminal: Terminal, words: readonly string[]): Promise<CommandResult> {
+export async function demoHandler(
+  options: DemoFlags,
+  terminal: Terminal,
+  words: readonly string[],
+): Promise<CommandResult> {
   const system = words[0] ?? 'istio'
   if (system !== 'istio') throw notYet(system)
   const sites = Number(options.sites)
   if (!Number.isInteger(sites) || sites < 1 || sites > 6) {
-    throw new ReanchorError({ what: '--sites is out of range', expected: 'a number from 1 to 6', found: options.sites, example: '--sites 2' })
+    throw new ReanchorError({
+      what: '--sites is out of range',
+      expected: 'a number from 1 to 6',
+      found: options.sites,
+      example: '--sites 2',
+    })
   }
   const started = Date.now()
   const outcome = await demo({
@@ -39,7 +48,9 @@ export async function demoHandler(options: DemoFlags, terminal: Terminal, words:
     `${attempted} handshakes attempted, ${failed} failed${foretold > 0 ? `, ${foretold} foretold` : ''}`,
     `restarts: ${restarts.map(each => `${each.consumer} ${each.count} (planned ${each.planned})`).join(', ')}`,
     ...(result.fault === undefined ? [] : faultLines(result.fault)),
-    ...(options.dir === undefined ? [] : [`repository: ${result.repository}`, `age key of the demo: ${result.ageKeyFile}`]),
+    ...(options.dir === undefined
+      ? []
+      : [`repository: ${result.repository}`, `age key of the demo: ${result.ageKeyFile}`]),
   ]
   return { rotation: result.rotation, exit: outcome.exit, result, text: lines.join('\n'), bare: true }
 }
@@ -47,16 +58,29 @@ export async function demoHandler(options: DemoFlags, terminal: Terminal, words:
 function faultLines(fault: NonNullable<Awaited<ReturnType<typeof demo>>['result']['fault']>): readonly string[] {
   const { kind, culprit, refusedAt } = fault
   if (refusedAt === null) return [`fault ${kind}: nothing stood in its way`]
-  return [`fault ${kind}: \`reanchor ${refusedAt.command}\` refused at ${refusedAt.phase} (exit ${refusedAt.exit}) and named ${culprit ?? 'no culprit'}`]
+  return [
+    `fault ${kind}: \`reanchor ${refusedAt.command}\` refused at ${refusedAt.phase} (exit ${refusedAt.exit}) and named ${culprit ?? 'no culprit'}`,
+  ]
 }
 
 function faultOf(text: string | undefined): FaultName | null {
   if (text === undefined) return null
   const found = faultNames.find(name => name === text)
   if (found !== undefined) return found
-  throw new ReanchorError({ what: 'no such fault', expected: faultNames.join(', '), found: text, example: '--fault never-reloads', exit: exitCodes.usage })
+  throw new ReanchorError({
+    what: 'no such fault',
+    expected: faultNames.join(', '),
+    found: text,
+    example: '--fault never-reloads',
+    exit: exitCodes.usage,
+  })
 }
 
 function notYet(system: string): ReanchorError {
-  return new ReanchorError({ what: `no demo of ${system} in this version`, expected: 'istio', found: system, todo: 'run `reanchor demo istio`' })
+  return new ReanchorError({
+    what: `no demo of ${system} in this version`,
+    expected: 'istio',
+    found: system,
+    todo: 'run `reanchor demo istio`',
+  })
 }

@@ -11,7 +11,11 @@ interface DiffFlags extends CommonOptions {
   readonly textconv?: string
 }
 
-export async function diffHandler(options: DiffFlags, terminal: Terminal, words: readonly string[]): Promise<CommandResult> {
+export async function diffHandler(
+  options: DiffFlags,
+  terminal: Terminal,
+  words: readonly string[],
+): Promise<CommandResult> {
   if (options.textconv !== undefined) {
     const text = textconv(readFileSync(options.textconv, 'utf8'), options.textconv)
     return { rotation: null, exit: exitCodes.done, result: { text }, text }
@@ -21,10 +25,18 @@ export async function diffHandler(options: DiffFlags, terminal: Terminal, words:
   const range = (words[0] ?? `${options.base ?? (await defaultBase(repository))}..HEAD`).split('..')
   const [from, to] = range
   if (range.length !== 2 || from === undefined || to === undefined || from.startsWith('-')) {
-    throw new ReanchorError({ what: 'not a range of commits', expected: 'REV..REV', found: words[0] ?? '', example: 'reanchor diff main~1..main', todo: 'correct the argument' })
+    throw new ReanchorError({
+      what: 'not a range of commits',
+      expected: 'REV..REV',
+      found: words[0] ?? '',
+      example: 'reanchor diff main~1..main',
+      todo: 'correct the argument',
+    })
   }
   const [before, after] = [await repository.commitAt(from), await repository.commitAt(to)]
-  const paths = [...(await repository.changedPaths(before, after)).keys()].filter(path => !/^rotations\/[^/]+\/phases\//.test(path))
+  const paths = [...(await repository.changedPaths(before, after)).keys()].filter(
+    path => !/^rotations\/[^/]+\/phases\//.test(path),
+  )
   const change = describeChange(
     Object.fromEntries(await repository.snapshot(before).readMany(paths)),
     Object.fromEntries(await repository.snapshot(after).readMany(paths)),

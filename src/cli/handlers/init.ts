@@ -13,10 +13,19 @@ interface InitOptions extends CommonOptions, Omit<InitFlags, 'base'> {
   readonly dryRun: boolean
 }
 
-export async function initHandler(options: InitOptions, terminal: Terminal, words: readonly string[]): Promise<CommandResult> {
+export async function initHandler(
+  options: InitOptions,
+  terminal: Terminal,
+  words: readonly string[],
+): Promise<CommandResult> {
   const system = words[0] ?? ''
   if (system !== 'istio') {
-    throw new ReanchorError({ what: 'this version does not know the system', expected: 'istio', found: system, todo: 'run `reanchor init istio`' })
+    throw new ReanchorError({
+      what: 'this version does not know the system',
+      expected: 'istio',
+      found: system,
+      todo: 'run `reanchor init istio`',
+    })
   }
   const context = await contextFor(options, terminal, true)
   const { repository } = context
@@ -36,7 +45,11 @@ export async function initHandler(options: InitOptions, terminal: Terminal, word
     mkdirSync(dirname(file), { recursive: true })
     writeFileSync(file, result.text, { flag: 'wx' })
   }
-  const wrote = options.dryRun ? `dry run: would write ${result.path}\n\n${result.text}` : result.unchanged ? `${result.path} is there already, and is the same` : `wrote ${result.path}`
+  const wrote = options.dryRun
+    ? `dry run: would write ${result.path}\n\n${result.text}`
+    : result.unchanged
+      ? `${result.path} is there already, and is the same`
+      : `wrote ${result.path}`
   return {
     rotation: result.path.split('/')[1] ?? null,
     exit: exitCodes.done,

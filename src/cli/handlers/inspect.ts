@@ -19,7 +19,9 @@ export async function inspectHandler(options: InspectFlags, terminal: Terminal):
   const now = new Date()
   const within = options.within === undefined ? null : duration(options.within, '--within')
   const view =
-    options.file === undefined ? await inspectLive(options, terminal, { now, within }) : await inspectFiles(options.file.map(readText), { now, within })
+    options.file === undefined
+      ? await inspectLive(options, terminal, { now, within })
+      : await inspectFiles(options.file.map(readText), { now, within })
   const ending = endingWithin(view)
   return {
     rotation: options.rotation ?? null,
@@ -38,15 +40,21 @@ async function inspectLive(
   const { openKubernetesCluster } = await import('../../cluster/kubernetes.ts')
   const sites: { name: string; choice: ClusterChoice; istio: IstioSettings }[] = []
   if (options.context !== undefined) {
-    sites.push({ name: options.context, choice: { kind: 'context', context: options.context }, istio: plainIstio(options.namespace) })
+    sites.push({
+      name: options.context,
+      choice: { kind: 'context', context: options.context },
+      istio: plainIstio(options.namespace),
+    })
   } else {
     const context = await contextFor(options, terminal, true)
     const { declaration } = await loadRotation(context.repository, chosen(options))
-    for (const site of declaration.sites) sites.push({ name: site.name, choice: site.cluster, istio: declaration.istio })
+    for (const site of declaration.sites)
+      sites.push({ name: site.name, choice: site.cluster, istio: declaration.istio })
   }
   const opened = []
   try {
-    for (const { name, choice, istio } of sites) opened.push({ name, istio, cluster: await openKubernetesCluster(choice) })
+    for (const { name, choice, istio } of sites)
+      opened.push({ name, istio, cluster: await openKubernetesCluster(choice) })
     return await inspectSites(opened, when)
   } finally {
     for (const site of opened) await site.cluster.close()
@@ -61,6 +69,13 @@ function readText(file: string): { readonly file: string; readonly text: string 
   try {
     return { file, text: readFileSync(file, 'utf8') }
   } catch (cause) {
-    throw new ReanchorError({ what: 'the file cannot be read', where: { file }, expected: 'a PEM file', found: (cause as NodeJS.ErrnoException).code ?? 'an error', todo: 'correct the path', cause })
+    throw new ReanchorError({
+      what: 'the file cannot be read',
+      where: { file },
+      expected: 'a PEM file',
+      found: (cause as NodeJS.ErrnoException).code ?? 'an error',
+      todo: 'correct the path',
+      cause,
+    })
   }
 }

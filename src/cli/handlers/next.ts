@@ -1,4 +1,4 @@
-import { next, type NextOutcome } from '../../commands/next.ts'
+import { type NextOutcome, next } from '../../commands/next.ts'
 import { type ExitCode, exitCodes } from '../../errors.ts'
 import type { Evidence, GateResult } from '../../rotation.ts'
 import type { CommandResult, Terminal } from '../output.ts'
@@ -64,15 +64,28 @@ async function describeOutcome(outcome: NextOutcome, terminal: Terminal): Promis
       const number = pullRequest?.number ?? null
       return {
         exit: exitCodes.done,
-        result: { kind: outcome.kind, pullRequest: { number, title, url: pullRequest?.url ?? null }, branch, body: outcome.body, gates: gatesOf(outcome.looks) },
-        text: outcome.kind === 'opened' ? `opened pull request #${number}: ${title}` : `dry run: would open ${title}\n\n${outcome.body}`,
+        result: {
+          kind: outcome.kind,
+          pullRequest: { number, title, url: pullRequest?.url ?? null },
+          branch,
+          body: outcome.body,
+          gates: gatesOf(outcome.looks),
+        },
+        text:
+          outcome.kind === 'opened'
+            ? `opened pull request #${number}: ${title}`
+            : `dry run: would open ${title}\n\n${outcome.body}`,
       }
     }
     case 'waiting':
       return {
         exit: waitingExit(outcome.verdict),
         result: { kind: 'waiting', verdict: outcome.verdict, gates: outcome.gates },
-        text: await gatesText(outcome.gates, outcome.looks.map(look => look.evidence), terminal),
+        text: await gatesText(
+          outcome.gates,
+          outcome.looks.map(look => look.evidence),
+          terminal,
+        ),
       }
   }
 }
@@ -82,7 +95,11 @@ export function waitingExit(verdict: 'pending' | 'violated' | 'unknown'): ExitCo
   return verdict === 'pending' ? exitCodes.waiting : exitCodes.violated
 }
 
-export async function gatesText(gates: readonly GateResult[], evidence: readonly Evidence[], terminal: Terminal): Promise<string> {
+export async function gatesText(
+  gates: readonly GateResult[],
+  evidence: readonly Evidence[],
+  terminal: Terminal,
+): Promise<string> {
   const { verifyText, verifyView } = await import('../../verify/render.ts')
   const paint = await paintFor(terminal)
   const colors = { holds: paint.good, pending: paint.wait, unknown: paint.bad, violated: paint.bad }
@@ -92,8 +109,8 @@ export async function gatesText(gates: readonly GateResult[], evidence: readonly
   })
 }
 
-function gatesOf(looks: readonly { readonly verdict: { readonly gates: readonly GateResult[] } }[]): readonly GateResult[] {
+function gatesOf(
+  looks: readonly { readonly verdict: { readonly gates: readonly GateResult[] } }[],
+): readonly GateResult[] {
   return looks.flatMap(look => look.verdict.gates)
 }
-
-

@@ -26,11 +26,18 @@ export async function planHandler(options: PlanFlags, terminal: Terminal): Promi
       ? `nothing to plan: ${outcome.remarks.join('; ')}`
       : `planned ${made.metadata.name}: ${made.phases.length} phases, ${stepsOf(made).length} steps, ${made.sites.length} ${made.sites.length === 1 ? 'site' : 'sites'}`,
     `proof: ${outcome.proof.safe ? 'every handshake succeeds in every mix of neighbouring steps' : 'NOT SAFE'}`,
-    ...outcome.written.map(file => `the new root's private key, sealed, is in ${file}: keep it offline, it is written once`),
+    ...outcome.written.map(
+      file => `the new root's private key, sealed, is in ${file}: keep it offline, it is written once`,
+    ),
     ...(pullRequest === null ? [] : [`pull request #${pullRequest.number}: ${pullRequest.title}`]),
     ...(outcome.kind === 'dry-run' ? ['dry run: nothing was written'] : []),
   ]
-  const certificates = made.certificates.map(({ role, subject, sha256, notAfter }) => ({ role, subject, sha256, notAfter }))
+  const certificates = made.certificates.map(({ role, subject, sha256, notAfter }) => ({
+    role,
+    subject,
+    sha256,
+    notAfter,
+  }))
   return {
     rotation: made.metadata.name,
     exit: exitCodes.done,
@@ -38,7 +45,8 @@ export async function planHandler(options: PlanFlags, terminal: Terminal): Promi
       kind: outcome.kind,
       branch: outcome.branch,
       commit: outcome.commit,
-      pullRequest: pullRequest === null ? null : { number: pullRequest.number, title: pullRequest.title, url: pullRequest.url },
+      pullRequest:
+        pullRequest === null ? null : { number: pullRequest.number, title: pullRequest.title, url: pullRequest.url },
       certificates,
       safe: outcome.proof.safe,
       written: outcome.written,

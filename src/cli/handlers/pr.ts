@@ -12,7 +12,10 @@ async function forgeFor(options: CommonOptions, terminal: Terminal): Promise<Loc
   return await openForgeOf(context.repository, { now: context.now })
 }
 
-export async function listHandler(options: CommonOptions & { readonly all: boolean }, terminal: Terminal): Promise<CommandResult> {
+export async function listHandler(
+  options: CommonOptions & { readonly all: boolean },
+  terminal: Terminal,
+): Promise<CommandResult> {
   const forge = await forgeFor(options, terminal)
   const requests = await forge.list(options.all ? 'all' : 'open')
   const lines = requests.map(each => `#${each.number}  ${each.state.padEnd(6)}  ${each.title}`)
@@ -20,7 +23,11 @@ export async function listHandler(options: CommonOptions & { readonly all: boole
   return { rotation: null, exit: exitCodes.done, result: requests.map(summary), text }
 }
 
-export async function showHandler(options: CommonOptions, terminal: Terminal, words: readonly string[]): Promise<CommandResult> {
+export async function showHandler(
+  options: CommonOptions,
+  terminal: Terminal,
+  words: readonly string[],
+): Promise<CommandResult> {
   const forge = await forgeFor(options, terminal)
   const request = await forge.get(numberOf(words[0]))
   const status = await forge.status(request.head, 'reanchor/gate')
@@ -29,7 +36,11 @@ export async function showHandler(options: CommonOptions, terminal: Terminal, wo
   return { rotation: null, exit: exitCodes.done, result: { ...request, status }, text }
 }
 
-export async function diffHandler(options: CommonOptions, terminal: Terminal, words: readonly string[]): Promise<CommandResult> {
+export async function diffHandler(
+  options: CommonOptions,
+  terminal: Terminal,
+  words: readonly string[],
+): Promise<CommandResult> {
   const forge = await forgeFor(options, terminal)
   const diff = await forge.diff(numberOf(words[0]))
   return { rotation: null, exit: exitCodes.done, result: { diff }, text: diff }
@@ -41,7 +52,10 @@ export async function mergeHandler(
   words: readonly string[],
 ): Promise<CommandResult> {
   const forge = await forgeFor(options, terminal)
-  const by = { name: process.env.GIT_AUTHOR_NAME ?? 'reanchor', email: process.env.GIT_AUTHOR_EMAIL ?? 'reanchor@users.noreply.invalid' }
+  const by = {
+    name: process.env.GIT_AUTHOR_NAME ?? 'reanchor',
+    email: process.env.GIT_AUTHOR_EMAIL ?? 'reanchor@users.noreply.invalid',
+  }
   const merged = await forge.merge(numberOf(words[0]), { method: options.method, by, at: new Date() })
   return {
     rotation: null,
@@ -54,7 +68,12 @@ export async function mergeHandler(
 function numberOf(text: string | undefined): number {
   const number = Number(text)
   if (Number.isInteger(number) && number > 0) return number
-  throw new ReanchorError({ what: 'not the number of a pull request', expected: 'a number such as 3', found: text ?? 'nothing', todo: 'see `reanchor pr list`' })
+  throw new ReanchorError({
+    what: 'not the number of a pull request',
+    expected: 'a number such as 3',
+    found: text ?? 'nothing',
+    todo: 'see `reanchor pr list`',
+  })
 }
 
 function summary({ number, title, state, branch, base, head, mergeCommit, url }: PullRequest) {

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
-import { rehearse } from '../../commands/rehearse.ts'
 import { findDeclaration } from '../../commands/declared.ts'
+import { rehearse } from '../../commands/rehearse.ts'
 import type { CommandResult, Terminal } from '../output.ts'
 import type { CommonOptions } from '../program.ts'
 import { chosen, contextFor } from './common.ts'
@@ -30,7 +30,12 @@ export async function rehearseHandler(options: RehearseFlags, terminal: Terminal
   return {
     rotation: outcome.result.rotation,
     exit: outcome.exit,
-    result: { handshakes, phases: phases.map(({ number, name, step, site }) => ({ number, name, step, site })), restarts, remarks: outcome.remarks },
+    result: {
+      handshakes,
+      phases: phases.map(({ number, name, step, site }) => ({ number, name, step, site })),
+      restarts,
+      remarks: outcome.remarks,
+    },
     text,
   }
 }

@@ -36,16 +36,26 @@ export async function verifyHandler(options: VerifyFlags, terminal: Terminal): P
       })
     }
     const verdict = worstOf(looks.map(look => look.verdict.verdict))
-    const retry = gates.flatMap(gate => (gate.retryAt === null ? [] : [Date.parse(gate.retryAt)])).sort((a, b) => a - b)[0]
+    const retry = gates
+      .flatMap(gate => (gate.retryAt === null ? [] : [Date.parse(gate.retryAt)]))
+      .sort((a, b) => a - b)[0]
     if (options.wait && verdict !== 'holds' && verdict !== 'violated' && context.now().getTime() < until) {
       const pause = Math.min(Math.max((retry ?? 0) - context.now().getTime(), 5_000), 60_000)
       const open = gates.filter(gate => gate.verdict !== 'holds')
-      context.progress(`${open.length} of ${gates.length} gates do not hold yet: ${open[0]?.claim} (${open[0]?.because[0] ?? ''})`)
+      context.progress(
+        `${open.length} of ${gates.length} gates do not hold yet: ${open[0]?.claim} (${open[0]?.because[0] ?? ''})`,
+      )
       await context.sleep(pause)
       await context.repository.fetch()
       continue
     }
-    return await answer(rotation.name, verdict, gates, looks.map(look => look.evidence), terminal)
+    return await answer(
+      rotation.name,
+      verdict,
+      gates,
+      looks.map(look => look.evidence),
+      terminal,
+    )
   }
 }
 

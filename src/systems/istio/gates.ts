@@ -197,7 +197,11 @@ const wiringInEffect: Rule = {
     const because: string[] = []
     const carrier = evidence.objects.find(({ id }) => id.startsWith('Istio/') || id.startsWith('HelmRelease/'))
     if (carrier !== undefined && !carrier.present) because.push(`${carrier.id} does not exist`)
-    if (carrier?.present === true && carrier.id.startsWith('Istio/') && !marks(plan).includes(carrier.facts.rotation ?? '')) {
+    if (
+      carrier?.present === true &&
+      carrier.id.startsWith('Istio/') &&
+      !marks(plan).includes(carrier.facts.rotation ?? '')
+    ) {
       because.push(`${carrier.id}: annotation reanchor.dev/rotation is ${carrier.facts.rotation ?? 'absent'}`)
     }
     if (carrier?.present === true && carrier.id.startsWith('HelmRelease/') && carrier.facts.wired !== 'true') {

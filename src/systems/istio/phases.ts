@@ -128,7 +128,11 @@ function trustBoth(material: SiteMaterial, options: PhaseOptions): PhaseMaker {
   return before => {
     const { current, next } = material
     // An earlier bundle is a prefix, byte for byte: istiod 1.20 to 1.29 hot-reloads only when one bundle contains the other.
-    const both = plugged(before, { bundle: [...current.roots, next.root], issuer: current.issuer, chain: current.chain })
+    const both = plugged(before, {
+      bundle: [...current.roots, next.root],
+      issuer: current.issuer,
+      chain: current.chain,
+    })
     const back = plugged(before, { bundle: current.roots, issuer: current.issuer, chain: current.chain })
     return phase('trust-both', 'trust both roots', both, options, {
       data: 'Puts the old CA with both roots into `cacerts`. Leaves are still issued by the old CA.',
@@ -178,7 +182,8 @@ function issueUnderSameRoot(material: SiteMaterial, options: PhaseOptions): Phas
     const repeated = [...current.roots, ...current.roots]
     return phase('issue-new', 'issue from a new CA under the same root', state, options, {
       data: 'Puts the new issuing CA into `cacerts`. The root stays, so no one trusts anything new.',
-      restart: 'Restarts istiod, so that every replica issues from the new CA. Proxies renew at half the life of their leaf.',
+      restart:
+        'Restarts istiod, so that every replica issues from the new CA. Proxies renew at half the life of their leaf.',
       undo: now => ({ ...now, issuer: current.issuer, chain: current.chain }),
       nudge: now => ({ ...now, bundle: repeated }),
     })
@@ -196,7 +201,10 @@ function replaceAtOnce(material: SiteMaterial, options: PhaseOptions): PhaseMake
       undo: null,
       nudge: null,
     })
-    return { ...replace, steps: [...replace.steps, ...workloadRestarts(replace.steps.at(-1)?.state ?? replaced, options)] }
+    return {
+      ...replace,
+      steps: [...replace.steps, ...workloadRestarts(replace.steps.at(-1)?.state ?? replaced, options)],
+    }
   }
 }
 
@@ -233,7 +241,11 @@ function phase(name: string, title: string, state: TrustState, options: PhaseOpt
   add('restart', words.restart, restarted)
   // ztunnel has no subscription to pushed trust: it takes up roots and issuer with a new leaf, at half its life or at a start.
   if (options.ztunnel)
-    add('ztunnel', 'Restarts ztunnel, node by node, which takes up new roots only with a new leaf.', withRestarts(restarted, ['ztunnel']))
+    add(
+      'ztunnel',
+      'Restarts ztunnel, node by node, which takes up new roots only with a new leaf.',
+      withRestarts(restarted, ['ztunnel']),
+    )
   return { name, title, steps }
 }
 
