@@ -1,16 +1,8 @@
 import { Command, CommanderError, Option } from 'commander'
-import { type ExitCode, exitCodes, ReanchorError } from '../errors.ts'
+import { type ExitCode, exitCodes } from '../errors.ts'
+import type { CommonOptions } from './options.ts'
 import { type CommandResult, printError, printResult, systemTerminal, type Terminal } from './output.ts'
 import { packageVersion } from './version.ts'
-
-/** Options that every command has. */
-export interface CommonOptions {
-  readonly output: 'text' | 'json'
-  readonly rotation?: string
-  readonly repo: string
-  readonly base?: string
-  readonly color: boolean
-}
 
 type Handler = (options: never, terminal: Terminal, words: readonly string[]) => Promise<CommandResult>
 
@@ -217,22 +209,7 @@ async function addCommands(program: Command, add: Add): Promise<void> {
       'where the demo’s repository goes; kept. A temporary folder, removed at the end, unless given',
     )
     .option('--sites <number>', 'how many sites', '1')
+    .option('--install <how>', 'sail, helmRelease, argocd or argocdMultiSource', 'sail')
     .option('--fault <fault>', 'never-reloads, replica-lags, out-of-order, edited-pr, revert-trust-both or one-step')
     .option('--seed <number>', 'seed of the lags', '1')
-}
-
-/** A duration as users write it: 90s, 10m, 1h, 60d. Milliseconds. */
-export function duration(text: string, option: string): number {
-  const found = /^(\d+)(s|m|h|d)$/.exec(text)
-  const unit = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }[found?.[2] ?? '']
-  if (found === null || unit === undefined) {
-    throw new ReanchorError({
-      what: `${option} is not a duration`,
-      expected: 'a number and a unit: s, m, h or d',
-      found: text,
-      example: `${option} 10m`,
-      todo: 'correct the option',
-    })
-  }
-  return Number(found[1]) * unit
 }

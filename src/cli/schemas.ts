@@ -434,6 +434,8 @@ const results = {
   status: statusView,
   check: z.strictObject({ base: commit, head: commit, ...changeFields }),
   undo: nextResult,
+  abandon: nextResult,
+  attest: z.strictObject({ path: text, pullRequest: pullRequestMark.nullable() }),
   run: nextResult,
   diff: z.union([trustChange, z.strictObject({ text })]),
   'pr list': list(pullRequestSummary),

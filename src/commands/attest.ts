@@ -6,7 +6,7 @@ import { yamlText } from '../render/yaml.ts'
 import type { Snapshot } from '../repository/repository.ts'
 import type { Attestation } from '../systems/istio/gates.ts'
 import type { Context } from './context.ts'
-import { somebodyElse } from './plan.ts'
+import { somebodyElse } from './requests.ts'
 import { loadRotation } from './rotation.ts'
 
 export interface AttestOptions {

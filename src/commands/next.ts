@@ -21,7 +21,7 @@ import { treeDigest } from '../repository/tree-digest.ts'
 import type { GateResult, SitePosition } from '../rotation.ts'
 import { provePlan } from '../safety/prove.ts'
 import type { Context } from './context.ts'
-import { somebodyElse } from './plan.ts'
+import { type Request, somebodyElse } from './requests.ts'
 import { loadRotation, type OpenRotation, positionsAt } from './rotation.ts'
 import { lookAtSites, type SiteLook } from './verify.ts'
 import { addWiring, missingWiring } from './wire.ts'
@@ -134,17 +134,6 @@ function isUntouched(rotation: OpenRotation, positions: Readonly<Record<string, 
       state.bundle.every(root => before.bundle.includes(root))
     )
   })
-}
-
-/** What a pull request does to the base branch, apart from the evidence that it brings. */
-export interface Request {
-  readonly kind: 'step' | 'close'
-  readonly at: PlanStep
-  readonly variant: Variant
-  readonly sites: readonly string[]
-  readonly batch: string | null
-  readonly branch: string
-  readonly after: PlanStep | null
 }
 
 function stepRequest(rotation: OpenRotation, action: Extract<NextAction, { kind: 'open' }>, variant: Variant): Request {

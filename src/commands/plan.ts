@@ -18,6 +18,7 @@ import { type Declared, findDeclaration } from './declared.ts'
 import { earlierCopies, earlierRotations, keptCanaries, withRestarts } from './earlier.ts'
 import { filesForWiring } from './files.ts'
 import { openRequests, signedCa, writeRequests } from './offline-root.ts'
+import { somebodyElse } from './requests.ts'
 import { planAt, positionsAt } from './rotation.ts'
 import { unreadable } from './unreadable.ts'
 
@@ -525,16 +526,6 @@ async function publish(scene: Scene, prepared: Prepared, written: readonly strin
     written,
     remarks: [],
   }
-}
-
-export function somebodyElse(ref: string): ReanchorError {
-  return new ReanchorError({
-    what: 'somebody else moved the branch first',
-    where: { object: ref },
-    expected: 'the branch as it was read',
-    todo: 'run the same command again: it takes up what is there now',
-    exit: exitCodes.waiting,
-  })
 }
 
 async function openPlanRequest(

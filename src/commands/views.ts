@@ -5,7 +5,7 @@ import type { PullRequestView } from '../report/pull-request.ts'
 import { describeChange, type TrustChange } from '../report/trust-diff.ts'
 import type { Plan, SitePosition } from '../rotation.ts'
 import { provePlan } from '../safety/prove.ts'
-import type { Request } from './next.ts'
+import type { Request } from './requests.ts'
 import type { OpenRotation } from './rotation.ts'
 import type { SiteLook } from './verify.ts'
 

@@ -6,7 +6,7 @@ import type { Plan } from '../../src/rotation.ts'
 import { startFakeApi } from '../cluster/fake-api.ts'
 import { userGit } from '../repository/temporary.ts'
 import { author, commit, forkAt, placeStep, plannedWorld, refsOf, rotation, start, temporary, type World } from '../scenarios/world.ts'
-import { called, startProgram } from './program.ts'
+import { called, type Ended, startProgram } from './program.ts'
 
 let world: World & { readonly plan: Plan }
 /** Refs of main as it was after each step. */
@@ -248,7 +248,7 @@ describe('a cluster that does not answer', () => {
     writeFileSync(kubeconfig, readFileSync(api.kubeconfig))
     const bare = await withKubeconfig(kubeconfig)
     // The wiring is in place only after a real adopt, so that next may say so first; verify looks at the cluster alone.
-    const judge = async (): Promise<{ exit: number | null; stdout: string }> => {
+    const judge = async (): Promise<Ended> => {
       const ended = await reading(bare, 'verify')
       expect(ended.stderr).not.toContain('internal error')
       return ended
@@ -272,7 +272,7 @@ describe('a cluster that does not answer', () => {
     }
     const gone = await judge()
     expect(gone.exit).toBe(4)
-    expect(gone.stdout).toMatch(/ECONNREFUSED|reach/)
+    expect(gone.stdout + gone.stderr).toMatch(/site eu-1[\s\S]*unreachable: connect ECONNREFUSED/)
   })
 })
 

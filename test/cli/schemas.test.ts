@@ -126,6 +126,22 @@ test('the committed schemas are what the sources say: run `npm run schemas` wher
   expect(readdirSync('schemas').sort()).toEqual([...generated.keys(), 'rotation.schema.json'].sort())
 })
 
+test('every command has a schema', async () => {
+  let help = ''
+  const out = (text: string) => {
+    help += text
+  }
+  for (const words of [['--help'], ['pr', '--help']]) {
+    await run(words, { out, err: () => {}, progress: false, interactive: false, color: false })
+  }
+  const commands = [...help.matchAll(/^ {2}([a-z]+) \[options\]/gm)].flatMap(found => found[1] ?? [])
+  expect(commands).toEqual(expect.arrayContaining(['init', 'status', 'demo', 'merge']))
+  const names = commands.map(name =>
+    ['list', 'show', 'diff', 'merge'].includes(name) && !schemaFiles().has(`${name}.schema.json`) ? `pr-${name}` : name,
+  )
+  for (const name of names) expect(schemaFiles().has(`${name}.schema.json`), name).toBe(true)
+})
+
 describe('what the commands print fits their schemas', () => {
   test('demo prints its own object, without the envelope', () => {
     expect(misfits('demo', demoPrinted.value)).toEqual([])

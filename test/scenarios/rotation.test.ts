@@ -70,6 +70,16 @@ describe('a whole rotation', () => {
     expect(recorded.handshakes.failed).toBe(0)
   })
 
+  test('leaves the evidence of every step on the base branch, each in the pull request after it, and no sealed copy', async () => {
+    const files = userGit(recorded.world.bare, 'ls-tree', '-r', '--name-only', 'main', `rotations/${rotation}`).split('\n')
+    expect(files.filter(file => file.includes('/evidence/'))).toHaveLength(9)
+    expect(files.filter(file => file.includes('/phases/'))).toEqual([])
+    for (const act of recorded.acts.slice(2)) {
+      const brought = userGit(recorded.world.bare, 'diff', '--name-only', '--diff-filter=A', act.before['refs/heads/main'] ?? '', act.name)
+      expect(brought.split('\n').filter(file => file.includes('/evidence/')), act.name).toHaveLength(1)
+    }
+  })
+
   test('ends in the same refs when every command is run again with the same time, keys and answers', async () => {
     for (const act of recorded.acts) {
       const folder = temporary()
@@ -157,6 +167,7 @@ describe('two runners at once (F25)', () => {
   })
 
   test('plan once, whoever is first', async () => {
+   for(let i=0;i<12;i++){
     const act = actOf('plan')
     const folder = temporary()
     const bare = stageOf(recorded, act, folder)
@@ -165,6 +176,7 @@ describe('two runners at once (F25)', () => {
     expectAtMostALostRace(both, [2, 3, 5])
     expect(await requestsOf(bare)).toHaveLength(1)
     await expectRootKeyOf(folder, bare)
+   }
   })
 })
 

@@ -1,7 +1,7 @@
 import { attest } from '../../commands/attest.ts'
 import { exitCodes, ReanchorError } from '../../errors.ts'
+import type { CommonOptions } from '../options.ts'
 import type { CommandResult, Terminal } from '../output.ts'
-import type { CommonOptions } from '../program.ts'
 import { chosen, contextFor } from './common.ts'
 
 interface AttestFlags extends CommonOptions {

@@ -1,8 +1,8 @@
 import { check } from '../../commands/check.ts'
 import { exitCodes } from '../../errors.ts'
 import { trustDiffText } from '../../report/trust-diff.ts'
+import type { CommonOptions } from '../options.ts'
 import type { CommandResult, Terminal } from '../output.ts'
-import type { CommonOptions } from '../program.ts'
 import { chosen, contextFor } from './common.ts'
 
 export async function checkHandler(

@@ -1,8 +1,8 @@
 import type { Context } from '../../commands/context.ts'
 import { noPaint, type Paint, paintWith } from '../../report/paint.ts'
 import { systemContext } from '../context.ts'
+import type { CommonOptions } from '../options.ts'
 import type { Terminal } from '../output.ts'
-import type { CommonOptions } from '../program.ts'
 
 export async function contextFor(
   options: CommonOptions & { readonly dryRun?: boolean },

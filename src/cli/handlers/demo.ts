@@ -2,12 +2,14 @@ import { randomBytes } from 'node:crypto'
 import { demo } from '../../commands/demo.ts'
 import { exitCodes, ReanchorError } from '../../errors.ts'
 import { type FaultName, faultNames } from '../../rehearsal/faults.ts'
+import { type FleetInstall, fleetInstalls } from '../../rehearsal/fleet.ts'
+import type { CommonOptions } from '../options.ts'
 import type { CommandResult, Terminal } from '../output.ts'
-import type { CommonOptions } from '../program.ts'
 
 interface DemoFlags extends CommonOptions {
   readonly dir?: string
   readonly sites: string
+  readonly install: string
   readonly fault?: string
   readonly seed: string
 }
@@ -32,6 +34,7 @@ export async function demoHandler(
   const outcome = await demo({
     dir: options.dir ?? null,
     sites,
+    install: installOf(options.install),
     fault: faultOf(options.fault),
     seed: options.seed,
     random: size => randomBytes(size),
@@ -72,6 +75,18 @@ function faultOf(text: string | undefined): FaultName | null {
     expected: faultNames.join(', '),
     found: text,
     example: '--fault never-reloads',
+    exit: exitCodes.usage,
+  })
+}
+
+function installOf(text: string): FleetInstall {
+  const found = fleetInstalls.find(name => name === text)
+  if (found !== undefined) return found
+  throw new ReanchorError({
+    what: 'no such way to install Istio',
+    expected: fleetInstalls.join(', '),
+    found: text,
+    example: '--install argocd',
     exit: exitCodes.usage,
   })
 }

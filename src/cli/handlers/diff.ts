@@ -3,8 +3,8 @@ import { defaultBase } from '../../commands/rotation.ts'
 import { exitCodes, ReanchorError } from '../../errors.ts'
 import { textconv } from '../../report/textconv.ts'
 import { describeChange, trustDiffText } from '../../report/trust-diff.ts'
+import type { CommonOptions } from '../options.ts'
 import type { CommandResult, Terminal } from '../output.ts'
-import type { CommonOptions } from '../program.ts'
 import { contextFor } from './common.ts'
 
 interface DiffFlags extends CommonOptions {

@@ -4,8 +4,8 @@ import { filesForWiring } from '../../commands/files.ts'
 import { defaultBase } from '../../commands/rotation.ts'
 import { type InitFlags, runInit } from '../../declaration/init.ts'
 import { exitCodes, ReanchorError } from '../../errors.ts'
+import type { CommonOptions } from '../options.ts'
 import type { CommandResult, Terminal } from '../output.ts'
-import type { CommonOptions } from '../program.ts'
 import { contextFor } from './common.ts'
 
 interface InitOptions extends CommonOptions, Omit<InitFlags, 'base'> {

@@ -4,8 +4,8 @@ import { loadRotation } from '../../commands/rotation.ts'
 import { exitCodes, ReanchorError } from '../../errors.ts'
 import { endingWithin, type InspectView, inspectText } from '../../report/inspect-text.ts'
 import type { ClusterChoice, IstioSettings } from '../../rotation.ts'
+import { type CommonOptions, duration } from '../options.ts'
 import type { CommandResult, Terminal } from '../output.ts'
-import { type CommonOptions, duration } from '../program.ts'
 import { chosen, contextFor, paintFor, widthOf } from './common.ts'
 
 interface InspectFlags extends CommonOptions {

@@ -1,8 +1,8 @@
 import { type NextOutcome, next } from '../../commands/next.ts'
 import { type ExitCode, exitCodes } from '../../errors.ts'
 import type { Evidence, GateResult } from '../../rotation.ts'
+import { type CommonOptions, duration } from '../options.ts'
 import type { CommandResult, Terminal } from '../output.ts'
-import { type CommonOptions, duration } from '../program.ts'
 import { chosen, contextFor, paintFor } from './common.ts'
 
 interface NextFlags extends CommonOptions {

@@ -1,8 +1,8 @@
 import { plan } from '../../commands/plan.ts'
 import { exitCodes } from '../../errors.ts'
 import { stepsOf } from '../../plan/steps.ts'
+import type { CommonOptions } from '../options.ts'
 import type { CommandResult, Terminal } from '../output.ts'
-import type { CommonOptions } from '../program.ts'
 import { chosen, contextFor } from './common.ts'
 
 interface PlanFlags extends CommonOptions {

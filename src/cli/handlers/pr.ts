@@ -2,8 +2,8 @@ import { exitCodes, ReanchorError } from '../../errors.ts'
 import type { PullRequest } from '../../forge/forge.ts'
 import type { LocalForge, MergeMethod } from '../../forge/local.ts'
 import { openForgeOf } from '../../forge/open.ts'
+import type { CommonOptions } from '../options.ts'
 import type { CommandResult, Terminal } from '../output.ts'
-import type { CommonOptions } from '../program.ts'
 import { contextFor } from './common.ts'
 
 /** Pull requests of the embedded forge, as a person would see them on a hosted one. */

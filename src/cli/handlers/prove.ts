@@ -2,8 +2,8 @@ import { loadRotation } from '../../commands/rotation.ts'
 import { exitCodes } from '../../errors.ts'
 import { proveText } from '../../report/prove-text.ts'
 import { provePlan } from '../../safety/prove.ts'
+import type { CommonOptions } from '../options.ts'
 import type { CommandResult, Terminal } from '../output.ts'
-import type { CommonOptions } from '../program.ts'
 import { chosen, contextFor, paintFor, widthOf } from './common.ts'
 
 export async function proveHandler(options: CommonOptions, terminal: Terminal): Promise<CommandResult> {

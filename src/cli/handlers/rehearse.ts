@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { findDeclaration } from '../../commands/declared.ts'
 import { rehearse } from '../../commands/rehearse.ts'
+import type { CommonOptions } from '../options.ts'
 import type { CommandResult, Terminal } from '../output.ts'
-import type { CommonOptions } from '../program.ts'
 import { chosen, contextFor } from './common.ts'
 
 interface RehearseFlags extends CommonOptions {

@@ -2,8 +2,8 @@ import { loadRotation, positionsAt } from '../../commands/rotation.ts'
 import { statusView } from '../../commands/status.ts'
 import { exitCodes } from '../../errors.ts'
 import { statusText } from '../../report/status.ts'
+import type { CommonOptions } from '../options.ts'
 import type { CommandResult, Terminal } from '../output.ts'
-import type { CommonOptions } from '../program.ts'
 import { chosen, contextFor, paintFor, widthOf } from './common.ts'
 
 interface StatusFlags extends CommonOptions {
