@@ -3,6 +3,7 @@ import { exitCodes, ReanchorError } from '../errors.ts'
 import type { PullRequest } from '../forge/forge.ts'
 import { rotationFolder } from '../plan/steps.ts'
 import { yamlText } from '../render/yaml.ts'
+import { code } from '../report/escape.ts'
 import type { Snapshot } from '../repository/repository.ts'
 import type { Attestation } from '../systems/istio/gates.ts'
 import type { Context } from './context.ts'
@@ -113,7 +114,7 @@ export async function attest(
     if (!result.ok) throw somebodyElse(result.ref)
   }
   const forge = await context.openForge(rotation.declaration)
-  const body = `By merging this, **${options.by}** says: *${declared.why}* is done for phase ${phase.number} (${phase.title}).\n\nIt counts for this bundle only.\n`
+  const body = `By merging this, ${code(options.by)} says: ${code(declared.why)} is done for phase ${phase.number} (${phase.title}).\n\nIt counts for this bundle only.\n`
   return { rotation: name, pullRequest: await forge.open({ title, body, branch, base: rotation.base }), path }
 }
 

@@ -50,7 +50,10 @@ async function custodyFor(
     }
     case 'sealedSecrets': {
       const { createSealedSecretsCustody } = await import('../custody/sealed-secrets.ts')
-      const committed = await snapshot.read(choice.certificate)
+      const committed =
+        choice.certificate.startsWith('.') || choice.certificate.startsWith('/')
+          ? null
+          : await snapshot.read(choice.certificate)
       const custody = createSealedSecretsCustody({
         certificatePem: committed ?? context.readFile(choice.certificate),
         certificateFile: choice.certificate,

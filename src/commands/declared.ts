@@ -47,12 +47,27 @@ export async function findDeclaration(
     ))
   const text = name === null ? undefined : found.get(name)
   if (name === null || text === undefined) {
+    const closed = await Promise.all(
+      [...found.keys()].map(async each => (await hasPlan(each)) && (await isClosed(snapshot, each))),
+    )
+    const allClosed = options.rotation === null && found.size > 0 && closed.every(Boolean)
     throw new ReanchorError({
-      what: found.size === 0 ? 'no rotation is declared here' : 'which rotation is meant is not clear',
+      what:
+        found.size === 0
+          ? 'no rotation is declared here'
+          : allClosed
+            ? 'every rotation declared here is closed'
+            : 'which rotation is meant is not clear',
       where: { file: 'rotations/<name>/rotation.yaml' },
-      expected: found.size === 0 ? 'a rotation.yaml' : `one of ${[...found.keys()].join(', ')}`,
+      expected:
+        found.size === 0 || allClosed
+          ? 'a rotation.yaml of a rotation that is not closed'
+          : `one of ${[...found.keys()].join(', ')}`,
       found: options.rotation ?? (found.size === 0 ? 'none' : [...found.keys()].join(', ')),
-      todo: found.size === 0 ? 'write one with `reanchor init istio`' : 'say which: --rotation NAME',
+      todo:
+        found.size === 0 || allClosed
+          ? 'declare one with `reanchor init istio --name NAME`'
+          : 'say which: --rotation NAME',
     })
   }
   const file = `${rotationFolder(name)}/rotation.yaml`

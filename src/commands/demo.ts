@@ -101,7 +101,7 @@ export async function demo(options: DemoOptions): Promise<DemoOutcome> {
     fleet: (recipient, sealingCertificate) =>
       demoFleet({ sites, ageRecipient: recipient, install, sealingCertificate }),
     declare: async (fleet, recipient, now) =>
-      await demoDeclaration(fleet, sites, recipient, now, byArgo ? 'argocd:argocd' : 'flux:flux-system'),
+      await demoDeclaration(fleet, sites, recipient, now, site => deliveryOf(site, sites, byArgo)),
     sharedRoot: sites.length > 1,
   })
 }
@@ -268,13 +268,19 @@ async function filesAt(repository: Repository, commit: string): Promise<FileTree
   return files
 }
 
+/** One Argo CD may serve several clusters, so its Applications differ by name. */
+function deliveryOf(site: string, sites: readonly string[], byArgo: boolean): string {
+  if (!byArgo) return 'flux:flux-system/trust'
+  return sites.length === 1 ? 'argocd:argocd/trust' : `argocd:argocd/trust-${site}`
+}
+
 /** What an engineer does first: `init`, and a look at what it wrote. */
 async function demoDeclaration(
   fleet: FileTree,
   sites: readonly string[],
   recipient: string,
   now: Date,
-  delivery: string,
+  delivery: (site: string) => string,
 ) {
   const { runInit } = await import('../declaration/init.ts')
   return await runInit({
@@ -283,7 +289,7 @@ async function demoDeclaration(
       name: rotationName,
       site: sites.map(name => `${name}=trust/${name}`),
       context: sites.map(name => `${name}=${name}`),
-      delivery: sites.map(name => `${name}=${delivery}/trust`),
+      delivery: sites.map(name => `${name}=${delivery(name)}`),
       age: [recipient],
       forge: 'local',
     },

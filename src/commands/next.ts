@@ -70,7 +70,7 @@ export async function next(
   await refuseMissingWiring(rotation, positions)
   await refuseEditedRequests(context, rotation, forge)
 
-  const looks = await lookAtSites(context, rotation, positions)
+  const looks = await looksFor(context, rotation, positions, options)
   const action = decideNext({
     plan,
     closed: false,
@@ -97,6 +97,22 @@ export async function next(
         rotation,
         outcome: await openRequest(context, rotation, forge, stepRequest(rotation, chosen, variant), looks, positions),
       }
+  }
+}
+
+/** Going back needs no gate where it is safe from any mix, and it is wanted most where a cluster cannot be read. */
+async function looksFor(
+  context: Context,
+  rotation: OpenRotation,
+  positions: Readonly<Record<string, SitePosition>>,
+  options: NextOptions,
+): Promise<readonly SiteLook[]> {
+  try {
+    return await lookAtSites(context, rotation, positions)
+  } catch (error) {
+    if (options.variant !== 'undo' || !(error instanceof ReanchorError)) throw error
+    context.progress(`going back without a look: ${error.what}`)
+    return []
   }
 }
 
@@ -190,6 +206,8 @@ function variantAction(
   const open = looks.filter(
     look => sites.some(each => each.undone && each.site === look.site) && look.verdict.verdict !== 'holds',
   )
+  const unseen = sites.filter(each => each.undone && !looks.some(look => look.site === each.site))
+  if (unseen.length > 0) return { kind: 'wait', verdict: 'unknown', gates: [] }
   if (open.length > 0) {
     const gates = open.flatMap(look => look.verdict.gates.filter(gate => gate.verdict !== 'holds'))
     return { kind: 'wait', verdict: 'pending', gates }

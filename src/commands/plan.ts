@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs'
+import { isAbsolute, relative, resolve } from 'node:path'
 import { assertNoPrivateKey } from '../custody/leak.ts'
 import { exitCodes, ReanchorError } from '../errors.ts'
 import type { PullRequest } from '../forge/forge.ts'
@@ -69,7 +70,8 @@ export async function plan(context: Context, options: PlanOptions): Promise<Plan
   }
   const scene: Scene = { context, declared, base, snapshot, current, inputs, options }
 
-  if (merged !== null && sameInputs(merged, inputs)) return unchanged(merged, planBranch(declaration.name), null)
+  if (merged !== null && sameInputs(merged, inputs))
+    return unchanged(merged, planBranch(declaration.name), null, options)
   const published = await publishedPlan(scene)
   if (published !== null) return published
   const pending = await takeUp(scene)
@@ -96,13 +98,14 @@ interface Scene {
 async function planAnew(scene: Scene): Promise<PlanOutcome> {
   const { context, declared, snapshot, options } = scene
   const { declaration } = declared
+  refuseRenew(declared)
   const requests = declaration.next.from === 'csr' ? await openRequests(context, declaration) : null
   const next =
     requests === null
       ? await newCa(context, declaration)
       : await signedCa(context, declaration, requests, options.chain ?? [])
   if (next.rootKey !== null && options.rootKeyOut === null && !context.dryRun) throw needsRootKeyOut()
-  if (next.rootKey !== null && options.rootKeyOut !== null) refuseTakenRootKey(options.rootKeyOut)
+  if (next.rootKey !== null && options.rootKeyOut !== null) refuseRootKeyPlace(options.rootKeyOut, context.repository)
   const earlier = await earlierRotations(snapshot, declaration)
   const current = withRestarts(scene.current, earlier)
   await acceptCas(declaration, current, next, context.now())
@@ -366,8 +369,29 @@ async function acceptCas(
   }
 }
 
+/** Same key and subject, new certificate: consumers that find an issuer by name cannot tell the two apart, which needs gates of its own. */
+function refuseRenew({ declaration, file }: Declared): void {
+  if (declaration.strategy !== 'renew') return
+  throw new ReanchorError({
+    what: 'strategy renew is not supported for Istio in this version',
+    where: { file, field: 'spec.strategy' },
+    expected: 'graceful, issuer or emergency',
+    found: 'renew',
+    todo: 'choose graceful, which also renews, with a new key; istiod renews its own self-signed root by itself',
+  })
+}
+
 /** Said before anything is sealed: the file is written once and never over another. */
-function refuseTakenRootKey(path: string): void {
+function refuseRootKeyPlace(path: string, repository: Repository): void {
+  for (const folder of [repository.workTree, repository.gitDir]) {
+    if (folder === null || !isInside(resolve(path), folder)) continue
+    throw new ReanchorError({
+      what: 'the root key may not lie inside the repository',
+      where: { file: path },
+      expected: `a place outside of ${folder}: the root's private key never reaches Git, not even sealed`,
+      todo: 'name another file with --root-key-out',
+    })
+  }
   if (!existsSync(path)) return
   throw new ReanchorError({
     what: 'the file for the root key exists already',
@@ -376,6 +400,11 @@ function refuseTakenRootKey(path: string): void {
     found: 'a file that belongs to no plan that was left unfinished here',
     todo: 'name another file with --root-key-out, or move that one away if it is not needed',
   })
+}
+
+function isInside(path: string, folder: string): boolean {
+  const way = relative(folder, path)
+  return way === '' || !(way.startsWith('..') || isAbsolute(way))
 }
 
 async function writeRootKey(declaration: Declaration, next: NewCa, path: string, snapshot: Snapshot): Promise<void> {
@@ -418,7 +447,7 @@ async function provedSafe(made: Plan, acceptOutage: boolean, now: Date): Promise
     found: broken?.counterexample?.sentence ?? proof.notes.join('; '),
     todo:
       made.strategy === 'emergency'
-        ? 'this strategy cuts connections on purpose: run `reanchor prove` for the pairs, then plan again with --accept-outage'
+        ? 'this strategy cuts connections on purpose, until every proxy has restarted: plan again with --accept-outage; `reanchor prove` then prints every pair of steps'
         : 'correct the declaration or the material; `reanchor prove` prints the whole table',
     exit: exitCodes.refused,
   })
@@ -449,24 +478,31 @@ async function keepPending(context: Context, ref: string, commit: string): Promi
   const { repository } = context
   const from = await repository.readRef(ref)
   if (from === commit) return
-  await moveHidden(repository, ref, from, commit)
+  if (!(await moveHidden(repository, ref, from, commit))) throw somebodyElse(ref)
 }
 
-/** Two runs of `plan` at once share the hidden ref: the one that is too late is told to run again. */
-async function moveHidden(repository: Repository, ref: string, from: string | null, to: string | null): Promise<void> {
+/** False where another run of `plan` moved the hidden ref in between. */
+async function moveHidden(
+  repository: Repository,
+  ref: string,
+  from: string | null,
+  to: string | null,
+): Promise<boolean> {
   try {
     await repository.keepRef(ref, from, to)
+    return true
   } catch (error) {
     if (!(error instanceof ReanchorError)) throw error
     const now = await repository.readRef(ref)
     if (now === from) throw error
-    if (now !== to) throw somebodyElse(ref)
+    return now === to
   }
 }
 
-async function dropPending(repository: Repository, rotation: string): Promise<void> {
-  const pending = await repository.readRef(pendingRef(rotation))
-  if (pending !== null) await moveHidden(repository, pendingRef(rotation), pending, null)
+/** Forgets the hidden ref of what is published; another run's work in it is left to that run. */
+async function dropPending(repository: Repository, rotation: string, published: string): Promise<void> {
+  const ref = pendingRef(rotation)
+  if ((await repository.readRef(ref)) === published) await moveHidden(repository, ref, published, null)
 }
 
 interface Prepared {
@@ -482,9 +518,10 @@ async function publishedPlan(scene: Scene): Promise<PlanOutcome | null> {
   if (published === null) return null
   const there = await planAt(context.repository.snapshot(published), declared.declaration.name)
   if (there === null || !sameInputs(there, inputs)) return null
-  if (context.dryRun) return await unchanged(there, branch, null)
-  await dropPending(context.repository, declared.declaration.name)
-  return await unchanged(there, branch, await openPlanRequest(context, declared.declaration, there, branch))
+  if (context.dryRun) return await unchanged(there, branch, null, scene.options)
+  await dropPending(context.repository, declared.declaration.name, published)
+  const pullRequest = await openPlanRequest(context, declared.declaration, there, branch)
+  return await unchanged(there, branch, pullRequest, scene.options)
 }
 
 /** A plan that an earlier run finished but could not publish, if its root key file is there and is of this plan's root. */
@@ -512,7 +549,7 @@ async function publish(scene: Scene, prepared: Prepared, written: readonly strin
   const from = await repository.branch(branch)
   const result = await repository.publish([{ ref: `refs/heads/${branch}`, from, to: prepared.commit }])
   if (!result.ok) throw somebodyElse(result.ref)
-  await dropPending(repository, declaration.name)
+  await dropPending(repository, declaration.name, prepared.commit)
   const pullRequest = await openPlanRequest(context, declaration, prepared.plan, branch)
   const { provePlan } = await import('../safety/prove.ts')
   const proof = provePlan(prepared.plan, { at: context.now() })
@@ -547,7 +584,12 @@ function sameInputs(made: Plan, inputs: Plan['inputs']): boolean {
   return made.inputs.declaration === inputs.declaration && made.inputs.material === inputs.material
 }
 
-async function unchanged(made: Plan, branch: string, pullRequest: PullRequest | null): Promise<PlanOutcome> {
+async function unchanged(
+  made: Plan,
+  branch: string,
+  pullRequest: PullRequest | null,
+  options: PlanOptions,
+): Promise<PlanOutcome> {
   const { provePlan } = await import('../safety/prove.ts')
   return {
     kind: 'unchanged',
@@ -557,6 +599,13 @@ async function unchanged(made: Plan, branch: string, pullRequest: PullRequest | 
     commit: null,
     pullRequest,
     written: [],
-    remarks: ['declaration and material are what the plan was made from'],
+    remarks: [
+      'declaration and material are what the plan was made from',
+      ...(options.rootKeyOut === null || existsSync(options.rootKeyOut)
+        ? []
+        : [
+            `${options.rootKeyOut} is not written: the root was made, and its key written, by the run that made the plan`,
+          ]),
+    ],
   }
 }

@@ -27,7 +27,7 @@ export async function rehearse(
 ): Promise<RehearseOutcome> {
   const { declaration } = declared
   const { repository } = context
-  const files = await filesForWiring(repository.snapshot(await repository.head(declaration.base)))
+  const files = await filesForWiring(repository.snapshot(await beforeAdopt(context, declaration)))
   const remarks: string[] = []
   const own = fluxEntries(files, declaration)
   const sites = declaration.sites.map(site => site.name)
@@ -49,6 +49,14 @@ export async function rehearse(
     sharedRoot: sites.length > 1,
   })
   return { ...outcome, remarks }
+}
+
+/** The base branch as it was before it first carried this rotation: its wiring is part of what is rehearsed. */
+async function beforeAdopt(context: Context, declaration: Declaration): Promise<string> {
+  const { repository } = context
+  const head = await repository.head(declaration.base)
+  const touching = await repository.log(head, { paths: declaration.sites.map(site => site.path) })
+  return touching.at(-1)?.parents[0] ?? head
 }
 
 function fluxEntries(files: FileTree, declaration: Declaration): boolean {

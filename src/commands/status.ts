@@ -28,6 +28,7 @@ export async function statusView(
       wiring: await wiringText(rotation, site.name, position),
     })
   }
+  const pullRequests = await requestsOf(context, rotation)
   const seen = looks?.map(look => look.evidence.to).sort()[0]
   return {
     rotation: rotation.name,
@@ -36,11 +37,11 @@ export async function statusView(
     now: `${context.now().toISOString().slice(0, 19)}Z`,
     phases: phasesOf(rotation, positions),
     sites,
-    pullRequests: await requestsOf(context, rotation),
+    pullRequests,
     gates: (looks ?? []).flatMap(look => look.verdict.gates).map(toStatusGate),
     seen: seen === undefined ? null : { from: 'live', at: seen },
     expires: plan.certificates.map(({ role, subject, sha256, notAfter }) => ({ role, subject, sha256, notAfter })),
-    next: nextSentence(rotation, positions, looks),
+    next: nextSentence(rotation, positions, looks, pullRequests),
   }
 }
 
@@ -116,8 +117,11 @@ function nextSentence(
   rotation: OpenRotation,
   positions: Readonly<Record<string, SitePosition>>,
   looks: readonly SiteLook[] | null,
+  pullRequests: readonly StatusPullRequest[],
 ): string {
   if (rotation.closed) return 'The rotation is closed.'
+  const [open] = pullRequests
+  if (open !== undefined) return `review and merge pull request #${open.number} (${open.title}), then let it roll out.`
   const holds = { verdict: 'holds' as const, gates: [] }
   const action = decideNext({
     plan: rotation.plan,

@@ -1,6 +1,6 @@
 import { sha256Hex } from '../pki/certificate.ts'
 import { writePlan } from '../plan/lock.ts'
-import { batchName, evidenceName, findStep, rotationFolder, stepsOf } from '../plan/steps.ts'
+import { batchName, evidenceName, findStep, rotationFolder, stepFolder, stepsOf } from '../plan/steps.ts'
 import type { PullRequestView } from '../report/pull-request.ts'
 import { describeChange, type TrustChange } from '../report/trust-diff.ts'
 import type { Plan, SitePosition } from '../rotation.ts'
@@ -22,8 +22,12 @@ export async function planRequestView(plan: Plan, now: Date): Promise<PullReques
     gates: [],
     evidence: [],
     proof: provePlan(plan, { at: now }),
+    warnings: plan.strategy === 'emergency' ? [emergencyWarning] : [],
   }
 }
+
+const emergencyWarning =
+  'this strategy cuts connections on purpose: from the restart of istiod on, proxies that have restarted and those that have not refuse one another, until the last workload has restarted'
 
 /** What the text of a step's or the closing pull request is made of. */
 export async function requestView(
@@ -53,10 +57,7 @@ export async function requestView(
     })),
     proof: closes ? null : stepProof(rotation, request, now),
     cleanUp: closes ? cleanUp(rotation) : [],
-    warnings:
-      plan.strategy === 'emergency' && !closes
-        ? ['this strategy cuts connections on purpose; see the safety table for the pairs']
-        : [],
+    warnings: plan.strategy === 'emergency' && !closes ? [emergencyWarning] : [],
   }
 }
 
@@ -81,13 +82,12 @@ async function siteChange(
 /** The part of the proof that this pull request is about: from the step before to this one, and its way back. */
 function stepProof(rotation: OpenRotation, request: Request, now: Date) {
   const proof = provePlan(rotation.plan, { at: now })
-  const steps = stepsOf(rotation.plan)
-  const label = `${request.at.phase.name}/${request.at.step.name}`
+  const label = stepFolder(request.at)
   const own = proof.transitions.filter(
     transition =>
       request.sites.includes(transition.site) && (transition.to.includes(label) || transition.from.includes(label)),
   )
-  return { ...proof, transitions: own.length > 0 ? own : proof.transitions.slice(0, steps.length) }
+  return { ...proof, transitions: own }
 }
 
 function evidenceFile(rotation: OpenRotation, look: SiteLook): string {
@@ -106,7 +106,7 @@ function cleanUp(rotation: OpenRotation): readonly string[] {
   ]
   if (own) {
     lines.push(
-      `delete the self-signed CA that nobody uses any more, or an istiod that loses cacerts returns to it: kubectl -n ${declaration.istio.namespace} delete secret istio-ca-secret`,
+      `delete the self-signed CA that nobody uses any more, or an istiod that loses cacerts returns to it: \`kubectl -n ${declaration.istio.namespace} delete secret istio-ca-secret\``,
     )
   }
   return lines

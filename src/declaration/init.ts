@@ -732,7 +732,14 @@ function custodyOf(scene: Scene): Outcome<CustodyChoice> {
   if (answers.age.length > 0) return { value: { kind: 'sops', age: answers.age, ksops }, note: null }
   const problem = rulesProblem(scene)
   if (problem === null) return { value: { kind: 'sops', age: null, ksops }, note: null }
-  return question('--age RECIPIENT', 'Which recipient of age may open what is sealed?', problem, [], 'age', null)
+  return question(
+    '--age RECIPIENT',
+    'Which recipient (age1…) of age may open what is sealed?',
+    problem,
+    [],
+    'age',
+    null,
+  )
 }
 
 /** Null where .sops.yaml tells recipients for every site's folder. */

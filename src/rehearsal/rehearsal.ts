@@ -273,7 +273,11 @@ function makeSite(parts: Parts): MadeSite {
           'cert-chain.pem': issuing.certificate + root.certificate,
           'root-cert.pem': root.certificate,
         }
-        store.put(secretOf('cacerts', site.istioNamespace, material), 'kubectl-create')
+        const secret = secretOf('cacerts', site.istioNamespace, material)
+        // A Secret that its controller did not make is taken over only where its owner allows it.
+        if (options.sealingKey !== undefined)
+          secret.metadata.annotations = { 'sealedsecrets.bitnami.com/managed': 'true' }
+        store.put(secret, 'kubectl-create')
       }
       // `flux bootstrap`, or a person with an app of apps, applies these once; from then on they come from Git.
       const { files } = await readOnce()

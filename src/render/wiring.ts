@@ -257,7 +257,12 @@ function deliveryObject(declaration: Declaration, site: Site, files: FileTree): 
       project: delivery.project,
       source: { repoURL: delivery.repoURL, targetRevision: site.base ?? declaration.base, path: site.path },
       destination: { ...destinationOf(declaration, site, files), namespace: declaration.istio.namespace },
-      syncPolicy: { automated: { prune: false, selfHeal: true }, syncOptions: ['ServerSideApply=true'] },
+      syncPolicy: {
+        automated: { prune: false, selfHeal: true },
+        // An automatic sync that failed is not tried again for the same commit.
+        retry: { limit: 5 },
+        syncOptions: ['ServerSideApply=true'],
+      },
     },
   })
 }

@@ -77,7 +77,11 @@ function state(): unknown {
 }
 
 /** Refused with this exit code, saying where and what to do, without a stack, without a key, and without a write. */
-async function expectRefusal(run: () => Promise<Ended>, exit: number, ...said: readonly (string | RegExp)[]): Promise<void> {
+async function expectRefusal(
+  run: () => Promise<Ended>,
+  exit: number,
+  ...said: readonly (string | RegExp)[]
+): Promise<void> {
   const before = state()
   const ended = await run()
   for (const each of said) expect(ended.stderr).toMatch(each)
@@ -99,7 +103,15 @@ test('the same files unspoiled make a plan', async () => {
 })
 
 describe('a user’s certificates (F30)', () => {
-  const spoiled: Record<string, { readonly file: string; readonly exit?: number; readonly said: readonly RegExp[]; readonly text: (material: Material) => string | Promise<string> }> = {
+  const spoiled: Record<
+    string,
+    {
+      readonly file: string
+      readonly exit?: number
+      readonly said: readonly RegExp[]
+      readonly text: (material: Material) => string | Promise<string>
+    }
+  > = {
     'a truncated PEM': {
       file: 'root.pem',
       text: ({ root: top }) => top.certificate.pem.slice(0, 300),
@@ -130,7 +142,11 @@ describe('a user’s certificates (F30)', () => {
       text: ({ root: top, folder }) => joinPem(top.certificate.pem, readFileSync(join(folder, 'old.key'), 'utf8')),
       said: [/root\.pem:\d+/, /a private key among certificates/],
     },
-    'a leaf given as root': { file: 'root.pem', text: ({ leaf }) => leaf.pem, said: [/root\.pem/, /no CA/, /instead of the leaf/] },
+    'a leaf given as root': {
+      file: 'root.pem',
+      text: ({ leaf }) => leaf.pem,
+      said: [/root\.pem/, /no CA/, /instead of the leaf/],
+    },
     'a key of another certificate': {
       file: 'issuing.key',
       text: ({ folder }) => readFileSync(join(folder, 'old.key'), 'utf8'),
@@ -144,7 +160,8 @@ describe('a user’s certificates (F30)', () => {
     'an expired root': {
       file: 'root.pem',
       text: async () =>
-        (await oddCa('CN=mesh root,O=Example', null, same => same, { notAfter: new Date(Date.now() - 1_000) })).certificate.pem,
+        (await oddCa('CN=mesh root,O=Example', null, same => same, { notAfter: new Date(Date.now() - 1_000) }))
+          .certificate.pem,
       said: [/ended /, /dates/],
     },
     'a root of RSA 1024': {
@@ -176,7 +193,10 @@ describe('a user’s certificates (F30)', () => {
       // The rest of the material must be in order, or that is what is refused.
       const twin = await root('O=cluster.local', life)
       const { issuing } = await import('../pki/family.ts')
-      const ca = await issuing('CN=twin issuing,O=Example', twin, { ...life, notAfter: new Date(Date.now() + 86_400_000 * 600) })
+      const ca = await issuing('CN=twin issuing,O=Example', twin, {
+        ...life,
+        notAfter: new Date(Date.now() + 86_400_000 * 600),
+      })
       const { privateKeyPem } = await import('../../src/pki/keys.ts')
       desk.material.put('root.pem', twin.certificate.pem)
       desk.material.put('issuing.pem', ca.certificate.pem)
@@ -205,19 +225,49 @@ describe('a user’s certificates (F30)', () => {
 })
 
 describe('a rotation.yaml', () => {
-  const bomb = ['a: &a [x, x, x, x, x, x, x, x, x]', ...'bcdefghi'.split('').map((name, index) => `${name}: &${name} [${Array(9).fill(`*${'abcdefghi'[index]}`).join(', ')}]`)].join('\n')
+  const bomb = [
+    'a: &a [x, x, x, x, x, x, x, x, x]',
+    ...'bcdefghi'
+      .split('')
+      .map((name, index) => `${name}: &${name} [${Array(9).fill(`*${'abcdefghi'[index]}`).join(', ')}]`),
+  ].join('\n')
   const rows: Record<string, { readonly text: (text: string) => string; readonly said: readonly RegExp[] }> = {
     'that is a YAML bomb': { text: text => `${text}\n${bomb}\n`, said: [/rotation\.yaml:\d+:\d+/, /anchor|alias/i] },
-    'with an anchor': { text: text => text.replace('strategy: graceful', 'strategy: &s graceful'), said: [/rotation\.yaml:\d+:\d+/, /anchor/i] },
-    'with an alias': { text: text => text.replace('strategy: graceful', 'strategy: *s'), said: [/rotation\.yaml:\d+:\d+/, /alias|anchor/i] },
-    'whose path leaves the repository': { text: text => text.replace('path: trust/eu-1', 'path: ../elsewhere'), said: [/rotation\.yaml:\d+:\d+/, /spec\.sites\[0\]\.path/] },
-    'whose path is absolute': { text: text => text.replace('path: trust/eu-1', 'path: /etc/trust'), said: [/rotation\.yaml:\d+:\d+/, /spec\.sites\[0\]\.path/] },
-    'whose base branch begins with a dash': { text: text => text.replace('base: main', 'base: --upload-pack=touch'), said: [/rotation\.yaml:\d+:\d+/, /spec\.base/, /dash/] },
-    'with a misspelt field': { text: text => text.replace('strategy:', 'stratgy:'), said: [/rotation\.yaml:\d+:\d+/, /strategy/] },
-    'with a private key in it': { text: text => `${text}\nkey: |\n  ${readFileSync(join(desk.material.folder, 'old.key'), 'utf8').trim().replaceAll('\n', '\n  ')}\n`, said: [/rotation\.yaml:\d+/, /private key/] },
+    'with an anchor': {
+      text: text => text.replace('strategy: graceful', 'strategy: &s graceful'),
+      said: [/rotation\.yaml:\d+:\d+/, /anchor/i],
+    },
+    'with an alias': {
+      text: text => text.replace('strategy: graceful', 'strategy: *s'),
+      said: [/rotation\.yaml:\d+:\d+/, /alias|anchor/i],
+    },
+    'whose path leaves the repository': {
+      text: text => text.replace('path: trust/eu-1', 'path: ../elsewhere'),
+      said: [/rotation\.yaml:\d+:\d+/, /spec\.sites\[0\]\.path/],
+    },
+    'whose path is absolute': {
+      text: text => text.replace('path: trust/eu-1', 'path: /etc/trust'),
+      said: [/rotation\.yaml:\d+:\d+/, /spec\.sites\[0\]\.path/],
+    },
+    'whose base branch begins with a dash': {
+      text: text => text.replace('base: main', 'base: --upload-pack=touch'),
+      said: [/rotation\.yaml:\d+:\d+/, /spec\.base/, /dash/],
+    },
+    'with a misspelt field': {
+      text: text => text.replace('strategy:', 'stratgy:'),
+      said: [/rotation\.yaml:\d+:\d+/, /strategy/],
+    },
+    'with a private key in it': {
+      text: text =>
+        `${text}\nkey: |\n  ${readFileSync(join(desk.material.folder, 'old.key'), 'utf8').trim().replaceAll('\n', '\n  ')}\n`,
+      said: [/rotation\.yaml:\d+/, /private key/],
+    },
     'that is cut off': { text: text => `${text.slice(0, 400)}\n  sites: [`, said: [/rotation\.yaml:\d+/] },
     'that is nested too deeply': { text: text => `${text}\nx: ${'['.repeat(5_000)}`, said: [/rotation\.yaml:\d+/] },
-    'for another name than its folder': { text: text => text.replace('name: mesh-2026', 'name: mesh-2027'), said: [/mesh-2027|mesh-2026/] },
+    'for another name than its folder': {
+      text: text => text.replace('name: mesh-2026', 'name: mesh-2027'),
+      said: [/mesh-2027|mesh-2026/],
+    },
   }
 
   test.each(Object.entries(rows))('%s', async (_name, { text, said }) => {
@@ -230,13 +280,25 @@ describe('a rotation.yaml', () => {
 
 describe('branches and revisions', () => {
   test('a base branch with a leading dash', async () => {
-    await expectRefusal(() => called('plan', '--repo', desk.clone, '--base=--output=x', '--rotation', 'none'), 2, /which rotation|no rotation|dash/)
+    await expectRefusal(
+      () => called('plan', '--repo', desk.clone, '--base=--output=x', '--rotation', 'none'),
+      2,
+      /which rotation|no rotation|dash/,
+    )
     await expectRefusal(() => called('next', '--repo', desk.clone, '--base=--output=x'), 2, /dash|branch/)
   })
 
   test('a revision with a leading dash', async () => {
-    await expectRefusal(() => called('diff', '--repo', desk.clone, '--', '--output=x..main'), 2, /range|revision|commit/)
-    await expectRefusal(() => called('check', '--repo', desk.clone, '--', '--output=x..main'), 2, /range|revision|commit/)
+    await expectRefusal(
+      () => called('diff', '--repo', desk.clone, '--', '--output=x..main'),
+      2,
+      /range|revision|commit/,
+    )
+    await expectRefusal(
+      () => called('check', '--repo', desk.clone, '--', '--output=x..main'),
+      2,
+      /range|revision|commit/,
+    )
   })
 
   test('a base branch that is not there', async () => {
@@ -265,7 +327,11 @@ describe('uncommitted changes', () => {
     expect(refsOf(desk.clone)['refs/heads/main']).toBe(before.refs)
     expect(readFileSync(edited, 'utf8')).toBe('this: is [not YAML\n')
     const planned = 'refs/heads/reanchor/mesh-2026/plan'
-    expect(userGit(desk.world.bare, 'diff', '--name-only', 'main', planned).split('\n').every(path => path.startsWith('rotations/mesh-2026/'))).toBe(true)
+    expect(
+      userGit(desk.world.bare, 'diff', '--name-only', 'main', planned)
+        .split('\n')
+        .every(path => path.startsWith('rotations/mesh-2026/')),
+    ).toBe(true)
     const merged = await called('pr', 'merge', '1', '--repo', desk.clone)
     expect(merged.exit).toBe(0)
     const status = await called('status', '--repo', desk.clone)

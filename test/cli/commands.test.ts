@@ -5,7 +5,18 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Plan } from '../../src/rotation.ts'
 import { startFakeApi } from '../cluster/fake-api.ts'
 import { userGit } from '../repository/temporary.ts'
-import { author, commit, forkAt, placeStep, plannedWorld, refsOf, rotation, start, temporary, type World } from '../scenarios/world.ts'
+import {
+  author,
+  commit,
+  forkAt,
+  placeStep,
+  plannedWorld,
+  refsOf,
+  rotation,
+  start,
+  temporary,
+  type World,
+} from '../scenarios/world.ts'
 import { called, type Ended, startProgram } from './program.ts'
 
 let world: World & { readonly plan: Plan }
@@ -15,7 +26,14 @@ const at: Record<string, Record<string, string>> = {}
 beforeAll(async () => {
   world = await plannedWorld({ folder: mkdtempSync(join(tmpdir(), 'reanchor-cli-')) })
   at.planned = refsOf(world.bare)
-  for (const [phase, step] of [['adopt', 1], ['enable-multiroot', 2], ['trust-both', 1], ['trust-both', 2], ['issue-new', 2], ['trust-new', 2]] as const) {
+  for (const [phase, step] of [
+    ['adopt', 1],
+    ['enable-multiroot', 2],
+    ['trust-both', 1],
+    ['trust-both', 2],
+    ['issue-new', 2],
+    ['trust-new', 2],
+  ] as const) {
     await placeStep(world, phase, step)
     at[`${phase}/${step}`] = refsOf(world.bare)
   }
@@ -46,7 +64,22 @@ describe('help', () => {
   test('lists every command that there is, with what each exit code means', async () => {
     const { exit, stdout } = await called('--help')
     expect(exit).toBe(0)
-    for (const name of ['init', 'inspect', 'plan', 'prove', 'rehearse', 'next', 'verify', 'status', 'check', 'undo', 'run', 'diff', 'pr', 'demo'])
+    for (const name of [
+      'init',
+      'inspect',
+      'plan',
+      'prove',
+      'rehearse',
+      'next',
+      'verify',
+      'status',
+      'check',
+      'undo',
+      'run',
+      'diff',
+      'pr',
+      'demo',
+    ])
       expect(stdout).toMatch(new RegExp(`^  ${name}\\b`, 'm'))
     for (const code of [0, 1, 2, 3, 4, 5]) expect(stdout).toMatch(new RegExp(`(^|· |: )\\s*${code} [a-z]`, 'm'))
   })
@@ -76,7 +109,10 @@ describe('bad usage ends with exit code 2', () => {
     ['no command at all', [], /Usage/],
   ] as const)('%s', async (_name, words, said) => {
     const bare = standing('planned')
-    const options = words.length > 0 && ['status', 'verify', 'pr'].includes(words[0] ?? '') && words.at(-1) !== '--repo' ? ['--repo', bare] : []
+    const options =
+      words.length > 0 && ['status', 'verify', 'pr'].includes(words[0] ?? '') && words.at(-1) !== '--repo'
+        ? ['--repo', bare]
+        : []
     const { exit, stderr, stdout } = await called(...words, ...options)
     expect(exit).toBe(2)
     expect(stderr + stdout).toMatch(said)
@@ -86,7 +122,12 @@ describe('bad usage ends with exit code 2', () => {
 describe('--output json', () => {
   test('prints one envelope, for results and for errors', async () => {
     const bare = standing('trust-both/2')
-    for (const [command, words] of [['status', ['status']], ['prove', ['prove']], ['pr list', ['pr', 'list']], ['check', ['check', 'main..main']]] as const) {
+    for (const [command, words] of [
+      ['status', ['status']],
+      ['prove', ['prove']],
+      ['pr list', ['pr', 'list']],
+      ['check', ['check', 'main..main']],
+    ] as const) {
       const { exit, stdout, stderr } = await reading(bare, ...words, '--output', 'json')
       expect(stderr).toBe('')
       const envelope = parsed(stdout)
@@ -96,7 +137,12 @@ describe('--output json', () => {
     }
     const { exit, stdout, stderr } = await reading(bare, 'status', '--rotation', 'none', '--output', 'json')
     expect(exit).toBe(3)
-    expect(parsed(stdout)).toMatchObject({ command: 'status', rotation: null, exit: 3, result: { error: { found: 'none' } } })
+    expect(parsed(stdout)).toMatchObject({
+      command: 'status',
+      rotation: null,
+      exit: 3,
+      result: { error: { found: 'none' } },
+    })
     expect(stderr).toContain('no rotation none')
   })
 
@@ -115,10 +161,17 @@ describe('--output json', () => {
 
 describe('status', () => {
   test('tells from Git alone where the site stands, at each step', async () => {
-    for (const [step, label] of Object.entries({ 'adopt/1': '0-adopt/1-adopt', 'trust-both/1': '2-trust-both/1-data', 'trust-new/2': '4-trust-new/2-restart' })) {
+    for (const [step, label] of Object.entries({
+      'adopt/1': '0-adopt/1-adopt',
+      'trust-both/1': '2-trust-both/1-data',
+      'trust-new/2': '4-trust-new/2-restart',
+    })) {
       const { exit, stdout } = await reading(standing(step), 'status', '--output', 'json')
       expect(exit).toBe(0)
-      expect(parsed(stdout).result).toMatchObject({ rotation, sites: [{ name: 'eu-1', label, position: { kind: 'at', variant: 'step' } }] })
+      expect(parsed(stdout).result).toMatchObject({
+        rotation,
+        sites: [{ name: 'eu-1', label, position: { kind: 'at', variant: 'step' } }],
+      })
     }
     const { stdout } = await reading(standing('planned'), 'status', '--output', 'json')
     expect(parsed(stdout).result).toMatchObject({ sites: [{ position: { kind: 'absent' } }] })
@@ -130,7 +183,9 @@ describe('status', () => {
     const old = userGit(bare, 'show', 'main:trust/eu-1/root-cert.pem')
     await commitTo(bare, head, { 'trust/eu-1/root-cert.pem': `${old.slice(0, old.indexOf('-----END') + 25)}\n` })
     const { stdout } = await reading(bare, 'status', '--output', 'json')
-    expect(parsed(stdout).result).toMatchObject({ sites: [{ position: { kind: expect.stringMatching(/mixed|unknown/) } }] })
+    expect(parsed(stdout).result).toMatchObject({
+      sites: [{ position: { kind: expect.stringMatching(/mixed|unknown/) } }],
+    })
     expect(stdout).toContain('root-cert.pem')
   })
 
@@ -167,7 +222,11 @@ describe('check', () => {
     const clone = join(temporary(), 'clone')
     userGit(join(clone, '..'), 'clone', '-q', bare, clone)
     // As a person would: everything since enable-multiroot goes back.
-    const before = userGit(bare, 'log', '--format=%H %s', 'main').split('\n').find(line => line.endsWith('enable-multiroot/2'))?.split(' ')[0] ?? ''
+    const before =
+      userGit(bare, 'log', '--format=%H %s', 'main')
+        .split('\n')
+        .find(line => line.endsWith('enable-multiroot/2'))
+        ?.split(' ')[0] ?? ''
     userGit(clone, 'revert', '--no-edit', `${before}..HEAD`)
     userGit(clone, 'push', '-q', 'origin', 'HEAD:refs/heads/oops')
     const { exit, stdout } = await reading(bare, 'check', 'main..oops')
@@ -217,7 +276,9 @@ describe('pr', () => {
     const { number } = await forge.open({ title: 'New words', body: 'For people.', branch: 'docs', base: 'main' })
     expect((await reading(bare, 'pr', 'list')).stdout).toMatch(new RegExp(`^#${number} +open +New words$`, 'm'))
     expect((await reading(bare, 'pr', 'list', '--all')).stdout).toMatch(/^#1 +merged +mesh-2026: plan/m)
-    expect((await reading(bare, 'pr', 'show', String(number))).stdout).toMatch(/New words\nopen: docs into main[\s\S]*For people\./)
+    expect((await reading(bare, 'pr', 'show', String(number))).stdout).toMatch(
+      /New words\nopen: docs into main[\s\S]*For people\./,
+    )
     expect((await reading(bare, 'pr', 'diff', String(number))).stdout).toContain('+new')
     const merged = await called('pr', 'merge', String(number), '--method', 'squash', '--repo', bare)
     expect(merged.exit).toBe(0)
@@ -235,7 +296,10 @@ describe('a cluster that does not answer', () => {
     const bare = standing('trust-both/2')
     const path = `rotations/${rotation}/rotation.yaml`
     const text = userGit(bare, 'show', `main:${path}`)
-    const changed = text.replace(/ {6}cluster:\n {8}context: eu-1\n/, `      cluster: {kubeconfig: ${JSON.stringify(kubeconfig)}}\n`)
+    const changed = text.replace(
+      / {6}cluster:\n {8}context: eu-1\n/,
+      `      cluster: {kubeconfig: ${JSON.stringify(kubeconfig)}}\n`,
+    )
     expect(changed).not.toBe(text)
     await commitTo(bare, userGit(bare, 'rev-parse', 'main'), { [path]: `${changed}\n` })
     return bare
@@ -254,13 +318,16 @@ describe('a cluster that does not answer', () => {
       return ended
     }
     try {
-      for (const resource of ['/pods', '/secrets', '/configmaps', 'apps/deployments']) api.forbidden.add(`list ${resource}`)
+      for (const resource of ['/pods', '/secrets', '/configmaps', 'apps/deployments'])
+        api.forbidden.add(`list ${resource}`)
       for (const resource of ['/secrets', '/configmaps', 'apps/deployments']) api.forbidden.add(`get ${resource}`)
       const forbidden = await judge()
       expect(forbidden.exit).toBe(4)
       expect(forbidden.stdout).toMatch(/role|forbidden/i)
       api.forbidden.clear()
-      const pods = Array.from({ length: 3_000 }, (_, index) => ({ metadata: { name: `p-${index}`, namespace: 'shop', uid: `u${index}` } }))
+      const pods = Array.from({ length: 3_000 }, (_, index) => ({
+        metadata: { name: `p-${index}`, namespace: 'shop', uid: `u${index}` },
+      }))
       api.objects.set('/pods', pods)
       api.stopHalfWay = 500
       const half = await judge()
@@ -272,7 +339,7 @@ describe('a cluster that does not answer', () => {
     }
     const gone = await judge()
     expect(gone.exit).toBe(4)
-    expect(gone.stdout + gone.stderr).toMatch(/site eu-1[\s\S]*unreachable: connect ECONNREFUSED/)
+    expect(gone.stdout + gone.stderr).toMatch(/site eu-1[\s\S]*unreachable: .*ECONNREFUSED/)
   })
 })
 
@@ -280,7 +347,21 @@ describe('a dry run', () => {
   test('of init shows the file and writes none', async () => {
     const clone = join(temporary(), 'clone')
     userGit(join(clone, '..'), 'clone', '-q', world.bare, clone)
-    const words = ['init', 'istio', '--name', 'mesh-2027', '--site', 'eu-1=trust/second', '--delivery', 'flux:flux-system/trust2', '--forge', 'local', '--yes', '--repo', clone]
+    const words = [
+      'init',
+      'istio',
+      '--name',
+      'mesh-2027',
+      '--site',
+      'eu-1=trust/second',
+      '--delivery',
+      'flux:flux-system/trust2',
+      '--forge',
+      'local',
+      '--yes',
+      '--repo',
+      clone,
+    ]
     const { exit, stdout, stderr } = await called(...words, '--dry-run')
     expect(stderr).toBe('')
     expect(exit, stdout).toBe(0)
@@ -294,13 +375,22 @@ describe('a dry run', () => {
 
 test('the built program answers --version and --help, and passes exit codes on', async () => {
   const version = await startProgram(['--version'])
-  expect(version).toEqual({ exit: 0, stderr: '', stdout: `${(JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }).version}\n` })
+  expect(version).toEqual({
+    exit: 0,
+    stderr: '',
+    stdout: `${(JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }).version}\n`,
+  })
   expect((await startProgram(['--help'])).exit).toBe(0)
   expect((await startProgram(['nonsense'])).exit).toBe(2)
   expect((await startProgram(['status', '--repo', temporary()])).exit).toBe(2)
 })
 
-async function commitTo(bare: string, parent: string, changes: Record<string, string | null>, branch = 'main'): Promise<void> {
+async function commitTo(
+  bare: string,
+  parent: string,
+  changes: Record<string, string | null>,
+  branch = 'main',
+): Promise<void> {
   const { openRepository } = await import('../../src/repository/repository.ts')
   const repository = await openRepository(bare)
   await commit(repository, parent, new Map(Object.entries(changes)), `${author.name} edits by hand`, branch)

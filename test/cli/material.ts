@@ -52,9 +52,7 @@ export function fromFiles(text: string, folder: string): string {
   const file = (name: string) => JSON.stringify(join(folder, name))
   const current = `  current:\n    files:\n      certificate: ${file('old.pem')}\n      key: ${file('old.key')}\n`
   const next = `  next:\n    files:\n      root: ${file('root.pem')}\n      issuing:\n        "*": {certificate: ${file('issuing.pem')}, key: ${file('issuing.key')}}\n`
-  return text
-    .replace(/ {2}current:\n {4}from: cluster\n/, current)
-    .replace(/ {2}next:\n(?: {4}.*\n)+/, next)
+  return text.replace(/ {2}current:\n {4}from: cluster\n/, current).replace(/ {2}next:\n(?: {4}.*\n)+/, next)
 }
 
 export function rsaKey(bits: number): KeyObject {

@@ -29,7 +29,10 @@ export async function called(...words: string[]): Promise<Ended> {
 const program = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url))
 
 /** Runs the built program. */
-export function startProgram(words: readonly string[], options: { readonly cwd?: string; readonly env?: Record<string, string> } = {}): Promise<Ended> {
+export function startProgram(
+  words: readonly string[],
+  options: { readonly cwd?: string; readonly env?: Record<string, string> } = {},
+): Promise<Ended> {
   if (!existsSync(program)) throw new Error('the program is not built: npm run build')
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, [program, ...words], {
@@ -42,6 +45,8 @@ export function startProgram(words: readonly string[], options: { readonly cwd?:
     child.stdout.on('data', (part: Buffer) => out.push(part))
     child.stderr.on('data', (part: Buffer) => err.push(part))
     child.once('error', reject)
-    child.once('close', exit => resolve({ exit, stdout: Buffer.concat(out).toString(), stderr: Buffer.concat(err).toString() }))
+    child.once('close', exit =>
+      resolve({ exit, stdout: Buffer.concat(out).toString(), stderr: Buffer.concat(err).toString() }),
+    )
   })
 }

@@ -59,7 +59,7 @@ beforeAll(async () => {
   demoRepository = (demoPrinted.value as unknown as { repository: string }).repository
   bare = join(folder, 'fleet.git')
   await startRotation(bare)
-}, 180_000)
+}, 300_000)
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 

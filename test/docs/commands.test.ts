@@ -29,7 +29,7 @@ interface Block {
 /** The blocks of commands of a page, each with the comment above it that says whether it is run. */
 function blocksOf(page: string): readonly Block[] {
   const text = readFileSync(join(project, page), 'utf8')
-  return [...text.matchAll(/(?:<!-- (.*?) -->\n)?```console\n([^]*?)```\n/g)].map(found => ({
+  return [...text.matchAll(/(?:<!-- (.*?) -->\n)?```console\n([\s\S]*?)```\n/g)].map(found => ({
     page,
     line: text.slice(0, found.index).split('\n').length,
     marker: found[1] ?? '',
@@ -47,18 +47,21 @@ function commandsOf(block: Block): readonly Command[] {
   for (const line of block.text.trimEnd().split('\n')) {
     const last = commands.at(-1)
     if (line.startsWith('$ ')) commands.push({ command: line.slice(2), shown: [] })
-    else if (line.startsWith('> ') && last !== undefined && last.shown.length === 0) last.command += `\n${line.slice(2)}`
+    else if (line.startsWith('> ') && last !== undefined && last.shown.length === 0)
+      last.command += `\n${line.slice(2)}`
     else last?.shown.push(line)
   }
   return commands
 }
 
-/** What differs from run to run: fingerprints, dates, counts of handshakes, seconds. */
+/** What differs from run to run, or with the demo's fleet: fingerprints, dates, counts of handshakes and consumers, seconds. */
 function stable(line: string): string {
   return line
     .replace(/\b[0-9a-f]{12,64}\b…?/g, 'HEX')
     .replace(/\d{4}-\d\d-\d\d(T[\d:]+Z)?/g, 'DATE')
     .replace(/\d+ handshakes attempted/g, 'N handshakes attempted')
+    .replace(/\(\d+\)$/, '(N)')
+    .replace(/\b(\d+) of \1\b/g, 'N of N')
     .replace(/[\d.]+ hours of the clusters' time, \d+ seconds/g, 'N hours, N seconds')
     .replace(/[‘’]/g, "'")
     .trimEnd()
@@ -71,7 +74,10 @@ function expectShown(shown: readonly string[], output: string, where: string): v
   for (const wanted of shown) {
     if (wanted.trim() === '' || wanted.trim() === '…') continue
     const text = stable(wanted)
-    const found = lines.findIndex((line, index) => index >= from && (text.endsWith('…') ? line.startsWith(text.slice(0, -1).trimEnd()) : line === text))
+    const found = lines.findIndex(
+      (line, index) =>
+        index >= from && (text.endsWith('…') ? line.startsWith(text.slice(0, -1).trimEnd()) : line === text),
+    )
     if (found < 0) expect.fail(`${where}: this line is shown, but not printed:\n${wanted}\n\nprinted:\n${output}`)
     from = found + 1
   }
@@ -98,11 +104,16 @@ async function execute(command: string, cwd: string): Promise<{ readonly exit: n
     return { exit: done.status ?? 1, output: `${done.stdout}${done.stderr}` }
   }
   if (/^demo istio --dir \.\.\/demo$/.test(ours[1] ?? '')) return { exit: 0, output: demoOutput }
-  const words = spawnSync('sh', ['-c', `printf '%s\\0' ${ours[1]}`], { cwd, env: environment, encoding: 'utf8' }).stdout.split('\0').slice(0, -1)
+  const words = spawnSync('sh', ['-c', `printf '%s\\0' ${ours[1]}`], { cwd, env: environment, encoding: 'utf8' })
+    .stdout.split('\0')
+    .slice(0, -1)
   return await reanchor(words, cwd)
 }
 
-async function reanchor(words: readonly string[], cwd: string): Promise<{ readonly exit: number; readonly output: string }> {
+async function reanchor(
+  words: readonly string[],
+  cwd: string,
+): Promise<{ readonly exit: number; readonly output: string }> {
   let output = ''
   const take = (text: string) => {
     output += text
@@ -117,9 +128,16 @@ async function follow(page: string): Promise<void> {
   const home = join(folder, page.replaceAll(/[^a-z]/gi, '-'))
   let cwd = join(home, 'project')
   mkdirSync(cwd, { recursive: true })
-  spawnSync('git', ['clone', '-q', '--bare', '--no-hardlinks', join(folder, 'demo/fleet.git'), join(home, 'demo/fleet.git')], { env: environment })
+  spawnSync(
+    'git',
+    ['clone', '-q', '--bare', '--no-hardlinks', join(folder, 'demo/fleet.git'), join(home, 'demo/fleet.git')],
+    { env: environment },
+  )
   // The local forge keeps its pull requests in refs that a plain clone leaves behind.
-  spawnSync('git', ['fetch', '-q', join(folder, 'demo/fleet.git'), '+refs/*:refs/*'], { cwd: join(home, 'demo/fleet.git'), env: environment })
+  spawnSync('git', ['fetch', '-q', join(folder, 'demo/fleet.git'), '+refs/*:refs/*'], {
+    cwd: join(home, 'demo/fleet.git'),
+    env: environment,
+  })
   await standInCa(join(home, 'project'))
   for (const block of blocksOf(page).filter(found => found.marker === 'run')) {
     let exit = 0
@@ -158,10 +176,16 @@ async function standInCa(at: string): Promise<void> {
 }
 
 describe('the commands of the documentation', () => {
-  const saved = Object.fromEntries(['GIT_AUTHOR_NAME', 'GIT_AUTHOR_EMAIL', 'GIT_CONFIG_GLOBAL'].map(name => [name, process.env[name]]))
+  const saved = Object.fromEntries(
+    ['GIT_AUTHOR_NAME', 'GIT_AUTHOR_EMAIL', 'GIT_CONFIG_GLOBAL'].map(name => [name, process.env[name]]),
+  )
 
   beforeAll(async () => {
-    Object.assign(process.env, { GIT_AUTHOR_NAME: 'Ada', GIT_AUTHOR_EMAIL: 'ada@example.com', GIT_CONFIG_GLOBAL: '/dev/null' })
+    Object.assign(process.env, {
+      GIT_AUTHOR_NAME: 'Ada',
+      GIT_AUTHOR_EMAIL: 'ada@example.com',
+      GIT_CONFIG_GLOBAL: '/dev/null',
+    })
     const done = await reanchor(['demo', 'istio', '--dir', join(folder, 'demo')], folder)
     expect(done.exit, done.output).toBe(0)
     demoOutput = done.output

@@ -6,7 +6,7 @@ import { commitDeclaration, makeWorld, type World } from '../../src/commands/dem
 import { runInit } from '../../src/declaration/init.ts'
 import { readDeclaration } from '../../src/declaration/read.ts'
 import { writeDeclaration } from '../../src/declaration/write.ts'
-import { demoFleet } from '../../src/rehearsal/fleet.ts'
+import { demoFleet, type FleetInstall } from '../../src/rehearsal/fleet.ts'
 import type { Declaration, FileTree } from '../../src/rotation.ts'
 
 export interface TestWorld {
@@ -23,6 +23,10 @@ export interface TestWorldOptions {
   readonly sites?: readonly string[]
   readonly seed?: string
   readonly sharedRoot?: boolean
+  /** How Istio is installed and delivered. @default Flux with the Sail operator */
+  readonly install?: FleetInstall
+  /** Annotation manifest-generate-paths of istiod's Application. @default none */
+  readonly manifestPaths?: string
   /** The first rotation's declaration, as `init` wrote it, changed. */
   readonly change?: (declaration: Declaration) => Declaration
 }
@@ -33,6 +37,9 @@ export async function testWorld(options: TestWorldOptions = {}): Promise<TestWor
   const folder = mkdtempSync(join(tmpdir(), 'reanchor-test-'))
   const said: string[] = []
   let recipient = ''
+  const { install = 'sail' } = options
+  const byArgo = install === 'argocd' || install === 'argocdMultiSource'
+  const delivery = (site: string) => (byArgo ? `argocd:argocd/trust-${site}` : 'flux:flux-system/trust')
   const world = await makeWorld(
     {
       dir: folder,
@@ -42,11 +49,13 @@ export async function testWorld(options: TestWorldOptions = {}): Promise<TestWor
       say: line => said.push(line),
       rotation: 'first',
       siteNames: sites,
-      fleet: to => {
+      sealing: byArgo,
+      fleet: (to, sealingCertificate) => {
         recipient = to
-        return demoFleet({ sites, ageRecipient: to })
+        const fleet = demoFleet({ sites, ageRecipient: to, install, sealingCertificate })
+        return options.manifestPaths === undefined ? fleet : annotated(fleet, options.manifestPaths)
       },
-      declare: async (fleet, to, now) => await declaration(fleet, sites, 'first', to, now, options.change),
+      declare: async (fleet, to, now) => await declaration(fleet, sites, delivery, 'first', to, now, options.change),
       sharedRoot: options.sharedRoot ?? false,
       // Certificates of a second rotation are made hours of virtual time later, and OpenSSL must not take them for future ones.
       begins: new Date(Date.now() - 24 * 60 * 60 * 1000),
@@ -60,11 +69,14 @@ export async function testWorld(options: TestWorldOptions = {}): Promise<TestWor
     async declare(name, change) {
       const snapshot = world.repository.snapshot(await world.repository.head('main'))
       const paths = [...(await snapshot.list()).keys()].filter(
-        path => /\.ya?ml$/.test(path) && !path.startsWith('rotations/'),
+        path => /\.(ya?ml|pem)$/.test(path) && !path.startsWith('rotations/'),
       )
       const files = await snapshot.readMany(paths)
       const other: World = { ...world, rotation: name, phases: [] }
-      await commitDeclaration(other, await declaration(files, sites, name, recipient, world.context.now(), change))
+      await commitDeclaration(
+        other,
+        await declaration(files, sites, delivery, name, recipient, world.context.now(), change),
+      )
       return other
     },
     async close() {
@@ -78,6 +90,7 @@ export async function testWorld(options: TestWorldOptions = {}): Promise<TestWor
 async function declaration(
   files: FileTree,
   sites: readonly string[],
+  delivery: (site: string) => string,
   name: string,
   recipient: string,
   now: Date,
@@ -89,7 +102,7 @@ async function declaration(
       name,
       site: sites.map(site => `${site}=trust/${site}`),
       context: sites.map(site => `${site}=${site}`),
-      delivery: sites.map(site => `${site}=flux:flux-system/trust`),
+      delivery: sites.map(site => `${site}=${delivery(site)}`),
       age: [recipient],
       forge: 'local',
     },
@@ -99,4 +112,11 @@ async function declaration(
   })
   if (change === undefined) return written
   return { path: written.path, text: writeDeclaration(change(await readDeclaration(written.text, written.path))) }
+}
+
+function annotated(fleet: FileTree, paths: string): FileTree {
+  const note = `  annotations:\n    argocd.argoproj.io/manifest-generate-paths: ${paths}\nspec:\n`
+  return new Map(
+    [...fleet].map(([path, text]) => [path, path.endsWith('/istiod.yaml') ? text.replace('spec:\n', note) : text]),
+  )
 }

@@ -3,7 +3,7 @@ import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Context } from '../../src/commands/context.ts'
-import { next, type NextOutcome } from '../../src/commands/next.ts'
+import { type NextOutcome, next } from '../../src/commands/next.ts'
 import { plan } from '../../src/commands/plan.ts'
 import { type MergeMethod, openLocalForge } from '../../src/forge/local.ts'
 import type { Handshakes } from '../../src/rehearsal/handshakes.ts'
@@ -11,7 +11,18 @@ import { startRehearsal } from '../../src/rehearsal/rehearsal.ts'
 import { openRepository } from '../../src/repository/repository.ts'
 import type { GateResult } from '../../src/rotation.ts'
 import { playing, recording, type Tape } from './tape.ts'
-import { asked, author, contextOf, declaredWorld, forkAt, identity, planOptions, refsOf, start, type World } from './world.ts'
+import {
+  asked,
+  author,
+  contextOf,
+  declaredWorld,
+  forkAt,
+  identity,
+  planOptions,
+  refsOf,
+  start,
+  type World,
+} from './world.ts'
 
 /** One run of a command that changed something. */
 export interface Act {
@@ -35,7 +46,9 @@ export interface Recording {
 }
 
 /** The caller removes `recording.world.folder`. */
-export async function recordRotation(options: { readonly sites?: readonly string[]; readonly seed?: string; readonly method?: MergeMethod } = {}): Promise<Recording> {
+export async function recordRotation(
+  options: { readonly sites?: readonly string[]; readonly seed?: string; readonly method?: MergeMethod } = {},
+): Promise<Recording> {
   const folder = mkdtempSync(join(tmpdir(), 'reanchor-record-'))
   const world = await declaredWorld({ folder, ...(options.sites === undefined ? {} : { sites: options.sites }) })
   const { repository, sites } = world
@@ -43,7 +56,9 @@ export async function recordRotation(options: { readonly sites?: readonly string
     readBase: async () => {
       const commit = await repository.head('main')
       const snapshot = repository.snapshot(commit)
-      const paths = [...(await snapshot.list()).keys()].filter(path => !/^rotations\/[^/]+\/(phases|evidence)\//.test(path))
+      const paths = [...(await snapshot.list()).keys()].filter(
+        path => !/^rotations\/[^/]+\/(phases|evidence)\//.test(path),
+      )
       return { commit, files: await snapshot.readMany(paths) }
     },
     sites,
@@ -56,7 +71,11 @@ export async function recordRotation(options: { readonly sites?: readonly string
   const acts: Act[] = []
   const said: string[] = []
   try {
-    const run = async <T>(command: Act['command'], go: (context: Context) => Promise<T>, nameOf: (result: T) => string | null) => {
+    const run = async <T>(
+      command: Act['command'],
+      go: (context: Context) => Promise<T>,
+      nameOf: (result: T) => string | null,
+    ) => {
       const before = refsOf(world.bare)
       const now = new Date(rehearsal.clock.millis())
       const tapes = new Map<string, Tape>(sites.map(site => [site, new Map()]))
@@ -77,10 +96,18 @@ export async function recordRotation(options: { readonly sites?: readonly string
     }
     const merge = async (): Promise<void> => {
       for (const request of await forge.list('open')) {
-        await forge.merge(request.number, { method: options.method ?? 'merge', by: author, at: new Date(rehearsal.clock.millis()) })
+        await forge.merge(request.number, {
+          method: options.method ?? 'merge',
+          by: author,
+          at: new Date(rehearsal.clock.millis()),
+        })
       }
     }
-    const planned = await run('plan', context => plan(context, planOptions(world)), () => 'plan')
+    const planned = await run(
+      'plan',
+      context => plan(context, planOptions(world)),
+      () => 'plan',
+    )
     acts.push(planned.act)
     await merge()
     for (;;) {
@@ -94,7 +121,8 @@ export async function recordRotation(options: { readonly sites?: readonly string
         acts.push(act)
         await merge()
       } else await rehearsal.run(pause(result, rehearsal.clock.millis()))
-      if (rehearsal.clock.elapsed() > 48 * 3_600_000) throw new Error(`the rotation is stuck: ${JSON.stringify(result.kind === 'waiting' ? result.gates : result)}`)
+      if (rehearsal.clock.elapsed() > 48 * 3_600_000)
+        throw new Error(`the rotation is stuck: ${JSON.stringify(result.kind === 'waiting' ? result.gates : result)}`)
     }
   } finally {
     await rehearsal.close()
@@ -103,7 +131,9 @@ export async function recordRotation(options: { readonly sites?: readonly string
 
 function pause(outcome: NextOutcome, now: number): number {
   const gates: readonly GateResult[] = outcome.kind === 'waiting' ? outcome.gates : []
-  const later = gates.flatMap(gate => (gate.retryAt === null ? [] : [Date.parse(gate.retryAt) - now])).filter(time => time > 0)
+  const later = gates
+    .flatMap(gate => (gate.retryAt === null ? [] : [Date.parse(gate.retryAt) - now]))
+    .filter(time => time > 0)
   return Math.max(Math.min(...later, 10 * 60_000), 60_000)
 }
 
@@ -123,7 +153,10 @@ export function stageOf(recorded: Recording, act: Act, folder: string): string {
 
 /** Runs the act's command again, in a process of its own as far as its memory goes, on what is in the folder. */
 export async function rerun(act: Act, options: Rerun): Promise<NextOutcome | 'planned'> {
-  const repository = await openRepository(join(options.folder, 'fleet.git'), options.hook === undefined ? {} : { onWrite: options.hook })
+  const repository = await openRepository(
+    join(options.folder, 'fleet.git'),
+    options.hook === undefined ? {} : { onWrite: options.hook },
+  )
   const players = new Map([...act.tapes].map(([site, tape]) => [site, tape]))
   const context = contextOf(repository, {
     now: options.now ?? act.now,

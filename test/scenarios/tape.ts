@@ -1,7 +1,10 @@
 /** Answers of a cluster, written down once and played back as often as a test wants to run the same command again. */
 import { type Cluster, ClusterError, type KubernetesObject } from '../../src/cluster/cluster.ts'
 
-type Answer = { readonly value: unknown } | { readonly pages: readonly (readonly KubernetesObject[])[] } | { readonly error: ClusterError }
+type Answer =
+  | { readonly value: unknown }
+  | { readonly pages: readonly (readonly KubernetesObject[])[] }
+  | { readonly error: ClusterError }
 
 /** By question; a question that was asked twice has two answers, in their order. */
 export type Tape = Map<string, Answer[]>

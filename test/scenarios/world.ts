@@ -15,7 +15,7 @@ import { plan } from '../../src/commands/plan.ts'
 import { runInit } from '../../src/declaration/init.ts'
 import { type LocalForge, openLocalForge } from '../../src/forge/local.ts'
 import type { KeySource } from '../../src/pki/keys.ts'
-import { findStep, type Variant, treeFolder } from '../../src/plan/steps.ts'
+import { findStep, treeFolder, type Variant } from '../../src/plan/steps.ts'
 import { selfSignedCa } from '../../src/rehearsal/certificates.ts'
 import { demoFleet } from '../../src/rehearsal/fleet.ts'
 import { openRepository, type Repository, type WriteHook } from '../../src/repository/repository.ts'
@@ -84,7 +84,9 @@ export interface ContextOptions {
 }
 
 /** The fleet and rotation.yaml on main of a new bare repository; nothing is planned yet. Goes away with the test unless `folder` is given. */
-export async function declaredWorld(options: { readonly sites?: readonly string[]; readonly folder?: string } = {}): Promise<World> {
+export async function declaredWorld(
+  options: { readonly sites?: readonly string[]; readonly folder?: string } = {},
+): Promise<World> {
   const sites = options.sites ?? ['eu-1']
   const folder = options.folder ?? temporary()
   const bare = join(folder, 'fleet.git')
@@ -156,12 +158,19 @@ export function selfSignedCluster(ca: { readonly certificate: string; readonly k
     kind: 'Secret',
     metadata: { name: 'istio-ca-secret', namespace: 'istio-system' },
     type: 'istio.io/ca-root',
-    data: { 'ca-cert.pem': base64(ca.certificate), 'ca-key.pem': base64(ca.key), 'cert-chain.pem': '', 'root-cert.pem': '' },
+    data: {
+      'ca-cert.pem': base64(ca.certificate),
+      'ca-key.pem': base64(ca.key),
+      'cert-chain.pem': '',
+      'root-cert.pem': '',
+    },
   }
   return {
     identity: async () => ({ uid: '00000000-0000-4000-8000-000000000001', now: '2026-03-01T12:00:00Z' }),
     get: async (type, namespace, name) =>
-      type.plural === resources.secrets.plural && namespace === 'istio-system' && name === 'istio-ca-secret' ? secret : null,
+      type.plural === resources.secrets.plural && namespace === 'istio-system' && name === 'istio-ca-secret'
+        ? secret
+        : null,
     metadata: async () => null,
     async *list() {},
     httpGet: refuse,
@@ -171,7 +180,9 @@ export function selfSignedCluster(ca: { readonly certificate: string; readonly k
 }
 
 /** A world whose plan pull request is merged. */
-export async function plannedWorld(options: { readonly sites?: readonly string[]; readonly folder?: string } = {}): Promise<World & { readonly plan: Plan }> {
+export async function plannedWorld(
+  options: { readonly sites?: readonly string[]; readonly folder?: string } = {},
+): Promise<World & { readonly plan: Plan }> {
   const world = await declaredWorld(options)
   const outcome = await plan(world.context(), planOptions(world))
   await mergeOpen(world)
@@ -182,7 +193,10 @@ export function planOptions(world: Pick<World, 'folder'>) {
   return { ...asked, rootKeyOut: join(world.folder, 'root.key.age'), chain: null, acceptOutage: false }
 }
 
-export async function mergeOpen(world: Pick<World, 'forge'>, method: 'merge' | 'squash' | 'rebase' = 'merge'): Promise<string> {
+export async function mergeOpen(
+  world: Pick<World, 'forge'>,
+  method: 'merge' | 'squash' | 'rebase' = 'merge',
+): Promise<string> {
   const open = await world.forge.list('open')
   const [one] = open
   if (one === undefined || open.length > 1) throw new Error(`there are ${open.length} open pull requests`)
@@ -252,7 +266,10 @@ export class Killed extends Error {
 }
 
 /** Counts writes; kills at one of them where asked. */
-export function countWrites(kill: { readonly number: number; readonly when: 'before' | 'after' } | null): { readonly hook: WriteHook; readonly seen: string[] } {
+export function countWrites(kill: { readonly number: number; readonly when: 'before' | 'after' } | null): {
+  readonly hook: WriteHook
+  readonly seen: string[]
+} {
   const seen: string[] = []
   return {
     seen,

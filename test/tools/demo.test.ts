@@ -69,17 +69,30 @@ describe.each([1, 2])('demo istio with %i site(s)', count => {
   function cacertsAt(commit: string, site: string): Cacerts {
     const sealed = save('cacerts.yaml', git('show', `${commit}:trust/${site}/cacerts.yaml`))
     const environment = { ...process.env, SOPS_AGE_KEY_FILE: result.ageKeyFile, SOPS_DISABLE_VERSION_CHECK: 'true' }
-    const manifest = parse(execFileSync('sops', ['-d', sealed], { env: environment, encoding: 'utf8' })) as Cacerts['manifest']
-    const file = Object.fromEntries(Object.entries(manifest.data).map(([key, value]) => [key, Buffer.from(value, 'base64').toString()]))
+    const manifest = parse(
+      execFileSync('sops', ['-d', sealed], { env: environment, encoding: 'utf8' }),
+    ) as Cacerts['manifest']
+    const file = Object.fromEntries(
+      Object.entries(manifest.data).map(([key, value]) => [key, Buffer.from(value, 'base64').toString()]),
+    )
     return { manifest, file }
   }
 
   function blocks(pem: string): readonly string[] {
-    return (pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----\n/g) ?? []).map(block => openssl('x509', '-in', save('one.pem', block), '-noout', '-fingerprint', '-sha256'))
+    return (pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----\n/g) ?? []).map(block =>
+      openssl('x509', '-in', save('one.pem', block), '-noout', '-fingerprint', '-sha256'),
+    )
   }
 
   test('prints one object of the promised shape', () => {
-    expect(Object.keys(result).sort()).toEqual(['ageKeyFile', 'handshakes', 'phases', 'repository', 'restarts', 'rotation'])
+    expect(Object.keys(result).sort()).toEqual([
+      'ageKeyFile',
+      'handshakes',
+      'phases',
+      'repository',
+      'restarts',
+      'rotation',
+    ])
     expect(git('rev-parse', '--is-bare-repository').trim()).toBe('true')
     expect(readFileSync(result.ageKeyFile, 'utf8')).toContain('AGE-SECRET-KEY-1')
     expect(result.handshakes.attempted).toBeGreaterThan(2_000)
@@ -93,7 +106,8 @@ describe.each([1, 2])('demo istio with %i site(s)', count => {
   })
 
   test('names each step of each site, from adopt as 0 to the closing pull request, in the order of the base branch', () => {
-    const steps = (site: string) => result.phases.filter(phase => phase.site === site).map(phase => `${phase.number}-${phase.name}/${phase.step}`)
+    const steps = (site: string) =>
+      result.phases.filter(phase => phase.site === site).map(phase => `${phase.number}-${phase.name}/${phase.step}`)
     const enable = count === 1 ? ['1-enable-multiroot/data', '1-enable-multiroot/restart'] : []
     for (const site of sites) {
       const names = steps(site)
@@ -118,7 +132,8 @@ describe.each([1, 2])('demo istio with %i site(s)', count => {
 
   test('restarts each consumer as often as planned, and no oftener (F5)', () => {
     expect(result.restarts.length).toBeGreaterThan(5 * count)
-    for (const { consumer, site, count: seen, planned } of result.restarts) expect(seen, `${site} ${consumer}`).toBe(planned)
+    for (const { consumer, site, count: seen, planned } of result.restarts)
+      expect(seen, `${site} ${consumer}`).toBe(planned)
     expect(result.restarts.some(each => each.consumer.endsWith('/istiod') && each.count >= 3)).toBe(true)
   })
 
@@ -158,7 +173,15 @@ describe.each([1, 2])('demo istio with %i site(s)', count => {
           const part = (key: string) => save(key, file[key] ?? '')
           const [certificate, key] = [part('ca-cert.pem'), part('ca-key.pem')]
           expect(openssl('pkey', '-in', key, '-pubout')).toBe(openssl('x509', '-in', certificate, '-noout', '-pubkey'))
-          const args = ['verify', '-x509_strict', '-CAfile', part('root-cert.pem'), '-untrusted', part('cert-chain.pem'), certificate]
+          const args = [
+            'verify',
+            '-x509_strict',
+            '-CAfile',
+            part('root-cert.pem'),
+            '-untrusted',
+            part('cert-chain.pem'),
+            certificate,
+          ]
           // istiod's own root lacks what -x509_strict asks of a root (a subject key identifier that is not critical, say).
           const strict = phase !== 'trust-both'
           expect(openssl(...args.filter(arg => strict || arg !== '-x509_strict')), `${site} ${phase}`).toContain(': OK')
@@ -179,7 +202,11 @@ describe.each([1, 2])('demo istio with %i site(s)', count => {
       expect(issue.includes(last)).toBe(true)
       for (const text of [both, issue, last]) expect(text.endsWith('-----END CERTIFICATE-----\n')).toBe(true)
       // The public file beside says the same.
-      for (const [phase, text] of [['trust-both', both], ['issue-new', issue], ['trust-new', last]] as const)
+      for (const [phase, text] of [
+        ['trust-both', both],
+        ['issue-new', issue],
+        ['trust-new', last],
+      ] as const)
         expect(git('show', `${commitOf(site, phase, 'restart')}:trust/${site}/root-cert.pem`)).toBe(text)
     }
   })
@@ -193,11 +220,15 @@ describe.each([1, 2])('demo istio with %i site(s)', count => {
         expect(manifest.metadata).toMatchObject({ name: 'cacerts', namespace: 'istio-system' })
         expect(manifest.metadata.annotations['kustomize.toolkit.fluxcd.io/prune']).toBe('disabled')
         expect(git('show', `${phase.commit}:trust/${site}/kustomization.yaml`)).toContain('- cacerts.yaml')
-        const sealed = parse(git('show', `${phase.commit}:trust/${site}/cacerts.yaml`)) as { data: Record<string, string> }
+        const sealed = parse(git('show', `${phase.commit}:trust/${site}/cacerts.yaml`)) as {
+          data: Record<string, string>
+        }
         const hidden = Object.entries(sealed.data).filter(([, value]) => value.startsWith('ENC['))
         expect(hidden.map(([key]) => key)).toEqual(['ca-key.pem'])
         // An unchanged key keeps its ciphertext.
-        const digest = createHash('sha256').update(manifest.data['ca-key.pem'] ?? '').digest('hex')
+        const digest = createHash('sha256')
+          .update(manifest.data['ca-key.pem'] ?? '')
+          .digest('hex')
         expect(seen.get(`${site} ${digest}`) ?? hidden[0]?.[1]).toBe(hidden[0]?.[1])
         seen.set(`${site} ${digest}`, hidden[0]?.[1] ?? '')
       }
@@ -210,7 +241,9 @@ describe.each([1, 2])('demo istio with %i site(s)', count => {
       const changed = git('diff', '--name-only', `${phase.commit}^1`, phase.commit).trim().split('\n')
       const outside = changed.filter(path => !sites.some(site => path.startsWith(`trust/${site}/`)))
       for (const path of outside) expect(path).toMatch(/^rotations\/mesh-2026\/evidence\/[^/]+\.yaml$/)
-      const own = changed.filter(path => path.startsWith(`trust/${phase.site}/`)).map(path => path.slice(`trust/${phase.site}/`.length))
+      const own = changed
+        .filter(path => path.startsWith(`trust/${phase.site}/`))
+        .map(path => path.slice(`trust/${phase.site}/`.length))
       if (phase.step === 'data') expect(own).toContain('cacerts.yaml')
       else expect(own.sort()).toEqual(['components/istiod/patch.yaml', 'trust.txt'])
     }
@@ -221,8 +254,11 @@ describe.each([1, 2])('demo istio with %i site(s)', count => {
     const files = git('ls-tree', '-r', '--name-only', last, 'rotations/').trim().split('\n')
     expect(files.filter(path => path.includes('/phases/'))).toEqual([])
     const evidence = files.filter(path => path.includes('/evidence/'))
-    const steps = new Set(result.phases.filter(phase => phase.name !== 'close').map(phase => `${phase.number}/${phase.step}`))
+    const steps = new Set(
+      result.phases.filter(phase => phase.name !== 'close').map(phase => `${phase.number}/${phase.step}`),
+    )
     expect(evidence).toHaveLength(steps.size)
-    for (const path of evidence) expect(git('log', '--format=%H', '--first-parent', last, '--', path).trim().split('\n'), path).toHaveLength(1)
+    for (const path of evidence)
+      expect(git('log', '--format=%H', '--first-parent', last, '--', path).trim().split('\n'), path).toHaveLength(1)
   })
 })

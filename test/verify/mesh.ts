@@ -579,3 +579,25 @@ export async function lookTwice(plan: Plan, mesh: Mesh, options: LookOptions): P
   mesh.now = new Date(mesh.now.getTime() + 60_000)
   return await look(plan, mesh, { ...options, previous: first })
 }
+
+/** As if a controller had unsealed both Secrets: they are its, and a SealedSecret of the same name stands for each. */
+export function sealedBy(manager: string, mesh: Mesh, status: Readonly<Record<string, unknown>> = {}): void {
+  const secrets = mesh.objects.get('secrets') ?? []
+  mesh.objects.set(
+    'secrets',
+    secrets.map(secret => ({
+      ...secret,
+      metadata: {
+        ...secret.metadata,
+        managedFields: (secret.metadata.managedFields ?? []).map(entry => ({ ...entry, manager })),
+      },
+    })),
+  )
+  mesh.objects.set(
+    'sealedsecrets',
+    secrets.map(({ metadata: { name } }) => ({
+      metadata: { name, namespace: 'istio-system', generation: 2, managedFields: [written('argocd-controller')] },
+      status: { observedGeneration: 2, conditions: [{ type: 'Synced', status: 'True' }], ...status },
+    })),
+  )
+}

@@ -1,3 +1,4 @@
+import { takeOverCommand } from '../../custody/sealed-secrets.ts'
 import type {
   ConsumerClass,
   Evidence,
@@ -178,6 +179,8 @@ const canaryUnsealed: Rule = {
     if (found === null) return { verdict: 'unknown', because: ['Secret reanchor-canary could not be read'] }
     const planned = plan.canaries[evidence.site]
     if (planned === undefined) return { verdict: 'unknown', because: ['the plan holds no canary for this site'] }
+    const sealed = stillSealed(evidence, 'reanchor-canary')
+    if (sealed !== null) return sealed
     if (!found.present) return { verdict: 'pending', because: [`${found.id} does not exist`] }
     if (found.facts.sha256 === planned) return { verdict: 'holds', because: [] }
     return {
@@ -256,6 +259,8 @@ const secretDelivered: Rule = {
   judge({ evidence }) {
     const found = objectNamed(evidence, 'Secret', 'cacerts')
     if (found === null) return { verdict: 'unknown', because: ['Secret cacerts could not be read'] }
+    const sealed = stillSealed(evidence, 'cacerts')
+    if (sealed !== null) return sealed
     if (!found.present) return { verdict: 'pending', because: [`${found.id} does not exist`] }
     const { keys } = found
     if (keys === null)
@@ -276,6 +281,8 @@ const secretDelivered: Rule = {
     const missing = secretKeys.filter(key => !keys.includes(key))
     if (missing.length > 0)
       return { verdict: 'pending', because: missing.map(key => `${found.id}: key ${key} is missing`) }
+    // The controller writes the whole of `data` each time, so no key of another manager outlives it.
+    if (objectNamed(evidence, 'SealedSecret', 'cacerts') !== null) return { verdict: 'holds', because: [] }
     const known = [...deliverers[evidence.delivery.kind], ...unsealers]
     const foreign = keys.filter(key => (found.managers[key] ?? []).some(manager => !known.includes(manager)))
     if (foreign.length === 0) return { verdict: 'holds', because: [] }
@@ -285,6 +292,26 @@ const secretDelivered: Rule = {
       hint: `free it: kubectl --namespace ${namespace} get secret cacerts --show-managed-fields --output yaml, then clear the foreign entry: kubectl --namespace ${namespace} patch secret cacerts --type=merge --patch '{"metadata":{"managedFields":[{}]}}'; the deliverer takes ownership at its next apply`,
     }
   },
+}
+
+/** Null where the Secret is what its SealedSecret says now, or comes from no SealedSecret. */
+function stillSealed(evidence: Evidence, name: string): Judged | null {
+  const sealed = objectNamed(evidence, 'SealedSecret', name)
+  if (sealed === null) return null
+  const { id, present, facts } = sealed
+  if (!present) return { verdict: 'pending', because: [`${id} does not exist`] }
+  if (facts.observed !== 'true')
+    return { verdict: 'pending', because: [`${id}: its newest version is not unsealed yet`] }
+  if (facts.synced === 'True') return null
+  const because = [`${id}: not unsealed${facts.message === undefined ? '' : `: ${facts.message}`}`]
+  const namespace = id.split('/')[1] ?? 'istio-system'
+  // bitnami-labs/sealed-secrets v0.36.6, pkg/controller/controller.go: a Secret that it did not make has to allow it.
+  if (facts.message?.includes('not managed by SealedSecret') !== true) return { verdict: 'pending', because }
+  return {
+    verdict: 'pending',
+    because,
+    hint: `let the controller take the Secret over: ${takeOverCommand({ namespace, name })}`,
+  }
 }
 
 function owners(found: ObjectEvidence, key: string): string {

@@ -22,6 +22,7 @@ export async function observeObjects(looking: Looking): Promise<void> {
     return secret === null ? absent(id) : { ...present(id, secret), ...dataOwnership(secret) }
   })
   await observed(looking, objectId('Secret', namespace, canaryName), id => canary(looking, id))
+  await observeSealed(looking)
   if (istio.install === 'sail') await observeIstioResource(looking)
   if (istio.install === 'helmRelease') await observeHelmRelease(looking)
   const revisions = await observeDeployments(looking)
@@ -56,6 +57,30 @@ async function canary(looking: Looking, id: string): Promise<ObjectEvidence> {
   const encoded = text(at(secret.data, 'canary'))
   const facts = encoded === null ? {} : { sha256: sha256(Buffer.from(encoded, 'base64')) }
   return { ...present(id, secret, facts), ...dataOwnership(secret) }
+}
+
+/** Field managers of the Sealed Secrets controller: the name of its binary, or of its image. */
+export const sealedManagers: readonly string[] = ['controller', 'sealed-secrets-controller']
+
+/**
+ * Where the canary came out of a SealedSecret: whether the controller has taken up the newest of each. What applied them cannot tell:
+ * Argo CD's health check reads the condition of an older generation as well.
+ */
+async function observeSealed(looking: Looking): Promise<void> {
+  const { cluster, istio, place } = looking.options
+  const unsealed = looking.objects.find(({ id }) => id === objectId('Secret', istio.namespace, canaryName))
+  if (!(unsealed?.managers.canary ?? []).some(manager => sealedManagers.includes(manager))) return
+  const names = place.tree.state.source === 'plugged' ? [canaryName, cacertsName] : [canaryName]
+  for (const name of names) {
+    await observed(looking, objectId('SealedSecret', istio.namespace, name), async id => {
+      const found = await cluster.get(resources.sealedSecrets, istio.namespace, name)
+      if (found === null) return absent(id)
+      const facts: Record<string, string> = { observed: String(isObserved(found)) }
+      put(facts, 'synced', condition(found, 'Synced')?.status)
+      put(facts, 'message', condition(found, 'Synced')?.message)
+      return present(id, found, facts)
+    })
+  }
 }
 
 async function observeIstioResource(looking: Looking): Promise<void> {
