@@ -28,7 +28,7 @@ export async function check(context: Context, options: CheckOptions): Promise<Ch
   const fork = (await repository.mergeBase(from, to)) ?? from
   const changed = await repository.changedPaths(fork, to)
   const base = repository.snapshot(from)
-  const forked = repository.snapshot(fork)
+  const forked = fork === from ? base : repository.snapshot(fork)
   const head = repository.snapshot(to)
   const name = await rotationOf(base, options.rotation)
   const plan = name === null ? null : await planAt(base, name)
@@ -41,7 +41,9 @@ export async function check(context: Context, options: CheckOptions): Promise<Ch
   const before: Record<string, string> = {}
   const after: Record<string, string> = {}
   const wanted = [...paths]
-  const [now, then, next] = await Promise.all([base.readMany(wanted), forked.readMany(wanted), head.readMany(wanted)])
+  const now = await base.readMany(wanted)
+  const then = forked === base ? now : await forked.readMany(wanted)
+  const next = await head.readMany(wanted)
   for (const path of wanted) {
     const old = now.get(path)
     // A file that the change does not touch stays what it is on the base branch.

@@ -132,9 +132,8 @@ export async function rehearseFleet(options: FleetRehearsal): Promise<DemoOutcom
   const world = await makeWorld(options, folder)
   try {
     const started = world.rehearsal.clock.millis()
-    const fault = options.fault === null ? null : await import('./demo-faults.ts')
-    const ended = fault === null ? null : await fault.runFault(world, options.fault as FaultName)
-    if (fault === null) await rotate(world)
+    const ended = options.fault === null ? null : await actOut(world, options.fault)
+    if (ended === null) await rotate(world)
     const { attempted, failed, foretold } = world.rehearsal.handshakes.counts
     const result: DemoResult = {
       rotation: world.rotation,
@@ -156,6 +155,11 @@ export async function rehearseFleet(options: FleetRehearsal): Promise<DemoOutcom
     world.repository.close()
     if (options.dir === null) rmSync(folder, { recursive: true, force: true })
   }
+}
+
+async function actOut(world: World, fault: FaultName): Promise<DemoFault> {
+  const { runFault } = await import('./demo-faults.ts')
+  return await runFault(world, fault)
 }
 
 export async function makeWorld(options: FleetRehearsal, folder: string): Promise<World> {

@@ -134,12 +134,6 @@ export async function loadRotation(
   return { name, base, commit, snapshot, declaration, plan, closed: await isClosed(snapshot, name) }
 }
 
-/** The rendered bytes of a step at a site, as the plan pull request brought them; null where the commit has none. */
-export async function renderedTree(snapshot: Snapshot, folder: string): Promise<FileTree | null> {
-  const files = await snapshot.readFolder(folder)
-  return files.size === 0 ? null : files
-}
-
 /** Where each site stands on a commit of the base branch. */
 export async function positionsAt(snapshot: Snapshot, plan: Plan): Promise<Readonly<Record<string, SitePosition>>> {
   const positions: Record<string, SitePosition> = {}

@@ -249,15 +249,8 @@ function makeSite(parts: Parts): MadeSite {
   return {
     controls,
     async bootstrap() {
-      for (const namespace of ['kube-system', 'kube-public', 'default', 'flux-system', 'argocd']) {
-        store.put(
-          {
-            apiVersion: 'v1',
-            kind: 'Namespace',
-            metadata: { name: namespace, labels: { 'kubernetes.io/metadata.name': namespace } },
-          },
-          'kube-apiserver',
-        )
+      for (const namespace of ['kube-system', 'kube-public', 'default', 'flux-system']) {
+        store.put(namespaceOf(namespace), 'kube-apiserver')
       }
       for (const node of workloads.nodes)
         store.put({ apiVersion: 'v1', kind: 'Node', metadata: { name: node } }, 'kubelet')
@@ -282,6 +275,7 @@ function makeSite(parts: Parts): MadeSite {
       // `flux bootstrap`, or a person with an app of apps, applies these once; from then on they come from Git.
       const { files } = await readOnce()
       const path = `clusters/${name}/flux-system/gotk-sync.yaml`
+      const byFlux = files.has(path)
       const text = files.get(path) ?? files.get(`clusters/${name}/root.yaml`)
       if (text === undefined) {
         throw new ReanchorError({
@@ -291,9 +285,10 @@ function makeSite(parts: Parts): MadeSite {
           todo: 'add the GitRepository and the Kustomization, or the Application, that everything starts from',
         })
       }
+      if (!byFlux) store.put(namespaceOf('argocd'), 'kubectl-create')
       for (const document of parseAllDocuments(text)) {
         const value: unknown = document.toJS()
-        if (isRecord(value)) store.apply(value as Manifest, 'kustomize-controller')
+        if (isRecord(value)) store.apply(value as Manifest, byFlux ? 'kustomize-controller' : 'kubectl')
       }
     },
     settled: () =>
@@ -337,6 +332,10 @@ function firstSidecar(handshakes: Handshakes, site: string): string | null {
       party => party.site === site && party.owner.includes('/Deployment/') && !party.owner.startsWith('ingress/'),
     )?.owner ?? null
   )
+}
+
+function namespaceOf(name: string): Manifest {
+  return { apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels: { 'kubernetes.io/metadata.name': name } } }
 }
 
 function secretOf(name: string, namespace: string, files: Readonly<Record<string, string>>): Manifest {

@@ -72,6 +72,15 @@ const document = fc.oneof(
   ),
 )
 
+/** Null for what the writer refuses because it cannot keep it, such as a text of blanks and line ends alone. */
+function writtenText(content: unknown): string | null {
+  try {
+    return yamlText(content)
+  } catch {
+    return null
+  }
+}
+
 describe('the reader of what we write', () => {
   test('reads every lock file of output/, as the YAML reader does', () => {
     expect(lockFiles.length).toBeGreaterThan(5)
@@ -81,7 +90,8 @@ describe('the reader of what we write', () => {
   test('reads a text as the YAML reader does, or not at all', () => {
     fc.assert(
       fc.property(document, content => {
-        const text = yamlText(content)
+        const text = writtenText(content)
+        fc.pre(text !== null)
         const read = readWrittenYaml(text)
         if (read !== null) expect(read.value).toEqual(parse(text, { version: '1.1' }))
       }),

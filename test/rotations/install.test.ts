@@ -5,14 +5,16 @@ import { next } from '../../src/commands/next.ts'
 import { loadRotation } from '../../src/commands/rotation.ts'
 import { parsedValues, valueAt } from '../../src/gitops/helm.ts'
 import { certificatesIn, derOf } from '../../src/rehearsal/certificates.ts'
-import { listAt, textAt } from '../../src/rehearsal/objects.ts'
+import { at, listAt, textAt } from '../../src/rehearsal/objects.ts'
 import { type TestWorld, testWorld } from './world.ts'
 
 let test: TestWorld
 afterEach(async () => await test.close())
 
 async function baseFile(world: World, path: string): Promise<string> {
-  return (await world.repository.snapshot(await world.repository.head('main')).read(path)) ?? ''
+  const text = await world.repository.snapshot(await world.repository.head('main')).read(path)
+  if (text === null) throw new Error(`no ${path}`)
+  return text
 }
 
 /** Fingerprints of the roots in the live `cacerts`. */
@@ -97,19 +99,19 @@ describe('Argo CD with SealedSecrets', () => {
     test = await testWorld({ install: 'argocd' })
     const { world } = test
     await planAndMerge(world)
-    const at = await advanceUntil(world, ({ phase, step }) => phase === 2 && step === 1)
-    await recordMerge(world, at!)
+    const opened = await advanceUntil(world, ({ phase, step }) => phase === 2 && step === 1)
+    await recordMerge(world, opened!)
     await world.rehearsal.run(10 * 60_000)
     const { store } = world.rehearsal.sites.get('eu-1')!
     expect(store.get('', 'Secret', 'istio-system', 'cacerts')).not.toBeNull()
     const parent = await world.repository.head('main')
     const list = await baseFile(world, 'trust/eu-1/kustomization.yaml')
-    const pruning = (await baseFile(world, 'clusters/eu-1/trust.yaml')).replace('prune: false', 'prune: true')
+    const pruning = (await baseFile(world, 'clusters/eu-1/trust-eu-1.yaml')).replace('prune: false', 'prune: true')
     const commit = await world.repository.commit({
       parent,
       changes: new Map<string, string | null>([
         ['trust/eu-1/kustomization.yaml', list.replace('  - cacerts.yaml\n', '')],
-        ['clusters/eu-1/trust.yaml', pruning],
+        ['clusters/eu-1/trust-eu-1.yaml', pruning],
       ]),
       message: 'tidy up',
       trailers: {},
@@ -122,6 +124,7 @@ describe('Argo CD with SealedSecrets', () => {
     expect(store.get('', 'Secret', 'istio-system', 'cacerts')).not.toBeNull()
     const application = store.get('argoproj.io', 'Application', 'argocd', 'trust-eu-1')
     const left = listAt(application, 'status', 'resources').find(each => textAt(each, 'name') === 'cacerts')
+    expect(at(application, 'spec', 'syncPolicy', 'automated', 'prune')).toBe(true)
     expect(left).toMatchObject({ requiresPruning: true, status: 'OutOfSync' })
     expect(store.get('bitnami.com', 'SealedSecret', 'istio-system', 'reanchor-canary')).not.toBeNull()
   }, 240_000)
