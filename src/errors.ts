@@ -62,7 +62,7 @@ export class ReanchorError extends Error {
 }
 
 /** `file:line:column: field: object`, as far as known; empty where nothing is. */
-export function whereText(where: Where): string {
+function whereText(where: Where): string {
   const place = [where.file, where.line, where.column].filter(part => part !== undefined).join(':')
   return [place, where.field, where.object].filter(part => part !== undefined && part !== '').join(': ')
 }

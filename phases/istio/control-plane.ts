@@ -7,7 +7,7 @@ import { type IstioPhaseProps, managedBy, protection, rotationAnnotation, trustA
 import { placeIn } from './site-file.ts'
 
 /** Values of the istiod chart (and of the `Istio` resource, which has the same shape) that a state declares. */
-export function istiodValues(props: Pick<IstioPhaseProps, 'state'>): Record<string, unknown> {
+function istiodValues(props: Pick<IstioPhaseProps, 'state'>): Record<string, unknown> {
   const { settings, restarts } = props.state
   const pilot: Record<string, unknown> = {}
   if (settings[multirootSetting] !== undefined) pilot.env = { [multirootSetting]: settings[multirootSetting] }

@@ -48,7 +48,7 @@ export async function systemContext(options: ContextOptions, terminal: Terminal)
 }
 
 /** A clone's state is its remote's branches; a bare repository's state is its own. */
-export async function openWithRemote(dir: string, offline: boolean): Promise<Repository> {
+async function openWithRemote(dir: string, offline: boolean): Promise<Repository> {
   const local = await openRepository(dir)
   if (local.bare) return local
   const remotes = await local.remotes()

@@ -18,7 +18,7 @@ const day = 24 * 60 * 60 * 1000
  * How long a graceful rotation takes from its first pull request: about nine steps, each with its hold, the slowest renewal of a
  * leaf twice (before and after the issuer moves), and a week for people to review.
  */
-export function gracefulDuration(gates: Pick<GateSettings, 'hold'>, leafHours: number): number {
+function gracefulDuration(gates: Pick<GateSettings, 'hold'>, leafHours: number): number {
   return 9 * (gates.hold + 30 * 60_000) + 2 * leafHours * 60 * 60_000 + 7 * day
 }
 

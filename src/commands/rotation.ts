@@ -70,7 +70,7 @@ export async function isClosed(snapshot: Snapshot, name: string): Promise<boolea
 }
 
 /** Picks the rotation to work on: the one named, else the only one that is not closed, else the only one. */
-export async function chooseRotation(snapshot: Snapshot, asked: string | null): Promise<string> {
+async function chooseRotation(snapshot: Snapshot, asked: string | null): Promise<string> {
   const names = await rotationNames(snapshot)
   if (asked !== null) {
     if (names.includes(asked)) return asked
@@ -141,7 +141,7 @@ export async function positionsAt(snapshot: Snapshot, plan: Plan): Promise<Reado
   return positions
 }
 
-export async function positionAt(snapshot: Snapshot, plan: Plan, siteName: string): Promise<SitePosition> {
+async function positionAt(snapshot: Snapshot, plan: Plan, siteName: string): Promise<SitePosition> {
   const site = plan.sites.find(each => each.name === siteName)
   if (site === undefined) throw new Error(`the plan has no site ${siteName}`)
   const folder = await snapshot.readFolderBytes(site.path)

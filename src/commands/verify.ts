@@ -16,7 +16,7 @@ export interface SiteLook {
 export type AtStep = Extract<SitePosition, { kind: 'at' }>
 
 /** What delivery asks of the repository. */
-export function deliveredRepository(repository: Repository) {
+function deliveredRepository(repository: Repository) {
   return {
     async treeDigestAt(commit: string, path: string) {
       if ((await repository.resolve(commit)) === null) return null

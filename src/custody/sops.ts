@@ -220,7 +220,7 @@ export function readSealedSecret(yaml: string, file?: string): SealedSecret {
 }
 
 /** Whether a private value is a sealed text that `seal` takes over as it stands. */
-export function isSealedValue(value: string): boolean {
+function isSealedValue(value: string): boolean {
   return sealedText.test(value)
 }
 

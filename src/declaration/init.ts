@@ -258,7 +258,7 @@ export function openQuestions(findings: Findings, answers: InitAnswers, files: F
  * rotation.yaml with comments from what was found and what was told. Pure. Throws ReanchorError (exit 2) that names every flag
  * still to be given; it never leaves a gap in the file for a person to fill.
  */
-export function proposeDeclaration(
+function proposeDeclaration(
   findings: Findings,
   answers: InitAnswers & { readonly name: string },
   files: FileTree,
@@ -330,7 +330,7 @@ export function proposeDeclaration(
 }
 
 /** One error for all that is still to be said. */
-export function questionsError(questions: readonly InitQuestion[]): ReanchorError {
+function questionsError(questions: readonly InitQuestion[]): ReanchorError {
   const lines = questions.map(question => {
     const choices = question.choices.length === 0 ? '' : ` (found: ${question.choices.join(', ')})`
     return `${question.flag}: ${question.why}${choices}`
@@ -359,7 +359,7 @@ function siteQuestion(findings: Findings): InitQuestion {
 }
 
 /** Names of clusters as folders of Flux tell them: clusters/<name>/flux-system/gotk-sync.yaml. */
-export function siteNamesIn(findings: Findings): readonly string[] {
+function siteNamesIn(findings: Findings): readonly string[] {
   const names = findings.kustomizations.flatMap(each => {
     const name = each.folder?.split('/').at(-1)
     return isSync(each) && name !== undefined && labelProblem(name, 63) === null ? [name] : []

@@ -311,7 +311,7 @@ export function nearestName(name: string, candidates: readonly string[]): string
 }
 
 /** Optimal string alignment distance. Texts longer than 64 characters are not compared: nobody mistypes those. */
-export function editDistance(left: string, right: string): number {
+function editDistance(left: string, right: string): number {
   if (left.length > 64 || right.length > 64) return Math.max(left.length, right.length)
   let beforeLast: number[] = []
   let last = Array.from({ length: right.length + 1 }, (_, column) => column)

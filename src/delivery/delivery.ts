@@ -46,7 +46,7 @@ export async function appliedTree(
   return { treeDigest: null, problem: `applied commit ${commit} does not contain ${merged}` }
 }
 
-export function deliveryObject(delivery: DeliveryChoice): string {
+function deliveryObject(delivery: DeliveryChoice): string {
   const kind = delivery.kind === 'flux' ? 'Kustomization' : 'Application'
   return `${kind}/${delivery.namespace}/${delivery.name}`
 }

@@ -127,7 +127,7 @@ function located(object: ManifestObject, file: string, document: number): Locate
 }
 
 /** The object as a GitRepository, or null. */
-export function gitRepositoryOf(object: ManifestObject, file: string, document: number): FluxGitRepository | null {
+function gitRepositoryOf(object: ManifestObject, file: string, document: number): FluxGitRepository | null {
   if (object.kind !== 'GitRepository' || groupOf(object.apiVersion) !== groups.source) return null
   return {
     ...located(object, file, document),

@@ -77,7 +77,7 @@ function istiodUnder(files: FileTree, place: ChartPlace): readonly string[] | nu
 }
 
 /** Keys under which a HelmRelease takes the values of the chart istiod (of a chart that wraps it: its name there); null: it installs another. */
-export function istiodInRelease(files: FileTree, release: FluxHelmRelease): readonly string[] | null {
+function istiodInRelease(files: FileTree, release: FluxHelmRelease): readonly string[] | null {
   if (release.chart === null) return istiodUnder(files, { name: release.chartRef?.name ?? null, folder: null })
   const kind = textAt(release.object, 'spec', 'chart', 'spec', 'sourceRef', 'kind')
   const folder = kind === 'GitRepository' || kind === 'Bucket' ? fromRoot(release.chart) : null

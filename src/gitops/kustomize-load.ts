@@ -14,7 +14,7 @@ import {
 import { baseName, inRepository, isFolder, join, listFolder } from './paths.ts'
 
 /** Kustomize takes the file by any of these names (api/konfig, RecognizedKustomizationFileNames). */
-export const kustomizationFileNames = ['kustomization.yaml', 'kustomization.yml', 'Kustomization'] as const
+const kustomizationFileNames = ['kustomization.yaml', 'kustomization.yml', 'Kustomization'] as const
 
 /** What is added to a folder's kustomization from outside: Flux's Kustomization or Argo CD's Application do that. */
 export interface KustomizationOverlay {

@@ -14,7 +14,6 @@ export {
   keyMatches,
   privateKeyPem,
   readPrivateKey,
-  spkiDigest,
   systemKeys,
 } from './keys.ts'
 
@@ -341,7 +340,7 @@ function alternativeNames(
 }
 
 /** None, or the one extension, critical as RFC 5280 §4.2.1.10 demands. */
-export function nameConstraints(limits: NameLimits | undefined): RawExtension[] {
+function nameConstraints(limits: NameLimits | undefined): RawExtension[] {
   if (limits === undefined) return []
   const permitted = subtrees(limits.permitted)
   const excluded = subtrees(limits.excluded)

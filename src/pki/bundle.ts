@@ -3,7 +3,7 @@ import type { Fingerprint } from '../rotation.ts'
 import { type Certificate, readCertificate } from './certificate.ts'
 import { printable, readPem } from './pem.ts'
 
-export { holdsPrivateKey, joinPem } from './pem.ts'
+export { joinPem } from './pem.ts'
 
 /** A trust bundle with its two faces: the exact bytes, and the set of anchors. */
 export interface Bundle {

@@ -105,7 +105,7 @@ export function sha256Hex(bytes: Uint8Array): string {
   return createHash('sha256').update(bytes).digest('hex')
 }
 
-export function instantOf(date: Date): Instant {
+function instantOf(date: Date): Instant {
   return date.toISOString().replace(/\.\d{3}Z$/, 'Z')
 }
 

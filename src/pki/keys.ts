@@ -40,11 +40,6 @@ export function spkiOf(key: KeyObject): Buffer {
   return (key.type === 'private' ? createPublicKey(key) : key).export({ type: 'spki', format: 'der' })
 }
 
-/** SHA-256 of the SubjectPublicKeyInfo, as `CertificateFacts.spki`. */
-export function spkiDigest(key: KeyObject): string {
-  return sha256Hex(spkiOf(key))
-}
-
 /** Whether the private key is the one that the certificate's public key belongs to. */
 export function keyMatches(certificate: Certificate, key: KeyObject): boolean {
   try {

@@ -8,7 +8,8 @@ import type { PathReason } from './reasons.ts'
 
 export type { ExpectedName } from './peer-name.ts'
 export type { Profile } from './profile.ts'
-export { type PathReason, pathReasons } from './reasons.ts'
+
+export type { PathReason } from './reasons.ts'
 
 export type Purpose = 'server' | 'client'
 

@@ -85,7 +85,7 @@ export function caFromFiles(
 }
 
 /** Leaf-ward first, root last. A chain file may leave either end out. */
-export function chainOf(
+function chainOf(
   issuer: Certificate,
   root: Certificate,
   file: string | null,

@@ -27,7 +27,7 @@ export function stepFolder(at: PlanStep): string {
 }
 
 /** `2-trust-both-1-data`, as in branch names. */
-export function stepSlug(at: PlanStep): string {
+function stepSlug(at: PlanStep): string {
   return stepFolder(at).replace('/', '-')
 }
 

@@ -329,7 +329,7 @@ function unionOf(fromAnswer: string, pushed: string): string[] {
 }
 
 /** What kind of proxy a pod runs, by the labels and annotations that Istio gives. */
-export function proxyKindOf(pod: StoredObject): ProxyKind {
+function proxyKindOf(pod: StoredObject): ProxyKind {
   const { labels = {}, annotations = {} } = pod.metadata
   if (labels.app === 'ztunnel') return 'ztunnel'
   if (labels['gateway.istio.io/managed']?.startsWith('istio.io-mesh-controller') === true) return 'waypoint'

@@ -36,7 +36,7 @@ interface Push {
   sentTime: string
 }
 
-export const pcdsType = 'type.googleapis.com/istio.mesh.v1alpha1.ProxyConfig'
+const pcdsType = 'type.googleapis.com/istio.mesh.v1alpha1.ProxyConfig'
 export const rootConfigMap = 'istio-ca-root-cert'
 const cacertsFiles = ['ca-cert.pem', 'ca-key.pem', 'cert-chain.pem', 'root-cert.pem'] as const
 

@@ -504,7 +504,7 @@ function controller(
   return { apiVersion, kind, name, uid, controller: true, blockOwnerDeletion: true }
 }
 
-export function isReady(pod: StoredObject): boolean {
+function isReady(pod: StoredObject): boolean {
   if (pod.metadata.deletionTimestamp !== undefined) return false
   return listAt(pod, 'status', 'conditions').some(
     condition => textAt(condition, 'type') === 'Ready' && textAt(condition, 'status') === 'True',

@@ -12,7 +12,7 @@ import { yamlText } from './yaml.ts'
 const kustomizationNames = ['kustomization.yaml', 'kustomization.yml', 'Kustomization']
 
 /** The kustomization file of a folder, or null where the deliverer would make one up from all files. */
-export function kustomizationFile(files: FileTree, folder: string): string | null {
+function kustomizationFile(files: FileTree, folder: string): string | null {
   return kustomizationNames.map(name => posix.join(folder, name)).find(path => files.has(path)) ?? null
 }
 
@@ -90,7 +90,7 @@ interface FoundObject {
 }
 
 /** Objects of a kind in the tree, by API group. */
-export function objectsOf(files: FileTree, group: string, kind: string): readonly FoundObject[] {
+function objectsOf(files: FileTree, group: string, kind: string): readonly FoundObject[] {
   const found: FoundObject[] = []
   for (const file of files.keys()) {
     if (!/\.ya?ml$/.test(file)) continue

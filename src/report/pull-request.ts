@@ -84,7 +84,7 @@ export function countedPhases(plan: Plan): number {
     .length
 }
 
-export function markerText(marker: Marker): string {
+function markerText(marker: Marker): string {
   return `<!-- reanchor:plan=${marker.plan} phase=${marker.phase} step=${marker.step} -->`
 }
 

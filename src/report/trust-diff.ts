@@ -241,7 +241,7 @@ export interface PlaceGroup {
   readonly names: readonly string[]
 }
 
-export function groupPlaces(places: readonly PlaceChange[]): readonly PlaceGroup[] {
+function groupPlaces(places: readonly PlaceChange[]): readonly PlaceGroup[] {
   const groups = new Map<string, { change: PlaceChange; names: string[] }>()
   for (const change of places) {
     const key = JSON.stringify([change.role, change.fate, change.sealed, change.problems, change.certificates])

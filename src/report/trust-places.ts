@@ -103,7 +103,7 @@ function placeOf(file: string, object: string | null, key: string | null, role: 
 const cache = new Map<string, CertificateFacts | null>()
 
 /** Every certificate in a text, in order. What cannot be read is named instead of thrown: a review must show the rest. */
-export function readPemLeniently(text: string): {
+function readPemLeniently(text: string): {
   readonly certificates: readonly CertificateFacts[]
   readonly problems: readonly string[]
 } {
@@ -148,7 +148,7 @@ function holdsPem(text: string): boolean {
   return text.includes(marker) || holdsPrivateKey(text)
 }
 
-export function roleOf(name: string): PlaceRole {
+function roleOf(name: string): PlaceRole {
   const lower = name.toLowerCase()
   if (/(ca-key|\.key$|private)/.test(lower)) return 'key'
   if (/cert-chain/.test(lower)) return 'chain'

@@ -90,7 +90,7 @@ const inherited = [
 /** What only a remote needs: how the user told git to reach and to trust it. */
 const inheritedForRemotes = ['GIT_SSH', 'GIT_SSH_COMMAND', 'GIT_ASKPASS', 'SSH_ASKPASS', 'GIT_SSL_CAINFO']
 
-export function gitEnvironment(use: 'plumbing' | 'remote'): Record<string, string> {
+function gitEnvironment(use: 'plumbing' | 'remote'): Record<string, string> {
   const environment: Record<string, string> = {
     LC_ALL: 'C',
     LANGUAGE: 'C',
@@ -208,7 +208,7 @@ export function gitSays(stderr: string): string {
 }
 
 /** `https://user:secret@host/` → `https://***@host/`. */
-export function redactUrls(text: string): string {
+function redactUrls(text: string): string {
   return text.replace(/([a-z][a-z0-9+.-]*:\/\/)[^/\s@]+@/gi, '$1***@')
 }
 

@@ -73,7 +73,7 @@ export function positionOf(folder: FileTree | Folder, plan: Plan, site: string, 
 }
 
 /** `2-trust-both/1-data`, with ` undo` or ` nudge`: as line 1 of trust.txt has it. */
-export function placeName(plan: Plan, place: Place): string {
+function placeName(plan: Plan, place: Place): string {
   const phase = plan.phases.find(one => one.number === place.phase)
   const step = phase?.steps.find(one => one.number === place.step)
   const variant = place.variant === 'step' ? '' : ` ${place.variant}`

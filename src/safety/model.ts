@@ -106,7 +106,7 @@ export function partiesOf(names: readonly string[]): readonly PartyClass[] {
   return (Object.keys(partyModels) as PartyClass[]).filter(name => found.has(name))
 }
 
-export function isPartyClass(name: string): name is PartyClass {
+function isPartyClass(name: string): name is PartyClass {
   return Object.hasOwn(partyModels, name)
 }
 

@@ -16,7 +16,7 @@ function documentText(evidence: Evidence): string {
 }
 
 /** What a pull request names the evidence by. Digests detect damage; authorship needs a signature. */
-export function evidenceDigest(evidence: Evidence): string {
+function evidenceDigest(evidence: Evidence): string {
   return sha256(canonicalJson(evidence))
 }
 

@@ -15,10 +15,6 @@ export function text(value: unknown): string | null {
   return typeof value === 'string' ? value : null
 }
 
-export function number(value: unknown): number | null {
-  return typeof value === 'number' && Number.isFinite(value) ? value : null
-}
-
 /** The value at a path of keys, or undefined where a step leads nowhere. */
 export function at(value: unknown, ...path: readonly string[]): unknown {
   let here: unknown = value

@@ -36,7 +36,7 @@ spec:
         - {name: tls, secret: {secretName: tls}}
 `
 
-export const several = `${deployment}---
+const several = `${deployment}---
 apiVersion: apps/v1
 kind: StatefulSet
 metadata: {name: db, namespace: data}

@@ -16,7 +16,7 @@ import {
 // A pair made for these tests alone: no repository and no cluster has ever used it.
 const { generateIdentity, identityToRecipient } = await import('age-encryption')
 const identity = await generateIdentity()
-export const recipient = await identityToRecipient(identity)
+const recipient = await identityToRecipient(identity)
 
 export const minute = 60_000
 export const hour = 60 * minute

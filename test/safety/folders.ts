@@ -5,7 +5,7 @@ import type { CertificateFacts, Plan, PlannedPhase, PlannedSite, TrustState } fr
 export type Files = Record<string, string>
 
 /** A site's folder as the renderer writes it, without its sealing: the private key is a stand-in for ciphertext. */
-export function folderOf(
+function folderOf(
   header: string,
   own: TrustState,
   certificates: readonly CertificateFacts[],

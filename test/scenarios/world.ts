@@ -29,7 +29,7 @@ export const start = new Date('2026-03-01T12:00:00.000Z')
 export const asked = { rotation, base: null }
 
 export const identity = await generateX25519Identity()
-export const recipient = await identityToRecipient(identity)
+const recipient = await identityToRecipient(identity)
 
 /** RSA, because its signatures have no randomness of their own: a certificate that is made again has the same bytes. */
 function rsaKey(): KeyObject {
@@ -39,7 +39,7 @@ function rsaKey(): KeyObject {
 /** The new root's key and then those of the issuing CAs, the same at each run. */
 export const newKeys: readonly KeyObject[] = [rsaKey(), rsaKey(), rsaKey()]
 
-export function fixedKeys(): KeySource {
+function fixedKeys(): KeySource {
   let count = 0
   return {
     async generate() {
@@ -52,7 +52,7 @@ export function fixedKeys(): KeySource {
 }
 
 /** istiod's self-signed CA; also the planted old key of the tests for leaks. */
-export const oldCa = selfSignedCa('cluster.local', {
+const oldCa = selfSignedCa('cluster.local', {
   notBefore: new Date('2025-01-01T00:00:00Z'),
   notAfter: new Date('2035-01-01T00:00:00Z'),
 })
@@ -114,7 +114,7 @@ export async function declaredWorld(
   return await worldAt(folder, sites, repository)
 }
 
-export async function worldAt(folder: string, sites: readonly string[], repository: Repository): Promise<World> {
+async function worldAt(folder: string, sites: readonly string[], repository: Repository): Promise<World> {
   const bare = join(folder, 'fleet.git')
   const forge = await openLocalForge(repository, { now: () => start })
   return { folder, bare, repository, forge, sites, context: given => contextOf(repository, given) }
@@ -193,7 +193,7 @@ export function planOptions(world: Pick<World, 'folder'>) {
   return { ...asked, rootKeyOut: join(world.folder, 'root.key.age'), chain: null, acceptOutage: false }
 }
 
-export async function mergeOpen(
+async function mergeOpen(
   world: Pick<World, 'forge'>,
   method: 'merge' | 'squash' | 'rebase' = 'merge',
 ): Promise<string> {

@@ -24,7 +24,7 @@ import { bundleBytes, plannedAt, type Variant } from '../../src/verify/planned.t
 import { sha256 } from '../../src/verify/values.ts'
 
 export const now = new Date('2026-11-22T12:00:00Z')
-export const rotation = 'mesh-2026'
+const rotation = 'mesh-2026'
 export const site = 'eu-1'
 const day = 86_400_000
 
@@ -117,7 +117,7 @@ export const delivery: DeliveryChoice = {
   decryptionSecret: 'sops-age',
 }
 
-export const canary = 'a value of no worth'
+const canary = 'a value of no worth'
 
 export async function planOf(): Promise<Plan> {
   const { old, fresh, issuing } = await authorities()
@@ -221,7 +221,7 @@ export interface Mesh {
   applied: string
 }
 
-export function meshCluster(mesh: Mesh): Cluster {
+function meshCluster(mesh: Mesh): Cluster {
   function fail(asked: string): void {
     const failure = mesh.failures.get(asked)
     if (failure !== undefined) throw failure

@@ -150,6 +150,6 @@ export function short(digest: string): string {
   return digest.slice(0, 12)
 }
 
-export function shortList(digests: readonly string[]): string {
+function shortList(digests: readonly string[]): string {
   return digests.length === 0 ? 'nothing' : digests.map(short).join('+')
 }

@@ -8,8 +8,8 @@ import { type Looking, rollOutDetail } from './observe.ts'
 import { rotationAnnotation, trustAnnotation } from './observe-pods.ts'
 import { multirootSetting, xdsAgentSetting } from './phases.ts'
 
-export const canaryName = 'reanchor-canary'
-export const cacertsName = 'cacerts'
+const canaryName = 'reanchor-canary'
+const cacertsName = 'cacerts'
 /** ConfigMap that a HelmRelease takes values from. */
 export const helmValuesName = 'reanchor-istiod-values'
 
@@ -60,7 +60,7 @@ async function canary(looking: Looking, id: string): Promise<ObjectEvidence> {
 }
 
 /** Field managers of the Sealed Secrets controller: the name of its binary, or of its image. */
-export const sealedManagers: readonly string[] = ['controller', 'sealed-secrets-controller']
+const sealedManagers: readonly string[] = ['controller', 'sealed-secrets-controller']
 
 /**
  * Where the canary came out of a SealedSecret: whether the controller has taken up the newest of each. What applied them cannot tell:

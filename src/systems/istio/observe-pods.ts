@@ -88,7 +88,7 @@ function environment(container: unknown): ReadonlyMap<string, string> {
 }
 
 /** Names of environment variables that a gate asks about, and what the evidence calls them. */
-export const settingFacts: Readonly<Record<string, string>> = {
+const settingFacts: Readonly<Record<string, string>> = {
   ISTIO_MULTIROOT_MESH: 'multiroot',
   PROXY_CONFIG_XDS_AGENT: 'xdsAgent',
 }
