@@ -2,7 +2,7 @@ import { createPrivateKey, createPublicKey, generateKeyPair, type KeyObject } fr
 import { promisify } from 'node:util'
 import { ReanchorError, type Where } from '../errors.ts'
 import type { KeyAlgorithm } from '../rotation.ts'
-import { type Certificate, sha256Hex } from './certificate.ts'
+import type { Certificate } from './certificate.ts'
 
 /** `rsa-2048` only imitates what istiod makes for itself; the declaration does not offer it. */
 export type AnyKeyAlgorithm = KeyAlgorithm | 'rsa-2048'
