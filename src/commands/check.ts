@@ -28,26 +28,23 @@ export async function check(context: Context, options: CheckOptions): Promise<Ch
   const fork = (await repository.mergeBase(from, to)) ?? from
   const changed = await repository.changedPaths(fork, to)
   const base = repository.snapshot(from)
-  const forked = fork === from ? base : repository.snapshot(fork)
   const head = repository.snapshot(to)
   const name = await rotationOf(base, options.rotation)
   const plan = name === null ? null : await planAt(base, name)
   const paths = new Set(changed.keys())
   for (const site of plan?.sites ?? []) {
     if (![...paths].some(path => path.startsWith(`${site.path}/`))) continue
-    for (const snapshot of [base, forked, head])
-      for (const path of (await snapshot.list(site.path)).keys()) paths.add(path)
+    for (const snapshot of [base, head]) for (const path of (await snapshot.list(site.path)).keys()) paths.add(path)
   }
   const before: Record<string, string> = {}
   const after: Record<string, string> = {}
   const wanted = [...paths]
   const now = await base.readMany(wanted)
-  const then = forked === base ? now : await forked.readMany(wanted)
-  const next = await head.readMany(wanted)
+  const next = await head.readMany([...changed.keys()])
   for (const path of wanted) {
     const old = now.get(path)
     // A file that the change does not touch stays what it is on the base branch.
-    const text = next.get(path) === then.get(path) ? old : next.get(path)
+    const text = changed.has(path) ? next.get(path) : old
     if (old !== undefined) before[path] = old
     if (text !== undefined) after[path] = text
   }
