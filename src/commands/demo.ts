@@ -84,6 +84,7 @@ interface World {
   readonly ageKeyFile: string
   readonly phases: DemoPhase[]
   readonly rotation: string
+  readonly acceptOutage: boolean
   readonly say: (line: string) => void
 }
 
@@ -101,7 +102,14 @@ export async function demo(options: DemoOptions): Promise<DemoOutcome> {
     fleet: (recipient, sealingCertificate) =>
       demoFleet({ sites, ageRecipient: recipient, install, sealingCertificate }),
     declare: async (fleet, recipient, now) =>
-      await demoDeclaration(fleet, sites, recipient, now, site => deliveryOf(site, sites, byArgo)),
+      await fleetDeclaration(
+        rotationName,
+        fleet,
+        sites.map(name => ({ name, path: `trust/${name}` })),
+        recipient,
+        now,
+        byArgo,
+      ),
     sharedRoot: sites.length > 1,
   })
 }
@@ -125,6 +133,8 @@ export interface FleetRehearsal extends Omit<DemoOptions, 'sites'> {
    * hours of virtual time must begin as long ago.
    */
   readonly begins?: Date
+  /** Strategy emergency: handshakes that it breaks on purpose count as foretold. @default false */
+  readonly acceptOutage?: boolean
 }
 
 export async function rehearseFleet(options: FleetRehearsal): Promise<DemoOutcome> {
@@ -195,6 +205,7 @@ export async function makeWorld(options: FleetRehearsal, folder: string): Promis
     sharedRoot: options.sharedRoot,
     ...(sealing === null ? {} : { sealingKey: sealing.key }),
   })
+  if (options.acceptOutage === true) rehearsal.handshakes.foretells = () => true
   const now = () => new Date(rehearsal.clock.millis())
   const forge = await openForgeOf(repository, { now })
   const context: Context = {
@@ -228,6 +239,7 @@ export async function makeWorld(options: FleetRehearsal, folder: string): Promis
     phases: [],
     say: options.say,
     rotation: options.rotation,
+    acceptOutage: options.acceptOutage ?? false,
   }
   await commitDeclaration(world, await options.declare(fleet, recipient, now()))
   return world
@@ -273,27 +285,28 @@ async function filesAt(repository: Repository, commit: string): Promise<FileTree
 }
 
 /** One Argo CD may serve several clusters, so its Applications differ by name. */
-function deliveryOf(site: string, sites: readonly string[], byArgo: boolean): string {
+function deliveryOf(site: string, sites: number, byArgo: boolean): string {
   if (!byArgo) return 'flux:flux-system/trust'
-  return sites.length === 1 ? 'argocd:argocd/trust' : `argocd:argocd/trust-${site}`
+  return sites === 1 ? 'argocd:argocd/trust' : `argocd:argocd/trust-${site}`
 }
 
 /** What an engineer does first: `init`, and a look at what it wrote. */
-async function demoDeclaration(
+export async function fleetDeclaration(
+  name: string,
   fleet: FileTree,
-  sites: readonly string[],
+  sites: readonly { readonly name: string; readonly path: string }[],
   recipient: string,
   now: Date,
-  delivery: (site: string) => string,
-) {
+  byArgo: boolean,
+): Promise<{ readonly path: string; readonly text: string }> {
   const { runInit } = await import('../declaration/init.ts')
   return await runInit({
     files: fleet,
     flags: {
-      name: rotationName,
-      site: sites.map(name => `${name}=trust/${name}`),
-      context: sites.map(name => `${name}=${name}`),
-      delivery: sites.map(name => `${name}=${delivery(name)}`),
+      name,
+      site: sites.map(site => `${site.name}=${site.path}`),
+      context: sites.map(site => `${site.name}=${site.name}`),
+      delivery: sites.map(site => `${site.name}=${deliveryOf(site.name, sites.length, byArgo)}`),
       age: [recipient],
       forge: 'local',
     },
@@ -332,7 +345,7 @@ export async function planAndMerge(world: World): Promise<Plan> {
     base: null,
     rootKeyOut: join(world.folder, `${world.rotation}-root.key.age`),
     chain: null,
-    acceptOutage: false,
+    acceptOutage: world.acceptOutage,
   })
   if (outcome.pullRequest === null) throw new Error('plan opened no pull request')
   announce(world, outcome.pullRequest, 'nothing that is deployed changes')

@@ -1,9 +1,13 @@
+import { readDeclaration } from '../declaration/read.ts'
 import { writeDeclaration } from '../declaration/write.ts'
+import { ReanchorError } from '../errors.ts'
+import type { FleetInstall } from '../rehearsal/fleet.ts'
 import type { Declaration, FileTree } from '../rotation.ts'
 import type { Context } from './context.ts'
 import type { Declared } from './declared.ts'
-import { type DemoOutcome, rehearseFleet } from './demo.ts'
+import { type DemoOutcome, fleetDeclaration, rehearseFleet } from './demo.ts'
 import { filesForWiring } from './files.ts'
+import { generatedNext } from './stand-in.ts'
 
 export interface RehearseOptions {
   readonly seed: string
@@ -28,13 +32,16 @@ export async function rehearse(
   const { declaration } = declared
   const { repository } = context
   const files = await filesForWiring(repository.snapshot(await beforeAdopt(context, declaration)))
+  if (declaration.strategy === 'issuer') throw noStandInRoot(declared)
   const remarks: string[] = []
   const own = fluxEntries(files, declaration)
   const sites = declaration.sites.map(site => site.name)
   const { demoFleet } = await import('../rehearsal/fleet.ts')
+  const install = fleetInstall(declaration)
+  const byArgo = install === 'argocd'
   if (!own) {
     remarks.push(
-      'your clusters’ manifests cannot be brought up here (the rehearsal speaks Flux, with clusters/<site>/flux-system/gotk-sync.yaml); a fleet of its own stood in for them',
+      `your clusters’ manifests cannot be brought up here (that takes Flux with clusters/<site>/flux-system/gotk-sync.yaml); a fleet of the rehearsal’s own (${install}) stood in for them`,
     )
   }
   remarks.push('the CA, the age key and the clusters were made for this rehearsal')
@@ -44,11 +51,32 @@ export async function rehearse(
     ...options,
     rotation: declaration.name,
     siteNames: sites,
-    fleet: recipient => (own ? withoutRotation(files, declaration) : demoFleet({ sites, ageRecipient: recipient })),
-    declare: async (fleet, recipient, now) => await standIn(declaration, own, fleet, recipient, now),
+    sealing: byArgo,
+    fleet: (recipient, sealingCertificate) =>
+      own
+        ? withoutRotation(files, declaration)
+        : demoFleet({ sites, ageRecipient: recipient, install, sealingCertificate }),
+    declare: async (fleet, recipient, now) => await standIn(declaration, own, byArgo, fleet, recipient, now),
     sharedRoot: sites.length > 1,
+    acceptOutage: declaration.strategy === 'emergency',
   })
   return { ...outcome, remarks }
+}
+
+/** The fleet of the rehearsal's own that comes nearest. */
+function fleetInstall(declaration: Declaration): FleetInstall {
+  if (declaration.sites.some(site => site.delivery.kind === 'argocd')) return 'argocd'
+  return declaration.istio.install === 'helmRelease' ? 'helmRelease' : 'sail'
+}
+
+function noStandInRoot(declared: Declared): ReanchorError {
+  return new ReanchorError({
+    what: 'strategy issuer keeps the root in use, and the rehearsal has no key of it',
+    where: { file: declared.file, field: 'spec.strategy' },
+    expected: 'graceful or emergency',
+    found: 'issuer',
+    todo: 'go on without a rehearsal: `reanchor prove` shows every mix of its one phase',
+  })
 }
 
 /** The base branch as it was before it first carried this rotation: its wiring is part of what is rehearsed. */
@@ -71,43 +99,27 @@ function withoutRotation(files: FileTree, declaration: Declaration): FileTree {
   return new Map([...files].filter(([path]) => !ours.some(folder => path.startsWith(folder))))
 }
 
+/** The declaration with a CA, a custody and clusters that this machine has; all else as the user declared it. */
 async function standIn(
   declaration: Declaration,
   own: boolean,
+  byArgo: boolean,
   fleet: FileTree,
   recipient: string,
   now: Date,
 ): Promise<{ readonly path: string; readonly text: string }> {
   const path = `rotations/${declaration.name}/rotation.yaml`
-  const { generatedNext } = await import('./stand-in.ts')
-  const sites = declaration.sites.map(site => ({ ...site, current: null, custody: null }))
+  const local = { forge: { kind: 'local' }, base: 'main', current: { from: 'cluster' }, paused: false } as const
+  const next = generatedNext(declaration)
+  // No person can vouch for what is not there.
+  const gates = { ...declaration.gates, attest: [] }
   if (own) {
-    const stood: Declaration = {
-      ...declaration,
-      forge: { kind: 'local' },
-      base: 'main',
-      current: { from: 'cluster' },
-      next: generatedNext(declaration),
-      custody: { kind: 'sops', age: [recipient], ksops: false },
-      sites,
-      paused: false,
-    }
-    return { path, text: writeDeclaration(stood) }
+    const sites = declaration.sites.map(site => ({ ...site, current: null, custody: null }))
+    const custody = { kind: 'sops', age: [recipient], ksops: false } as const
+    return { path, text: writeDeclaration({ ...declaration, ...local, next, custody, sites, gates }) }
   }
-  const { runInit } = await import('../declaration/init.ts')
-  const { text } = await runInit({
-    files: fleet,
-    flags: {
-      name: declaration.name,
-      site: sites.map(site => `${site.name}=${site.path}`),
-      context: sites.map(site => `${site.name}=${site.name}`),
-      delivery: sites.map(site => `${site.name}=flux:flux-system/trust`),
-      age: [recipient],
-      forge: 'local',
-    },
-    existing: () => null,
-    now,
-    ask: null,
-  })
-  return { path, text }
+  const written = await fleetDeclaration(declaration.name, fleet, declaration.sites, recipient, now, byArgo)
+  const stood = await readDeclaration(written.text, written.path)
+  const { strategy, rollout } = declaration
+  return { path, text: writeDeclaration({ ...stood, strategy, rollout, gates, next }) }
 }
