@@ -11,6 +11,7 @@ import type { Declaration, Site } from '../rotation.ts'
 import type { Context } from './context.ts'
 import { custodiesFor, type SealedCopy, sealedValue } from './custodies.ts'
 import type { Declared } from './declared.ts'
+import { somebodyElse } from './requests.ts'
 
 /** Requests that wait for an offline root's signature, with their private keys as custody sealed them. */
 export interface OpenRequests {
@@ -72,13 +73,7 @@ export async function writeRequests(scene: {
       at: context.now(),
     })
     const result = await repository.publish([{ ref: `refs/heads/${branch}`, from: published, to: commit }])
-    if (!result.ok)
-      throw new ReanchorError({
-        what: 'somebody else moved the branch first',
-        where: { object: branch },
-        todo: 'run the same command again',
-        exit: exitCodes.waiting,
-      })
+    if (!result.ok) throw somebodyElse(result.ref)
   }
   const files = declaration.sites.map(site => requestFile(declaration.name, site.name))
   throw new ReanchorError({

@@ -2,19 +2,13 @@ import { posix } from 'node:path'
 import { ReanchorError } from '../errors.ts'
 import { argoObjects } from '../gitops/argocd.ts'
 import { valueAt } from '../gitops/helm.ts'
+import { kustomizationFile } from '../gitops/kustomize-load.ts'
 import { parsedFile } from '../gitops/manifests.ts'
 import { folderOf } from '../gitops/paths.ts'
 import type { Declaration, FileTree, ReloadTarget, Site, WiringPoint } from '../rotation.ts'
 import { workloadsKey } from '../systems/istio/phases.ts'
 import { helmCarrier, helmPoints, manifestPathsPoints } from './helm-wiring.ts'
 import { yamlText } from './yaml.ts'
-
-const kustomizationNames = ['kustomization.yaml', 'kustomization.yml', 'Kustomization']
-
-/** The kustomization file of a folder, or null where the deliverer would make one up from all files. */
-function kustomizationFile(files: FileTree, folder: string): string | null {
-  return kustomizationNames.map(name => posix.join(folder, name)).find(path => files.has(path)) ?? null
-}
 
 /**
  * Every place in the user's own files that `adopt` wires, once: after it, a phase changes nothing outside its site folders.
