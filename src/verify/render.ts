@@ -120,7 +120,9 @@ export function verifyText(view: VerifyView, options: RenderOptions = {}): strin
 }
 
 function countText({ counted, verdict }: GateResult): string {
-  if (counted === null || counted.of === 0) return ''
+  if (counted === null) return ''
+  // A claim about nobody holds, and a tick alone would say more than was seen.
+  if (counted.of === 0) return ' (none was seen)'
   return verdict === 'holds' && counted.conform === counted.of
     ? ` (${counted.of})`
     : ` (${counted.conform} of ${counted.of})`
