@@ -1,9 +1,9 @@
 import { exitCodes, ReanchorError } from '../errors.ts'
 import type { CurrentCa } from '../plan/material.ts'
-import { stepsOf } from '../plan/steps.ts'
+import { plannedTree, stepsOf } from '../plan/steps.ts'
 import type { Snapshot } from '../repository/repository.ts'
 import { treeDigest } from '../repository/tree-digest.ts'
-import type { Declaration, Digest, FileTree, Plan } from '../rotation.ts'
+import type { Declaration, Digest, FileTree, Plan, PlannedTree } from '../rotation.ts'
 import { sealedValue } from './custodies.ts'
 import { isClosed, planAt, rotationNames } from './rotation.ts'
 
@@ -16,7 +16,7 @@ export interface Earlier {
 }
 
 /**
- * By site: the rotation whose final step the site's folder holds. A folder that holds anything else belongs to somebody, and is
+ * By site: the rotation whose last tree the site's folder holds. A folder that holds anything else belongs to somebody, and is
  * refused rather than overwritten; so is one of a rotation that is still open.
  */
 export async function earlierRotations(
@@ -34,37 +34,43 @@ export async function earlierRotations(
     const folder = await snapshot.readFolderBytes(site.path)
     if (folder.size === 0) continue
     const digest = treeDigest(folder)
-    const plan = plans.find(
-      each => each.sites.some(other => other.path === site.path) && lastTree(each, site.path)?.digest === digest,
-    )
+    const plan = plans.find(each => treeOf(each, site.path, digest) !== null)
     if (plan === undefined || !(await isClosed(snapshot, plan.metadata.name)))
       throw occupied(site.path, plan, [...folder.keys()])
-    const last = lastTree(plan, site.path)
+    const left = treeOf(plan, site.path, digest)
     const name = plan.sites.find(other => other.path === site.path)?.name ?? ''
     found[site.name] = {
       rotation: plan.metadata.name,
       files: await snapshot.readFolder(site.path),
-      restarts: last?.state.restarts ?? {},
+      restarts: left?.state.restarts ?? {},
       canary: plan.canaries[name] ?? null,
     }
   }
   return found
 }
 
-function lastTree(plan: Plan, path: string) {
+/** The planned tree that a folder holds: the last step's where a rotation was finished, an undo's or an early one's where it was abandoned. */
+function treeOf(plan: Plan, path: string, digest: Digest): PlannedTree | null {
   const name = plan.sites.find(site => site.path === path)?.name
-  return name === undefined ? undefined : stepsOf(plan).at(-1)?.step.sites[name]
+  if (name === undefined) return null
+  for (const { step } of stepsOf(plan)) {
+    for (const variant of ['step', 'undo', 'nudge'] as const) {
+      const tree = plannedTree(step.sites[name], variant)
+      if (tree?.digest === digest) return tree
+    }
+  }
+  return null
 }
 
 function occupied(path: string, plan: Plan | undefined, files: readonly string[]): ReanchorError {
   return new ReanchorError({
     what: 'the site’s folder is not empty',
     where: { file: path },
-    expected: 'no folder yet, or the final step of an earlier rotation that is closed',
+    expected: 'no folder yet, or what an earlier rotation that is closed left',
     found:
       plan === undefined
         ? `${files.length} files, such as ${files[0]}`
-        : `the final step of ${plan.metadata.name}, whose closing pull request is not merged`,
+        : `a step of ${plan.metadata.name}, whose closing pull request is not merged`,
     todo:
       plan === undefined
         ? 'choose another path for the site; reanchor owns its folder alone'

@@ -197,7 +197,7 @@ function variantAction(
     const found = plan.sites.map(site => `${site.name} ${positionText(positions[site.name] ?? { kind: 'absent' })}`)
     throw new ReanchorError({
       what: variant === 'nudge' ? 'there is nothing to nudge' : 'there is no way back from here',
-      expected: variant === 'nudge' ? 'a site in phase issue-new' : 'a step whose undo is planned',
+      expected: variant === 'nudge' ? 'a site in phase issue-new or trust-new' : 'a step whose undo is planned',
       found: found.join('; '),
       todo: 'see `reanchor status`; after adopt, and after a restart that changes no trust, the only way is forward',
       exit: exitCodes.refused,

@@ -64,8 +64,9 @@ function isBlock(text: string): boolean {
 }
 
 // Words that some version of YAML reads as a boolean or null. What begins with a digit, a sign or a dot is quoted at once, since
-// base64 may well be `1234` or `1e34`, and sigs.k8s.io/yaml reads 0o17 as a number where others do not.
-const words = /^(?:y|n|yes|no|on|off|true|false|null)$/i
+// base64 may well be `1234` or `1e34`, and sigs.k8s.io/yaml reads 0o17 as a number where others do not. `E123` is no number for Go, but
+// is for the reader here under YAML 1.1.
+const words = /^(?:y|n|yes|no|on|off|true|false|null|e[-+]?[0-9]+)$/i
 const plainText = /^(?:[A-Za-z/^][A-Za-z0-9_./@:+=()\\|$^-]*|ENC\[[A-Za-z0-9_,:/+=-]*\])$/
 
 function scalar(text: string): string {

@@ -475,7 +475,7 @@ const webhooks: Rule = {
 const rootsTrusted: Rule = {
   id: 'istio/roots-trusted',
   claim: 'every proxy trusts exactly the planned roots',
-  hint: 'a proxy that stays behind gets the roots with its next leaf; restarting the workload gives them now',
+  hint: 'a proxy that stays behind gets the roots with its next leaf; `reanchor next --nudge` (where planned) or a restart of the workload gives them now',
   judge: subject => judgeConsumers(subject, proxies, ['roots', 'running', 'restart'], true),
 }
 
@@ -489,7 +489,7 @@ const proxiesSubscribed: Rule = {
 const leavesIssued: Rule = {
   id: 'istio/leaves-issued',
   claim: 'every proxy presents a leaf of the planned CA',
-  hint: 'a nudge (one more repeat of the root in the bundle) makes every subscribed proxy renew at once',
+  hint: '`reanchor next --nudge` repeats the root once more in the bundle, which makes every subscribed proxy renew at once',
   judge: subject => judgeConsumers(subject, proxies, ['issuer', 'running'], true),
 }
 

@@ -169,7 +169,8 @@ function trustNew(material: SiteMaterial, options: PhaseOptions): PhaseMaker {
       data: 'Takes the old root out of the bundle.',
       restart: 'Restarts istiod, so that every replica hands out the new root alone.',
       undo: state => ({ ...state, bundle: [...current.roots, next.root, next.root] }),
-      nudge: null,
+      // A leaf that a lagging replica signed brings the old root along; another push of the bundle asks for a new one.
+      nudge: state => ({ ...state, bundle: [next.root, next.root] }),
     })
   }
 }
