@@ -1,4 +1,4 @@
-/** Exit codes of every command: DESIGN section 5, a contract with scripts. */
+/** Exit codes of every command: a contract with scripts (docs/json.md). */
 export const exitCodes = {
   done: 0,
   internal: 1,
