@@ -67,6 +67,16 @@ function chooseContext(config: KubeConfig, context: string, choice: ClusterChoic
     config.setCurrentContext(context)
     return
   }
+  // What the client makes up where it finds no file at all (client-node, loadFromDefault).
+  if (names.length === 1 && names[0] === 'loaded-context') {
+    throw new ReanchorError({
+      what: 'no kubeconfig was found',
+      where: { field: 'cluster.context' },
+      expected: `a kubeconfig with the context ${context}, at KUBECONFIG or in its usual place`,
+      found: 'none',
+      todo: 'set KUBECONFIG, or name the file: cluster: {kubeconfig: FILE}',
+    })
+  }
   throw new ReanchorError({
     what: 'the kubeconfig has no such context',
     where: { field: 'cluster.context', ...(choice.kind === 'kubeconfig' ? { file: choice.file } : {}) },
