@@ -1,6 +1,6 @@
 import type { Custody } from '../custody/custody.ts'
 import { ReanchorError } from '../errors.ts'
-import { findStep, plannedTree, stepsOf, treeFolder } from '../plan/steps.ts'
+import { plannedTree, stepsOf, treeFolder, variants } from '../plan/steps.ts'
 import type { Snapshot } from '../repository/repository.ts'
 import type { CustodyChoice, Declaration, Plan, Site } from '../rotation.ts'
 import type { Context } from './context.ts'
@@ -108,12 +108,10 @@ const sealedFiles = ['cacerts.yaml', 'canary.yaml']
 /** Every sealed manifest of a plan, under the destination that it was sealed for. */
 export async function sealedCopies(plan: Plan, snapshot: Snapshot): Promise<readonly SealedCopy[]> {
   const copies = new Map<string, SealedCopy>()
-  for (const { phase, step } of stepsOf(plan)) {
-    const at = findStep(plan, phase.number, step.number)
-    if (at === null) continue
+  for (const at of stepsOf(plan)) {
     for (const site of plan.sites) {
-      for (const variant of ['step', 'undo', 'nudge'] as const) {
-        if (plannedTree(step.sites[site.name], variant) === null) continue
+      for (const variant of variants) {
+        if (plannedTree(at.step.sites[site.name], variant) === null) continue
         for (const file of sealedFiles) {
           const yaml = await snapshot.read(`${treeFolder(plan.metadata.name, at, variant, site.name)}/${file}`)
           if (yaml === null) continue

@@ -1,6 +1,6 @@
 import { exitCodes, ReanchorError } from '../errors.ts'
 import type { CurrentCa } from '../plan/material.ts'
-import { plannedTree, stepsOf } from '../plan/steps.ts'
+import { plannedTree, stepsOf, variants } from '../plan/steps.ts'
 import type { Snapshot } from '../repository/repository.ts'
 import { treeDigest } from '../repository/tree-digest.ts'
 import type { Declaration, Digest, FileTree, Plan, PlannedTree } from '../rotation.ts'
@@ -54,7 +54,7 @@ function treeOf(plan: Plan, path: string, digest: Digest): PlannedTree | null {
   const name = plan.sites.find(site => site.path === path)?.name
   if (name === undefined) return null
   for (const { step } of stepsOf(plan)) {
-    for (const variant of ['step', 'undo', 'nudge'] as const) {
+    for (const variant of variants) {
       const tree = plannedTree(step.sites[name], variant)
       if (tree?.digest === digest) return tree
     }

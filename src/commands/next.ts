@@ -90,12 +90,12 @@ export async function next(
     case 'close':
       return {
         rotation,
-        outcome: await openRequest(context, rotation, forge, closing(rotation, chosen.after), looks, positions),
+        outcome: await openRequest(context, rotation, forge, closing(rotation, chosen.after), looks),
       }
     case 'open':
       return {
         rotation,
-        outcome: await openRequest(context, rotation, forge, stepRequest(rotation, chosen, variant), looks, positions),
+        outcome: await openRequest(context, rotation, forge, stepRequest(rotation, chosen, variant), looks),
       }
   }
 }
@@ -236,7 +236,6 @@ async function openRequest(
   forge: Forge,
   asked: Request,
   looks: readonly SiteLook[],
-  positions: Readonly<Record<string, SitePosition>>,
 ): Promise<NextOutcome> {
   const { repository } = context
   const { request, existing } = await freeBranch(forge, asked)
@@ -247,7 +246,7 @@ async function openRequest(
     return { kind: 'open', pullRequest: existing, looks }
   }
   const changes = await changesOf(rotation, request, looks)
-  const view = await requestView(rotation, request, looks, changes, positions, context.now())
+  const view = await requestView(rotation, request, looks, changes, context.now())
   const title = pullRequestTitle(view)
   const body = pullRequestBody(view)
   assertNoPrivateKey(body, 'the pull request')

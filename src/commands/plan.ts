@@ -223,7 +223,7 @@ async function commitPlan(
     await writeRootKey(declaration, next, options.rootKeyOut, snapshot)
     written.push(options.rootKeyOut)
   }
-  const outcome = await publish(scene, { plan: made, commit }, written)
+  const outcome = await publish(scene, { plan: made, commit, proof }, written)
   return { ...outcome, remarks: [...remarks, ...outcome.remarks] }
 }
 
@@ -508,6 +508,7 @@ async function dropPending(repository: Repository, rotation: string, published: 
 interface Prepared {
   readonly plan: Plan
   readonly commit: string
+  readonly proof: Proof
 }
 
 /** The plan branch as an earlier run left it, if it is of the same inputs: then only its pull request may be missing. */
@@ -520,7 +521,9 @@ async function publishedPlan(scene: Scene): Promise<PlanOutcome | null> {
   if (there === null || !sameInputs(there, inputs)) return null
   if (context.dryRun) return await unchanged(there, branch, null, scene.options)
   await dropPending(context.repository, declared.declaration.name, published)
-  const pullRequest = await openPlanRequest(context, declared.declaration, there, branch)
+  const { provePlan } = await import('../safety/prove.ts')
+  const proof = provePlan(there, { at: context.now() })
+  const pullRequest = await openPlanRequest(context, declared.declaration, { plan: there, proof }, branch)
   return await unchanged(there, branch, pullRequest, scene.options)
 }
 
@@ -538,7 +541,8 @@ async function takeUp(scene: Scene): Promise<Prepared | null> {
   if (pending === null || root === undefined || header.sha256 !== root.sha256 || !sameInputs(pending, inputs))
     return null
   context.progress('finishing the plan that an earlier run prepared')
-  return { plan: pending, commit }
+  const { provePlan } = await import('../safety/prove.ts')
+  return { plan: pending, commit, proof: provePlan(pending, { at: context.now() }) }
 }
 
 async function publish(scene: Scene, prepared: Prepared, written: readonly string[]): Promise<PlanOutcome> {
@@ -550,13 +554,11 @@ async function publish(scene: Scene, prepared: Prepared, written: readonly strin
   const result = await repository.publish([{ ref: `refs/heads/${branch}`, from, to: prepared.commit }])
   if (!result.ok) throw somebodyElse(result.ref)
   await dropPending(repository, declaration.name, prepared.commit)
-  const pullRequest = await openPlanRequest(context, declaration, prepared.plan, branch)
-  const { provePlan } = await import('../safety/prove.ts')
-  const proof = provePlan(prepared.plan, { at: context.now() })
+  const pullRequest = await openPlanRequest(context, declaration, prepared, branch)
   return {
     kind: 'planned',
     plan: prepared.plan,
-    proof,
+    proof: prepared.proof,
     branch,
     commit: prepared.commit,
     pullRequest,
@@ -568,13 +570,13 @@ async function publish(scene: Scene, prepared: Prepared, written: readonly strin
 async function openPlanRequest(
   context: Context,
   declaration: Declaration,
-  made: Plan,
+  { plan: made, proof }: Pick<Prepared, 'plan' | 'proof'>,
   branch: string,
 ): Promise<PullRequest | null> {
   const forge = await context.openForge(declaration)
   const { planRequestView } = await import('./views.ts')
   const { pullRequestBody, pullRequestTitle } = await import('../report/pull-request.ts')
-  const view = await planRequestView(made, context.now())
+  const view = await planRequestView(made, proof)
   const body = pullRequestBody(view)
   assertNoPrivateKey(body, 'the pull request')
   return await forge.open({ title: pullRequestTitle(view), body, branch, base: declaration.base })

@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { exitCodes, ReanchorError } from '../errors.ts'
 import { readPlan } from '../plan/lock.ts'
-import { findStep, plannedTree, rotationFolder, treeFolder } from '../plan/steps.ts'
+import { findStep, plannedTree, rotationFolder, treeFolder, variants } from '../plan/steps.ts'
 import { positionOf } from '../repository/position.ts'
 import type { Repository, Snapshot } from '../repository/repository.ts'
 import type { Declaration, FileTree, Plan, SitePosition } from '../rotation.ts'
@@ -155,7 +155,7 @@ async function positionAt(snapshot: Snapshot, plan: Plan, siteName: string): Pro
     for (const step of phase.steps) {
       const at = findStep(plan, phase.number, step.number)
       if (at === null) continue
-      for (const variant of ['step', 'undo', 'nudge'] as const) {
+      for (const variant of variants) {
         if (plannedTree(step.sites[site.name], variant) === null) continue
         const files = await snapshot.readFolder(treeFolder(plan.metadata.name, at, variant, site.name))
         if (files.size > 0) trees.set(`${phase.number}/${step.number}/${variant}`, files)

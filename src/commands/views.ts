@@ -3,14 +3,14 @@ import { writePlan } from '../plan/lock.ts'
 import { batchName, evidenceName, findStep, rotationFolder, stepFolder, stepsOf } from '../plan/steps.ts'
 import type { PullRequestView } from '../report/pull-request.ts'
 import { describeChange, type TrustChange } from '../report/trust-diff.ts'
-import type { Plan, SitePosition } from '../rotation.ts'
+import type { Plan, Proof } from '../rotation.ts'
 import { provePlan } from '../safety/prove.ts'
 import type { Request } from './requests.ts'
 import type { OpenRotation } from './rotation.ts'
 import type { SiteLook } from './verify.ts'
 
 /** What the plan pull request's text is made of. */
-export async function planRequestView(plan: Plan, now: Date): Promise<PullRequestView> {
+export async function planRequestView(plan: Plan, proof: Proof): Promise<PullRequestView> {
   return {
     plan,
     planDigest: planDigest(plan),
@@ -21,7 +21,7 @@ export async function planRequestView(plan: Plan, now: Date): Promise<PullReques
     change: null,
     gates: [],
     evidence: [],
-    proof: provePlan(plan, { at: now }),
+    proof,
     warnings: plan.strategy === 'emergency' ? [emergencyWarning] : [],
   }
 }
@@ -35,7 +35,6 @@ export async function requestView(
   request: Request,
   looks: readonly SiteLook[],
   changes: ReadonlyMap<string, string | null>,
-  _positions: Readonly<Record<string, SitePosition>>,
   now: Date,
 ): Promise<PullRequestView> {
   const { plan } = rotation

@@ -4,7 +4,7 @@ import { valueDigest } from './digest.ts'
 import { writePlan } from './lock.ts'
 import type { MadePlan, NextCa } from './make.ts'
 import type { CurrentCa } from './material.ts'
-import { findStep, plannedTree, rotationFolder, stepFolder, stepsOf, treeFolder } from './steps.ts'
+import { findStep, plannedTree, rotationFolder, stepFolder, stepsOf, treeFolder, variants } from './steps.ts'
 
 /** The CA that a plan was made to replace, read back from the plan. `key` may be a value that custody sealed. */
 export function currentOf(plan: Plan, site: string, key: string | null): CurrentCa {
@@ -109,7 +109,7 @@ function formerDigests(old: Plan, now: Plan, reached: number): Record<Digest, Di
     if (at.index <= reached) continue
     const twin = findStep(now, at.phase.number, at.step.number)
     for (const [site, before] of Object.entries(at.step.sites)) {
-      for (const variant of ['step', 'undo', 'nudge'] as const) {
+      for (const variant of variants) {
         const was = plannedTree(before, variant)
         const is = plannedTree(twin?.step.sites[site], variant)
         if (was === null || is === null || was.digest === is.digest) continue

@@ -8,7 +8,9 @@ export interface PlanStep {
   readonly step: PlannedStep
 }
 
-export type Variant = 'step' | 'undo' | 'nudge'
+/** The trees that a step may have at a site: its own, the way back, and the same trust with one more repeat. */
+export const variants = ['step', 'undo', 'nudge'] as const
+export type Variant = (typeof variants)[number]
 
 /** Every step in the order in which sites pass them. */
 export function stepsOf(plan: Pick<Plan, 'phases'>): readonly PlanStep[] {

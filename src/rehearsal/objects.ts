@@ -202,15 +202,14 @@ export class ObjectStore {
     return found.sort(([a], [b]) => (a < b ? -1 : 1)).map(([, object]) => object)
   }
 
+  #liveOf({ apiVersion, kind, metadata }: Manifest): StoredObject | null {
+    return this.get(groupOf(apiVersion), kind, metadata.namespace ?? null, metadata.name)
+  }
+
   /** Server-side apply with force, as kustomize-controller does it: what this manager owned and no longer names goes away. */
   apply(manifest: Manifest, manager: string, options: { readonly takeOver?: RegExp } = {}): StoredObject {
     const wanted = normalise(manifest)
-    const live = this.get(
-      groupOf(wanted.apiVersion),
-      wanted.kind,
-      wanted.metadata.namespace ?? null,
-      wanted.metadata.name,
-    )
+    const live = this.#liveOf(wanted)
     const fields = fieldsOf(wanted)
     if (live === null) return this.#create(wanted, manager, 'Apply', fields)
 
@@ -233,12 +232,7 @@ export class ObjectStore {
   /** A plain update, as controllers and kubectl make it. */
   put(manifest: Manifest, manager: string): StoredObject {
     const wanted = normalise(manifest)
-    const live = this.get(
-      groupOf(wanted.apiVersion),
-      wanted.kind,
-      wanted.metadata.namespace ?? null,
-      wanted.metadata.name,
-    )
+    const live = this.#liveOf(wanted)
     const fields = fieldsOf(wanted)
     if (live === null) return this.#create(wanted, manager, 'Update', fields)
     const next = structuredClone(live)

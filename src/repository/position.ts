@@ -1,8 +1,7 @@
 /** Where a site stands: which planned tree its folder holds, told from bytes alone. */
+import { type Variant, variants } from '../plan/steps.ts'
 import type { FileTree, Plan, SitePosition } from '../rotation.ts'
 import { asFile, type FileBytes, type Folder, treeDigest } from './tree-digest.ts'
-
-export type Variant = 'step' | 'undo' | 'nudge'
 
 /** A planned tree: one step's folder at one site, its way back, or its nudge. */
 export interface Place {
@@ -96,7 +95,7 @@ function placesOf(plan: Plan, site: string): readonly Place[] {
   const places: Place[] = []
   for (const phase of plan.phases) {
     for (const step of phase.steps) {
-      for (const variant of ['step', 'undo', 'nudge'] as const) {
+      for (const variant of variants) {
         const place = { phase: phase.number, step: step.number, variant }
         if (digestOf(plan, site, place) !== null) places.push(place)
       }

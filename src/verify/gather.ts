@@ -1,11 +1,12 @@
 import { type Cluster, ClusterError } from '../cluster/cluster.ts'
 import { type DeliveredRepository, observeDelivery } from '../delivery/delivery.ts'
 import { exitCodes, ReanchorError } from '../errors.ts'
+import type { Variant } from '../plan/steps.ts'
 import type { DeliveryChoice, Evidence, EvidenceException, Instant, IstioSettings, Plan } from '../rotation.ts'
 import { observeIstio, type Progress } from '../systems/istio/observe.ts'
 import { causeText } from './exceptions.ts'
 import { observationDigest } from './observation.ts'
-import { plannedAt, type Variant } from './planned.ts'
+import { plannedAt } from './planned.ts'
 import { instantOf } from './values.ts'
 
 export interface GatherOptions {

@@ -1,7 +1,8 @@
+import type { Variant } from '../plan/steps.ts'
 import type { Evidence, GateResult, Instant, Plan, Verdict } from '../rotation.ts'
 import { type Attestation, gatesFor } from '../systems/istio/gates.ts'
 import { damagedReason, observationDigest } from './observation.ts'
-import { plannedAt, type Variant, variantOf } from './planned.ts'
+import { plannedAt, variantOf } from './planned.ts'
 import { instantOf } from './values.ts'
 import { worst } from './verdict.ts'
 

@@ -1,7 +1,6 @@
-import type { Digest, Plan, PlannedStep, PlannedTree, TrustState } from '../rotation.ts'
+import { plannedTree, type Variant, variants } from '../plan/steps.ts'
+import type { Digest, Plan, PlannedTree, TrustState } from '../rotation.ts'
 import { sha256 } from './values.ts'
-
-export type Variant = 'step' | 'undo' | 'nudge'
 
 export interface PlannedPlace {
   readonly phase: number
@@ -33,7 +32,7 @@ export function plannedAt(
     const before = declared
     for (const [index, planned] of steps.entries()) {
       if (phaseNumber === phase && planned.number > step) break
-      const tree = treeOf(planned, site, phaseNumber === phase && planned.number === step ? variant : 'step')
+      const tree = plannedTree(planned.sites[site], phaseNumber === phase && planned.number === step ? variant : 'step')
       if (tree === null) continue
       const isVariant = phaseNumber === phase && planned.number === step && variant !== 'step'
       found = {
@@ -51,16 +50,10 @@ export function plannedAt(
   return found?.variant === variant ? found : null
 }
 
-function treeOf(step: PlannedStep, site: string, variant: Variant): PlannedTree | null {
-  const planned = step.sites[site]
-  if (planned === undefined) return null
-  return variant === 'step' ? planned : planned[variant]
-}
-
 /** Which variant of a step has this digest; a digest from before the step was sealed again counts as the present one. */
 export function variantOf(plan: Plan, site: string, phase: number, step: number, digest: Digest): Variant | null {
   const present = plan.formerDigests[digest] ?? digest
-  for (const variant of ['step', 'undo', 'nudge'] as const) {
+  for (const variant of variants) {
     if (plannedAt(plan, site, phase, step, variant)?.tree.digest === present) return variant
   }
   return null

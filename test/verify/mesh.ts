@@ -8,6 +8,7 @@ import {
 } from '../../src/cluster/cluster.ts'
 import { createIssuing, createLeaf, createRoot } from '../../src/pki/authority.ts'
 import { type Certificate, certificateFacts } from '../../src/pki/certificate.ts'
+import type { Variant } from '../../src/plan/steps.ts'
 import type {
   CertificateRole,
   DeliveryChoice,
@@ -20,7 +21,7 @@ import type {
   TrustState,
 } from '../../src/rotation.ts'
 import { type GatherOptions, gatherEvidence } from '../../src/verify/gather.ts'
-import { bundleBytes, plannedAt, type Variant } from '../../src/verify/planned.ts'
+import { bundleBytes, plannedAt } from '../../src/verify/planned.ts'
 import { sha256 } from '../../src/verify/values.ts'
 
 export const now = new Date('2026-11-22T12:00:00Z')

@@ -1,4 +1,5 @@
 import { takeOverCommand } from '../../custody/sealed-secrets.ts'
+import type { Variant } from '../../plan/steps.ts'
 import type {
   ConsumerClass,
   Evidence,
@@ -9,7 +10,7 @@ import type {
   Plan,
   Verdict,
 } from '../../rotation.ts'
-import { bundleDigest, type PlannedPlace, plannedAt, type Variant, variantOf } from '../../verify/planned.ts'
+import { bundleDigest, type PlannedPlace, plannedAt, variantOf } from '../../verify/planned.ts'
 import { instantOf } from '../../verify/values.ts'
 import { worst } from '../../verify/verdict.ts'
 import { type Departure, departures, type Expected, expectedOf, short } from './expected.ts'
