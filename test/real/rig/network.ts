@@ -1,0 +1,103 @@
+import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { networkInterfaces } from 'node:os'
+import { output } from './components.ts'
+
+/**
+ * One flat network for all clusters of a test file: a bridge on this machine, and a network namespace for every pod. Pods of two clusters
+ * reach each other directly, which Istio calls one network.
+ */
+export interface Network {
+  /** Address of this machine on the bridge: API servers listen here, and it is every pod's gateway. */
+  readonly address: string
+  readonly bridge: string
+  /** Range for the ClusterIPs of cluster `number` (0 to 3), beyond the pods' addresses: no two rigs, and no two clusters, share one. */
+  services(number: number): { readonly range: string; readonly first: string }
+  /** A ClusterIP that a manifest may name: number `last` (2 to 250) of that range. */
+  clusterIP(number: number, last: number): string
+  /** A namespace with an address of its own. `hosts` maps names to addresses, as /etc/hosts of what runs in it. */
+  addNamespace(hosts?: Readonly<Record<string, string>>): Promise<NetworkNamespace>
+  /** Gives this machine one more address, such as the ClusterIP of a Service. */
+  addAddress(address: string): Promise<void>
+  close(): Promise<void>
+}
+
+export interface NetworkNamespace {
+  readonly name: string
+  readonly address: string
+  close(): Promise<void>
+}
+
+let made = 0
+
+/** Makes the network. Needs the right to make network namespaces (root). */
+export async function createNetwork(): Promise<Network> {
+  const third = freeNet()
+  const tag = `${process.pid.toString(36)}${(made++).toString(36)}`
+  const bridge = `ra${tag}`
+  const prefix = `10.${third}`
+  const address = `${prefix}.0.1`
+  await ip('link', 'add', bridge, 'type', 'bridge')
+  await ip('addr', 'add', `${address}/16`, 'dev', bridge)
+  await ip('link', 'set', bridge, 'up')
+  const namespaces = new Map<string, NetworkNamespace>()
+  let next = 0
+
+  async function addNamespace(hosts: Readonly<Record<string, string>> = {}): Promise<NetworkNamespace> {
+    const number = next++
+    const name = `${bridge}-${number.toString(36)}`
+    const pod = `${prefix}.${1 + Math.floor(number / 250)}.${1 + (number % 250)}`
+    const near = `v${tag}${number.toString(36)}`
+    await mkdir(`/etc/netns/${name}`, { recursive: true })
+    const lines = Object.entries({ localhost: '127.0.0.1', ...hosts }).map(([host, at]) => `${at} ${host}\n`)
+    await writeFile(`/etc/netns/${name}/hosts`, lines.join(''))
+    await ip('netns', 'add', name)
+    await ip('link', 'add', near, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', name)
+    await ip('link', 'set', near, 'master', bridge, 'up')
+    await ip('-n', name, 'link', 'set', 'lo', 'up')
+    await ip('-n', name, 'addr', 'add', `${pod}/16`, 'dev', 'eth0')
+    await ip('-n', name, 'link', 'set', 'eth0', 'up')
+    await ip('-n', name, 'route', 'add', 'default', 'via', address)
+    const namespace: NetworkNamespace = {
+      name,
+      address: pod,
+      async close() {
+        if (!namespaces.delete(name)) return
+        await ip('link', 'del', near).catch(() => {})
+        await ip('netns', 'del', name).catch(() => {})
+        await rm(`/etc/netns/${name}`, { recursive: true, force: true })
+      },
+    }
+    namespaces.set(name, namespace)
+    return namespace
+  }
+
+  return {
+    address,
+    bridge,
+    services: number => ({ range: `${prefix}.${192 + number * 16}.0/20`, first: `${prefix}.${192 + number * 16}.1` }),
+    clusterIP: (number, last) => `${prefix}.${192 + number * 16}.${last}`,
+    addNamespace,
+    addAddress: extra => ip('addr', 'replace', `${extra}/32`, 'dev', bridge),
+    async close() {
+      for (const namespace of [...namespaces.values()]) await namespace.close()
+      await ip('link', 'del', bridge).catch(() => {})
+    },
+  }
+}
+
+/** Second number of a 10.x.0.0/16 that no interface here uses. */
+function freeNet(): number {
+  const used = new Set<number>()
+  for (const addresses of Object.values(networkInterfaces())) {
+    for (const { address } of addresses ?? []) {
+      const [first, second] = address.split('.')
+      if (first === '10') used.add(Number(second))
+    }
+  }
+  for (let net = 120; net < 220; net += 1) if (!used.has(net)) return net
+  throw new Error('no free 10.x.0.0/16 for the network of the clusters')
+}
+
+async function ip(...args: string[]): Promise<void> {
+  await output('ip', args)
+}

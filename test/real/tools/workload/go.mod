@@ -1,0 +1,3 @@
+module rig/workload
+
+go 1.26.0
