@@ -1,0 +1,209 @@
+import { chmod, mkdir, readFile, readlink, stat, symlink, writeFile } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { envoy, moduleFolder, output, program } from './components.ts'
+import { startServer } from './server.ts'
+
+/** What an image stands for: a program of this machine at the path where its image has it, and what else that image has. */
+interface Image {
+  readonly entrypoint: string
+  /** Path in the container → path on this machine; mounted. */
+  readonly files: Readonly<Record<string, string>>
+  /** User and group where the pod names none, as the image does. */
+  readonly user: number
+}
+
+const images = new Map<string, Promise<Image>>()
+
+/** Null: a container without a process, which is ready at once. */
+export async function imageOf({
+  name,
+  image,
+}: {
+  readonly name: string
+  readonly image: string
+}): Promise<Image | null> {
+  const isWorkload = /^(.*\/)?rig\/workload(:.*)?$/.test(image)
+  const key = isWorkload ? 'workload' : name
+  if (!isWorkload && name !== 'discovery' && name !== 'istio-proxy') return null
+  // Finding the files asks Go and Python, which takes longer than all else of a start.
+  const found = images.get(key) ?? findImage(key)
+  images.set(key, found)
+  found.catch(() => images.delete(key))
+  return await found
+}
+
+async function findImage(key: string): Promise<Image> {
+  if (key === 'discovery') {
+    const entrypoint = '/usr/local/bin/pilot-discovery'
+    return { entrypoint, files: { [entrypoint]: await program('pilot-discovery') }, user: 1337 }
+  }
+  if (key === 'istio-proxy') {
+    const entrypoint = '/usr/local/bin/pilot-agent'
+    const bootstrap = join(await moduleFolder('istio', 'istio.io/istio'), 'tools/packaging/common/envoy_bootstrap.json')
+    const files = {
+      [entrypoint]: await program('pilot-agent'),
+      '/usr/local/bin/envoy': await envoy(),
+      '/var/lib/istio/envoy/envoy_bootstrap_tmpl.json': bootstrap,
+    }
+    return { entrypoint, files, user: 1337 }
+  }
+  const entrypoint = '/usr/local/bin/workload'
+  return { entrypoint, files: { [entrypoint]: await program('workload') }, user: 1000 }
+}
+
+export interface ContainerOptions {
+  /** Folder of its root; must not exist. */
+  readonly folder: string
+  /** Network namespace. */
+  readonly netns: string
+  readonly image: Image
+  readonly args: readonly string[]
+  readonly environment: Readonly<Record<string, string>>
+  readonly user: number
+  readonly group: number
+  readonly mounts: readonly { readonly from: string; readonly to: string; readonly readOnly: boolean }[]
+  /** Text of /etc/hosts. */
+  readonly hosts: string
+  readonly log: string
+}
+
+/** One run of a container: a process with its own root, process ids and mounts, in the network namespace of its pod. */
+export interface Container {
+  readonly startedAt: Date
+  /** Exit code; 128 + the signal where one ended it. */
+  readonly exited: Promise<number>
+  running(): boolean
+  /** SIGTERM to its first process, then SIGKILL to all of them after `patience` milliseconds. */
+  stop(patience: number): Promise<void>
+  kill(): Promise<void>
+  /** Runs a command inside, as `kubectl exec` does. Standard output; throws where it fails. */
+  exec(command: readonly string[]): Promise<string>
+  setHosts(text: string): Promise<void>
+}
+
+const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`
+
+/**
+ * The mounts are made in the mount namespace that `ip netns exec` makes, and end with the last process in it; so do all processes with the
+ * first of their namespace of process ids. Nothing is left to undo.
+ */
+function scriptOf(root: string, options: ContainerOptions): string {
+  const { image, mounts, user, group, args } = options
+  const lines = ['set -e', `cd ${quoted(root)}`, 'mount -o bind,ro /usr usr', 'mount -o bind local usr/local']
+  lines.push('mount --rbind /dev dev', 'mount -t proc proc proc', 'mount -o bind,ro /etc/ssl etc/ssl')
+  for (const { from, to, readOnly } of mounts) {
+    lines.push(`mount -o ${readOnly ? 'bind,ro' : 'bind'} ${quoted(from)} ${quoted(`.${to}`)}`)
+  }
+  for (const [to, from] of Object.entries(image.files)) {
+    lines.push(`mount -o bind,ro ${quoted(from)} ${quoted(`.${to}`)}`)
+  }
+  const command = [image.entrypoint, ...args].map(quoted).join(' ')
+  lines.push(`exec chroot --userspec=${user}:${group} . ${command}`)
+  return `${lines.join('\n')}\n`
+}
+
+async function makeRoot(root: string, options: ContainerOptions): Promise<void> {
+  for (const folder of ['usr', 'local', 'dev', 'proc', 'etc/ssl', 'tmp', 'run', 'var/lib']) {
+    await mkdir(join(root, folder), { recursive: true })
+  }
+  await chmod(join(root, 'tmp'), 0o1777)
+  for (const name of ['bin', 'sbin', 'lib', 'lib64']) await symlink(`usr/${name}`, join(root, name))
+  // /var/run is a folder of its own: volumes are mounted below it.
+  await mkdir(join(root, 'var/run'))
+  const files: Readonly<Record<string, string>> = {
+    'etc/hosts': options.hosts,
+    // Names are known by /etc/hosts or not at all; nobody has to wait for a name server.
+    'etc/resolv.conf': 'nameserver 127.0.0.1\noptions timeout:1 attempts:1\n',
+    'etc/nsswitch.conf': 'hosts: files dns\n',
+    'etc/passwd': 'root:x:0:0:root:/root:/bin/sh\nistio-proxy:x:1337:1337::/:/bin/sh\n',
+    'etc/group': 'root:x:0:\nistio-proxy:x:1337:\n',
+  }
+  for (const [name, text] of Object.entries(files)) await writeFile(join(root, name), text)
+  for (const to of Object.keys(options.image.files)) {
+    const file = join(root, inRoot(to))
+    await mkdir(dirname(file), { recursive: true })
+    await writeFile(file, '')
+  }
+  for (const { from, to } of options.mounts) {
+    const target = join(root, inRoot(to))
+    // A mount inside another one has its mount point in that one's folder, where the runtime makes it.
+    const outer = options.mounts.find(other => to.startsWith(`${other.to.replace(/\/$/, '')}/`))
+    if (outer !== undefined) await mkdir(join(outer.from, to.slice(outer.to.length)), { recursive: true })
+    if ((await stat(from)).isDirectory()) {
+      await mkdir(target, { recursive: true })
+    } else {
+      await mkdir(dirname(target), { recursive: true })
+      await writeFile(target, '')
+    }
+  }
+}
+
+/** /usr/local is `local` of the root: /usr is this machine's, and nothing can be added to it. */
+function inRoot(path: string): string {
+  return path.startsWith('/usr/local/') ? path.replace('/usr/local/', '/local/') : path
+}
+
+export async function startContainer(options: ContainerOptions): Promise<Container> {
+  const { folder, netns, environment, log } = options
+  const root = join(folder, 'root')
+  await makeRoot(root, options)
+  const script = join(folder, 'start.sh')
+  await writeFile(script, scriptOf(root, options))
+  await writeFile(log, '', { flag: 'a' })
+  // Programs that open /dev/stdout anew do so as their own user.
+  await chmod(log, 0o666)
+  const isolate = ['unshare', '--pid', '--fork', '--kill-child=SIGKILL', '/bin/sh', script]
+  // The containers end with the test process even where that is killed.
+  const command = ['/usr/bin/setpriv', '--pdeathsig', 'KILL', '/sbin/ip', 'netns', 'exec', netns, ...isolate] as const
+  const startedAt = new Date()
+  const server = startServer(basename(log), command, { log, env: environment })
+  let ended = false
+  const exited = server.exited.then(code => {
+    ended = true
+    return code ?? 137
+  })
+
+  /** The first process of the container, by its id outside; null before it is there and after its end. */
+  async function first(): Promise<number | null> {
+    const children = await readFile(`/proc/${server.pid}/task/${server.pid}/children`, 'utf8').catch(() => '')
+    const id = Number(children.trim().split(' ')[0])
+    return id > 0 ? id : null
+  }
+
+  /** Until the script has become the program: a first process without a handler, such as a shell, ignores SIGTERM. */
+  async function program(): Promise<number | null> {
+    while (!ended) {
+      const id = await first()
+      const file = id === null ? '' : await readlink(`/proc/${id}/exe`).catch(() => '')
+      if (id !== null && basename(file) === basename(options.image.entrypoint)) return id
+      await sleep(10)
+    }
+    return null
+  }
+
+  return {
+    startedAt,
+    exited,
+    running: () => !ended,
+    async stop(patience) {
+      const end = AbortSignal.timeout(patience)
+      end.addEventListener('abort', () => void server.kill())
+      const id = await program()
+      try {
+        if (id !== null) process.kill(id, 'SIGTERM')
+      } catch {
+        // Gone already.
+      }
+      await exited
+    },
+    kill: () => server.kill(),
+    async exec(command) {
+      const id = await program()
+      if (id === null) throw new Error(`${basename(log)} does not run`)
+      const enter = ['-t', String(id), '--mount', '--pid', '--net', '--root', '--wd=/']
+      return await output('nsenter', [...enter, ...command], { env: { ...environment } })
+    },
+    setHosts: text => writeFile(join(root, 'etc/hosts'), text),
+  }
+}
