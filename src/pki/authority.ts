@@ -386,7 +386,8 @@ function rangeBytes(range: string): Buffer {
 // ------------------------------------------------------------------------------------------------------ pieces
 
 function refuseOutliving(parts: Dated, issuer: Certificate): void {
-  if (parts.notAfter.getTime() <= issuer.parts.notAfter.getTime()) return
+  // A certificate's times are whole seconds (RFC 5280, 4.1.2.5): what stands behind them is cut off.
+  if (Math.floor(parts.notAfter.getTime() / 1000) <= Math.floor(issuer.parts.notAfter.getTime() / 1000)) return
   throw new ReanchorError({
     what: 'an issuing CA that would outlive its issuer',
     expected: `an end not later than ${issuer.notAfter}, where ${issuer.subject} ends`,

@@ -101,6 +101,21 @@ describe('createRoot, createIssuing, createLeaf', () => {
     await expect(made).rejects.toThrow(/outlive/)
   })
 
+  it('lets an issuing CA end in the same second as its root, as certificates know no smaller time', async () => {
+    const end = new Date('2036-01-01T00:00:00.789Z')
+    const key = await systemKeys.generate('ecdsa-p256')
+    const root = await createRoot({ subject: 'O=whole seconds', key, notBefore, notAfter: end, serial: '06' })
+    const issuing = await createIssuing({
+      subject: 'O=beneath',
+      key: await systemKeys.generate('ecdsa-p256'),
+      issuer: { certificate: root, key },
+      notBefore,
+      notAfter: end,
+      serial: '07',
+    })
+    expect(issuing.notAfter).toBe(root.notAfter)
+  })
+
   it('refuses serials that RFC 5280 forbids', async () => {
     const key = await systemKeys.generate('ecdsa-p256')
     for (const serial of ['00', '80', '', '1', 'ZZ', '01'.repeat(21)]) {
