@@ -43,7 +43,9 @@ export async function appliedTree(
   const treeDigest = await repository.treeDigestAt(commit, path)
   if (treeDigest === null || merged === null || (await repository.isDescendant(commit, merged)))
     return { treeDigest, problem: '' }
-  return { treeDigest: null, problem: `applied commit ${commit} does not contain ${merged}` }
+  const problem = `applied commit ${commit} does not contain ${merged}`
+  // The tree of before says by itself that the roll-out is not through. An equal one of an earlier time must not pass for the step.
+  return { treeDigest: treeDigest === (await repository.treeDigestAt(merged, path)) ? null : treeDigest, problem }
 }
 
 function deliveryObject(delivery: DeliveryChoice): string {

@@ -14,7 +14,12 @@ type FluxChoice = Extract<DeliveryChoice, { kind: 'flux' }>
 export async function observeFlux(question: DeliveryQuestion, delivery: FluxChoice): Promise<DeliveryEvidence> {
   const { cluster, path } = question
   const found = await cluster.get(resources.kustomizations, delivery.namespace, delivery.name)
-  if (found === null) return { ...unseen(delivery), message: 'does not exist' }
+  const source = await sourceOf(question, delivery, found?.spec)
+  if (found === null) {
+    const from = delivery.file === null ? '' : `it comes from ${delivery.file}: look at what applies that file`
+    const message = ['does not exist', whereItHangs(source), from].filter(part => part !== '').join('; ')
+    return { ...unseen(delivery), message, hurry: source?.holdsMerge === false ? hurrySource(source) : null }
+  }
   const revision = text(at(found.status, 'lastAppliedRevision'))
   // For an OCI artifact the Git commit stands here.
   const origin = text(at(found.status, 'lastAppliedOriginRevision'))
@@ -23,6 +28,10 @@ export async function observeFlux(question: DeliveryQuestion, delivery: FluxChoi
   const appliedPath = folder(text(at(found.spec, 'path')) ?? '')
   const wrongPath = appliedPath !== folder(path) && !folder(path).startsWith(`${appliedPath}/`) && appliedPath !== ''
   const { treeDigest, problem } = await appliedTree(question, wrongPath ? null : commit)
+  const hangs = problem === '' ? '' : whereItHangs(source)
+  // While it works, Ready says no more than that; what it is at stands in Reconciling.
+  const doing = ready?.status === 'Unknown' ? condition(found, 'Reconciling')?.message : undefined
+  const said = problem === '' || ready?.status !== 'True' ? (doing ?? ready?.message ?? '') : ''
   return {
     ...unseen(delivery),
     suspended: at(found.spec, 'suspend') === true,
@@ -35,10 +44,8 @@ export async function observeFlux(question: DeliveryQuestion, delivery: FluxChoi
       .sort(),
     message: wrongPath
       ? oneLine(`applies ${appliedPath}, not ${path}`)
-      : problem !== ''
-        ? problem
-        : messageOf(ready?.message ?? '', commit, revision),
-    nextDue: await nextDue(question, delivery, found.spec, found.status),
+      : oneLine([messageOf(said, commit, revision), problem, hangs].filter(part => part !== '').join('; ')),
+    nextDue: nextDue(question.now, source, found.status),
     hurry: `flux reconcile kustomization ${delivery.name} --namespace ${delivery.namespace} --with-source`,
   }
 }
@@ -64,16 +71,20 @@ export function inventoryId(id: string): string {
   return objectId(kind, parts[0] ?? '', name.replaceAll('__', ':'))
 }
 
-/**
- * When Git is looked at next: the source's last fetch plus its interval. The Kustomization follows its source at once.
- * Null where the source cannot be read or shows no time.
- */
-async function nextDue(
-  question: DeliveryQuestion,
-  delivery: FluxChoice,
-  spec: unknown,
-  status: unknown,
-): Promise<Instant | null> {
+/** The GitRepository that a Kustomization reads from. */
+interface Source {
+  readonly namespace: string
+  readonly name: string
+  readonly revision: string | null
+  readonly interval: number | null
+  /** When its artifact became what it is. */
+  readonly fetched: Instant | null
+  /** Whether what it fetched contains the merge of the step; null where that cannot be told. */
+  readonly holdsMerge: boolean | null
+}
+
+/** Null where it cannot be read. A courtesy: without the right to read sources nothing but a hint and a time are lost. */
+async function sourceOf(question: DeliveryQuestion, delivery: FluxChoice, spec: unknown): Promise<Source | null> {
   const reference = record(at(spec, 'sourceRef'))
   if (text(reference.kind) !== null && reference.kind !== 'GitRepository') return null
   const namespace = text(reference.namespace) ?? delivery.source.namespace
@@ -81,18 +92,55 @@ async function nextDue(
   try {
     const source = await question.cluster.get(resources.gitRepositories, namespace, name)
     if (source === null) return null
-    const interval = durationOf(text(at(source.spec, 'interval')) ?? '')
-    const fetched = instant(at(source.status, 'artifact', 'lastUpdateTime'))
-    if (interval === null || fetched === null) return null
-    // lastUpdateTime moves with the content only, so the clock has ticked on in whole intervals since.
-    const since = Math.max(0, question.now.getTime() - Date.parse(fetched))
-    const due = Date.parse(fetched) + Math.ceil((since + 1) / interval) * interval
-    const behind = text(at(source.status, 'artifact', 'revision')) !== text(at(status, 'lastAttemptedRevision'))
-    return instantOf(behind ? question.now : new Date(due))
+    const revision = text(at(source.status, 'artifact', 'revision'))
+    return {
+      namespace,
+      name,
+      revision,
+      interval: durationOf(text(at(source.spec, 'interval')) ?? ''),
+      fetched: instant(at(source.status, 'artifact', 'lastUpdateTime')),
+      holdsMerge: await holdsMerge(question, commitOf(revision)),
+    }
   } catch {
-    // A courtesy: without the right to read sources there is no due time, and nothing else is lost.
     return null
   }
+}
+
+async function holdsMerge({ repository, merged }: DeliveryQuestion, commit: string | null): Promise<boolean | null> {
+  if (merged === null || commit === null) return null
+  try {
+    return await repository.isDescendant(commit, merged)
+  } catch {
+    // This clone does not hold the commit.
+    return null
+  }
+}
+
+/** Which of the two controllers has not done its part yet. */
+function whereItHangs(source: Source | null): string {
+  if (source === null || source.holdsMerge === null) return ''
+  const object = `GitRepository/${source.namespace}/${source.name}`
+  return source.holdsMerge
+    ? `${object} has fetched the merge, and kustomize-controller has not applied it`
+    : `${object} has not fetched the merge: it holds ${source.revision?.replace(/[0-9a-f]{40,}$/, commit => commit.slice(0, 12))}`
+}
+
+function hurrySource({ namespace, name }: Source): string {
+  return `flux reconcile source git ${name} --namespace ${namespace}`
+}
+
+/**
+ * When Git is looked at next: the source's last fetch plus its interval. The Kustomization follows its source at once.
+ * Null where the source cannot be read or shows no time.
+ */
+function nextDue(now: Date, source: Source | null, status: unknown): Instant | null {
+  if (source === null || source.interval === null || source.fetched === null) return null
+  const { interval, fetched, revision } = source
+  // lastUpdateTime moves with the content only, so the clock has ticked on in whole intervals since.
+  const since = Math.max(0, now.getTime() - Date.parse(fetched))
+  const due = Date.parse(fetched) + Math.ceil((since + 1) / interval) * interval
+  const behind = revision !== text(at(status, 'lastAttemptedRevision'))
+  return instantOf(behind ? now : new Date(due))
 }
 
 /** A Go duration such as `1h30m` or `90s` in milliseconds, or null. */

@@ -14,6 +14,9 @@ export interface ArgoSource {
   /** Name under which other sources take values files from this one. */
   readonly ref: string | null
   readonly recurse: boolean
+  /** Patterns of the manifests that a folder without kustomization gives; null: all, and none. */
+  readonly include: string | null
+  readonly exclude: string | null
   readonly helm: {
     readonly releaseName: string | null
     /** As written: relative to the path, or `$ref/…`. */
@@ -21,7 +24,8 @@ export interface ArgoSource {
     /** `values` as text, where it is given so. */
     readonly values: string | null
     readonly valuesObject: Plain | null
-    readonly parameters: readonly { readonly name: string; readonly value: string }[]
+    /** A value counts as `helm --set` takes it, unless `forceString`. */
+    readonly parameters: readonly { readonly name: string; readonly value: string; readonly forceString: boolean }[]
   }
   /** What Argo CD adds to the folder's kustomization. */
   readonly overlay: KustomizationOverlay
@@ -118,7 +122,9 @@ export function applicationOf(object: ManifestObject, file: string, document: nu
       name: textAt(object, 'spec', 'destination', 'name'),
       namespace: textAt(object, 'spec', 'destination', 'namespace'),
     },
-    automated: isPlain(at(object, 'spec', 'syncPolicy', 'automated')),
+    automated:
+      isPlain(at(object, 'spec', 'syncPolicy', 'automated')) &&
+      at(object, 'spec', 'syncPolicy', 'automated', 'enabled') !== false,
     prune: at(object, 'spec', 'syncPolicy', 'automated', 'prune') === true,
     syncOptions: stringsAt(object, 'spec', 'syncPolicy', 'syncOptions'),
     object,
@@ -136,6 +142,8 @@ function sourceOf(source: Plain): ArgoSource {
     chart,
     ref: textAt(source, 'ref'),
     recurse: at(source, 'directory', 'recurse') === true,
+    include: textAt(source, 'directory', 'include') || null,
+    exclude: textAt(source, 'directory', 'exclude') || null,
     helm: {
       releaseName: textAt(source, 'helm', 'releaseName'),
       valueFiles: stringsAt(source, 'helm', 'valueFiles'),
@@ -144,6 +152,7 @@ function sourceOf(source: Plain): ArgoSource {
       parameters: listAt(source, 'helm', 'parameters').map(item => ({
         name: textAt(item, 'name') ?? '',
         value: String(at(item, 'value') ?? ''),
+        forceString: at(item, 'forceString') === true,
       })),
     },
     overlay: overlayOf(source),
@@ -165,6 +174,37 @@ function overlayOf(source: Plain): KustomizationOverlay {
     ...(patches.length === 0 ? {} : { patches }),
     commonLabels: textMap(at(source, 'kustomize', 'commonLabels')),
     commonAnnotations: textMap(at(source, 'kustomize', 'commonAnnotations')),
+  }
+}
+
+/** Whether a source gives a manifest of its folder; `path` is relative to it (argo-cd reposerver/repository, getPotentiallyValidManifestFile). */
+export function givesManifest({ include, exclude }: ArgoSource, path: string): boolean {
+  if (exclude !== null && globPattern(exclude).test(path)) return false
+  return include === null || globPattern(include).test(path)
+}
+
+/** As gobwas/glob without separators: `*` crosses folders, `{a,b}` is a choice. */
+function globPattern(glob: string): RegExp {
+  let depth = 0
+  const parts = [...glob.matchAll(/\\.|\[[^\]]*\]|\*+|[\s\S]/g)].map(([part]) => {
+    if (part.startsWith('*')) return '.*'
+    if (part === '?') return '.'
+    if (part.length > 2 && part.startsWith('[')) return part.replace(/^\[!/, '[^')
+    if (part === '{') depth++
+    if (part === '{') return '(?:'
+    if (part === '}' && depth > 0) {
+      depth--
+      return ')'
+    }
+    if (part === ',' && depth > 0) return '|'
+    const literal = part.startsWith('\\') ? part.slice(1) : part
+    return literal.replace(/[.+?^${}()|[\]\\*]/g, '\\$&')
+  })
+  try {
+    return new RegExp(`^${parts.join('')}$`, 's')
+  } catch {
+    // Argo CD passes a pattern that it cannot read over: nothing fits it.
+    return /(?!)/
   }
 }
 

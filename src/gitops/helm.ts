@@ -1,17 +1,8 @@
+import { parseAllDocuments, type ScalarTag, type Tags } from 'yaml'
 import type { FileTree } from '../rotation.ts'
 import { type ArgoApplication, type ArgoSource, applicationOf, argoObjects } from './argocd.ts'
 import { type FluxHelmRelease, fluxObjects, helmReleaseOf } from './flux.ts'
-import {
-  at,
-  isPlain,
-  listAt,
-  type ManifestObject,
-  type Plain,
-  parsedFile,
-  parseYamlFile,
-  stringsAt,
-  textAt,
-} from './manifests.ts'
+import { at, isPlain, listAt, type ManifestObject, type Plain, parsedFile, stringsAt, textAt } from './manifests.ts'
 import { folderOf, fromRoot, inRepository, join } from './paths.ts'
 
 /** What a release is installed with, as far as the repository tells; the chart's own defaults are not part of it. */
@@ -22,8 +13,8 @@ export interface HelmValues {
 }
 
 /**
- * Deep merge of values, as Helm and Flux do it: maps key by key, everything else is replaced
- * (helm pkg/chart/common/util/values.go; fluxcd/pkg chartutil MergeMaps).
+ * Deep merge of values that a user gives, as Helm and Flux do it: maps key by key, everything else is replaced, by null too
+ * (helm pkg/cli/values, mergeMaps; fluxcd/pkg chartutil MergeMaps).
  */
 export function mergeValues(base: Plain, over: Plain): Plain {
   const result: Plain = { ...base }
@@ -35,15 +26,78 @@ export function mergeValues(base: Plain, over: Plain): Plain {
   return result
 }
 
+/**
+ * The values of a chart under those of its user: null takes a key of the chart's away, and stays where the chart has none
+ * (helm pkg/chartutil/coalesce.go, coalesceValues).
+ */
+export function withDefaults(chart: Plain, user: Plain): Plain {
+  const result = mergeValues(chart, user)
+  for (const [key, own] of Object.entries(chart)) {
+    if (!Object.hasOwn(user, key)) continue
+    const over = user[key]
+    if (over === null) delete result[key]
+    else if (isPlain(own) && isPlain(over)) {
+      const value = withDefaults(own, over)
+      Object.defineProperty(result, key, { value, enumerable: true, configurable: true, writable: true })
+    }
+  }
+  return result
+}
+
 /** The value at a path of keys, or undefined. */
 export function valueAt(value: unknown, path: readonly string[]): unknown {
   return path.reduce<unknown>((here, key) => (isPlain(here) && Object.hasOwn(here, key) ? here[key] : undefined), value)
 }
 
-/** Values as YAML text; what is no map counts as none. */
+/** Values as YAML text, as Helm reads it; what is no map counts as none. */
 export function parsedValues(text: string): Plain {
-  const value = parseYamlFile(text, 'values.yaml').documents[0]?.value
-  return isPlain(value) ? value : {}
+  try {
+    const [document] = parseAllDocuments(text, { version: '1.1', uniqueKeys: false, customTags: helmTags })
+    if (document === undefined || !('toJS' in document) || document.errors.length > 0) return {}
+    const value: unknown = document.toJS({ maxAliasCount: 100 })
+    return isPlain(value) ? value : {}
+  } catch {
+    // Aliases that unfold without bound.
+    return {}
+  }
+}
+
+/**
+ * What sigs.k8s.io/yaml, and with it Helm 3, makes of scalars: YAML 1.1 as Go has it. `012` is 10 and `yes` is true; but times and numbers
+ * to the base of 60 stay text, and `0o12` is a number (goyaml.v2, resolve.go).
+ */
+function helmTags(tags: Tags): Tags {
+  const kept = tags.filter(
+    tag => typeof tag === 'object' && !/:(int|float|timestamp|binary|set|omap|pairs)$/.test(tag.tag),
+  )
+  return [...kept, goInteger, goFloat, goBinary]
+}
+
+const goInteger: ScalarTag = {
+  tag: 'tag:yaml.org,2002:int',
+  default: true,
+  test: /^[-+]?(?:0[xX][\da-fA-F_]*[\da-fA-F][\da-fA-F_]*|0[bB]_*[01][01_]*|0[oO]_*[0-7][0-7_]*|\d[\d_]*)$/,
+  resolve(text) {
+    const [, sign = '', digits = ''] = /^([-+]?)(.*)$/.exec(text.replaceAll('_', '')) ?? []
+    const size = Number(/^0[0-7]+$/.test(digits) ? `0o${digits.slice(1)}` : digits)
+    return sign === '-' && size !== 0 ? -size : size
+  },
+}
+
+const goFloat: ScalarTag = {
+  tag: 'tag:yaml.org,2002:float',
+  default: true,
+  test: /^[-+]?(?:\.\d[\d_]*|\d[\d_]*(?:\.[\d_]*)?)(?:[eE][-+]?\d+)?$/,
+  resolve(text) {
+    const value = Number(text.replaceAll('_', ''))
+    // A number that does not fit stays text.
+    return Number.isFinite(value) ? value : text
+  },
+}
+
+const goBinary: ScalarTag = {
+  tag: 'tag:yaml.org,2002:binary',
+  resolve: text => Buffer.from(text, 'base64').toString(),
 }
 
 /** Puts a value at `a.b\.c.d`, as `helm --set` and Flux's targetPath do. False where the path is of another form. */
@@ -52,6 +106,15 @@ function setAtPath(values: Plain, path: string, value: unknown): Plain | null {
   const keys = path.split(/(?<!\\)\./).map(key => key.replaceAll('\\.', '.'))
   if (keys.includes('')) return null
   return mergeValues(values, keys.reduceRight<unknown>((inner, key) => ({ [key]: inner }), value) as Plain)
+}
+
+/** What `helm --set` makes of a text (helm pkg/strvals, typedVal). */
+function typedValue(text: string): unknown {
+  const word = text.toLowerCase()
+  if (word === 'true') return true
+  if (word === 'false') return false
+  if (word === 'null') return null
+  return /^(?:0|[+-]?[1-9]\d*)$/.test(text) ? Number(text) : text
 }
 
 // ------------------------------------------------------------------------------------------------------ which chart
@@ -125,13 +188,15 @@ export function releaseValues(
   lookup: (kind: string, name: string, key: string) => string | null,
 ): HelmValues {
   const opaque: string[] = []
-  let values: Plain = {}
+  // These take the place of the chart's own values.
+  let defaults: Plain = {}
   for (const path of listAt(release.object, 'spec', 'chart', 'spec', 'valuesFiles')) {
     const file = typeof path === 'string' ? fromRoot(path) : null
     const text = file === null ? undefined : files.get(file)
     if (text === undefined) opaque.push(`values file ${String(path)}`)
-    else values = mergeValues(values, parsedValues(text))
+    else defaults = mergeValues(defaults, parsedValues(text))
   }
+  let values: Plain = {}
   for (const { kind, name, key, targetPath } of release.valuesFrom) {
     const text = lookup(kind, name, key)
     const next =
@@ -143,7 +208,7 @@ export function releaseValues(
     if (next === null) opaque.push(`${kind} ${name}`)
     else values = next
   }
-  return { values: mergeValues(values, release.values), opaque }
+  return { values: withDefaults(defaults, mergeValues(values, release.values)), opaque }
 }
 
 /** File of this repository that an entry of `valueFiles` names; null: it lies elsewhere. */
@@ -165,7 +230,7 @@ export function valueFilePath(application: ArgoApplication, source: ArgoSource, 
 export function applicationValues(files: FileTree, application: ArgoApplication, source: ArgoSource): HelmValues {
   const opaque: string[] = []
   const own = source.path === null ? undefined : files.get(join(source.path, 'values.yaml'))
-  let values = own === undefined ? {} : parsedValues(own)
+  let values: Plain = {}
   for (const entry of source.helm.valueFiles) {
     const path = valueFilePath(application, source, entry)
     const text = path === null ? undefined : files.get(path)
@@ -174,12 +239,12 @@ export function applicationValues(files: FileTree, application: ArgoApplication,
   }
   const inline = source.helm.valuesObject ?? (source.helm.values === null ? {} : parsedValues(source.helm.values))
   values = mergeValues(values, inline)
-  for (const { name, value } of source.helm.parameters) {
-    const next = setAtPath(values, name, value)
+  for (const { name, value, forceString } of source.helm.parameters) {
+    const next = setAtPath(values, name, forceString ? value : typedValue(value))
     if (next === null) opaque.push(`parameter ${name}`)
     else values = next
   }
-  return { values, opaque }
+  return { values: own === undefined ? values : withDefaults(parsedValues(own), values), opaque }
 }
 
 /** An object as HelmRelease or Application of the chart istiod, with the values that it gives the chart. */

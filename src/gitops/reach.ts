@@ -1,12 +1,13 @@
 import type { Where } from '../errors.ts'
 import type { DeliveryChoice, FileTree } from '../rotation.ts'
-import { type ArgoApplication, type ArgoSource, applicationOf, argoObjects } from './argocd.ts'
+import { type ArgoApplication, type ArgoSource, applicationOf, argoObjects, givesManifest } from './argocd.ts'
 import { type FluxGitRepository, type FluxKustomization, fluxKustomizationOf, fluxObjects } from './flux.ts'
 import { type IgnorePattern, ignorePatterns, isIgnored } from './ignore.ts'
 import { buildTarget } from './kustomize.ts'
 import {
   type DirectoryMode,
   type KustomizationOverlay,
+  kustomizationFile,
   loadTarget,
   type ReadFile,
   type ReadHow,
@@ -249,12 +250,28 @@ class Walk {
     return tree
   }
 
+  /** A folder of manifests may leave some out; a kustomization knows nothing of that. */
+  #picked(source: ArgoSource, folder: string): FileTree {
+    if (source.include === null && source.exclude === null) return this.#files
+    if (kustomizationFile(this.#files, folder) !== null) return this.#files
+    const key = JSON.stringify(['picked', folder, source.include, source.exclude])
+    const known = this.#trees.get(key)
+    if (known !== undefined) return known
+    const from = folder === '' ? 0 : folder.length + 1
+    const tree = new Map(
+      [...this.#files].filter(([path]) => !isUnder(path, folder) || givesManifest(source, path.slice(from))),
+    )
+    shareParsed(this.#files, tree)
+    this.#trees.set(key, tree)
+    return tree
+  }
+
   #argoSource(source: ArgoSource): readonly Source[] {
     if (source.path === null || (source.repoURL !== null && !this.#isOwn(source.repoURL))) return []
     // A chart's templates are no manifests; its values files are read, which is no concern here.
     if (this.#files.has(join(source.path, 'Chart.yaml'))) return []
     const mode = source.recurse ? 'recurse' : 'flat'
-    return [{ folder: source.path, overlay: source.overlay, mode, tree: this.#files }]
+    return [{ folder: source.path, overlay: source.overlay, mode, tree: this.#picked(source, source.path) }]
   }
 }
 

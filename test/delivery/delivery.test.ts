@@ -24,7 +24,7 @@ function clusterWith(objects: Readonly<Record<string, KubernetesObject>>): Clust
   return {
     identity: refuse,
     get: async type => objects[type.plural] ?? null,
-    metadata: refuse,
+    metadata: async type => objects[type.plural] ?? null,
     async *list() {},
     httpGet: refuse,
     servedChain: refuse,
@@ -41,12 +41,13 @@ async function observe(
   objects: Readonly<Record<string, KubernetesObject>>,
   choice = flux,
   merged: string | null = null,
+  repository = here,
 ) {
   return await observeDelivery({
     cluster: clusterWith(objects),
     delivery: choice,
     path: 'trust/eu-1',
-    repository: here,
+    repository,
     merged,
     now,
   })
@@ -124,10 +125,47 @@ describe('Flux', () => {
 
   it('does not count a commit that does not contain the merge', async () => {
     expect((await observe(kustomization(), flux, 'a'.repeat(40))).treeDigest).toBe(digest)
-    expect(await observe(kustomization(), flux, 'b'.repeat(40))).toMatchObject({
+    const merged = 'b'.repeat(40)
+    // The merge brought the tree that was applied at an earlier time too.
+    const again = {
+      ...here,
+      treeDigestAt: async (asked: string) => (asked === commit || asked === merged ? digest : null),
+    }
+    expect(await observe(kustomization(), flux, merged, again)).toMatchObject({
       treeDigest: null,
       message: expect.stringContaining('does not contain'),
     })
+  })
+
+  it('shows the tree of before where the merge has not reached it yet', async () => {
+    const merged = 'b'.repeat(40)
+    const moved = {
+      ...here,
+      treeDigestAt: async (asked: string) => ({ [commit]: digest, [merged]: 'e'.repeat(64) })[asked] ?? null,
+    }
+    expect(await observe(kustomization(), flux, merged, moved)).toMatchObject({
+      treeDigest: digest,
+      message: expect.stringContaining('does not contain'),
+    })
+  })
+
+  it.each([
+    ['d', 'has fetched the merge, and kustomize-controller has not applied it'],
+    ['e', 'has not fetched the merge: it holds main@sha1:eeee'],
+  ])('says which controller is behind: the source holds %s', async (held, expected) => {
+    const merged = 'b'.repeat(40)
+    const repository = { ...here, isDescendant: async (one: string) => one === 'd'.repeat(40) }
+    const gitrepositories: KubernetesObject = {
+      metadata: { name: 'flux-system', namespace: 'flux-system' },
+      spec: { interval: '1m' },
+      status: { artifact: { revision: `main@sha1:${held.repeat(40)}` } },
+    }
+    const source = `GitRepository/flux-system/flux-system ${expected}`
+    const behind = await observe({ ...kustomization(), gitrepositories }, flux, merged, repository)
+    expect(behind.message).toContain(source)
+    const absent = await observe({ gitrepositories }, flux, merged, repository)
+    expect(absent.message).toContain(`does not exist; ${source}`)
+    expect(absent.hurry).toBe(held === 'e' ? 'flux reconcile source git flux-system --namespace flux-system' : null)
   })
 
   it('applies a folder above the site as well', async () => {
@@ -135,8 +173,10 @@ describe('Flux', () => {
     expect((await observe(kustomization({}, { path: 'trust' }))).treeDigest).toBe(digest)
   })
 
-  it('does not exist', async () => {
+  it('does not exist, and names the file that it comes from', async () => {
     expect(await observe({})).toMatchObject({ ready: false, revision: null, message: 'does not exist' })
+    const found = await observe({}, { ...flux, file: 'clusters/eu-1/trust.yaml' } as DeliveryChoice)
+    expect(found.message).toBe('does not exist; it comes from clusters/eu-1/trust.yaml: look at what applies that file')
   })
 
   it('tells no due time where the source cannot be read, and nothing else is lost', async () => {
@@ -175,7 +215,7 @@ describe('Argo CD', () => {
       revision: commit,
       treeDigest: digest,
       inventory: ['SealedSecret/istio-system/cacerts'],
-      nextDue: '2026-11-22T12:01:00Z',
+      nextDue: '2026-11-22T12:04:00Z',
       hurry: 'kubectl --namespace argocd annotate application trust argocd.argoproj.io/refresh=normal --overwrite',
     })
   })
@@ -187,7 +227,43 @@ describe('Argo CD', () => {
       { ready: false, message: 'sync is OutOfSync' },
     ],
     ['unhealthy', application({ health: { status: 'Degraded' } }), { ready: false }],
-    ['without automatic sync', application({}, { syncPolicy: {} }), { suspended: true }],
+    [
+      'synced by hand',
+      application({}, { syncPolicy: {} }),
+      { suspended: true, ready: true, message: 'synced by hand: automatic sync is off' },
+    ],
+    [
+      'with automatic sync switched off',
+      application({}, { syncPolicy: { automated: { enabled: false } } }),
+      { suspended: true },
+    ],
+    [
+      'of several sources, one of them above the folder',
+      application(
+        { sync: { status: 'Synced', revisions: ['1.0.0', 'a'.repeat(40), commit] } },
+        { sources: [{ chart: 'istiod', targetRevision: '1.0.0' }, { ref: 'values' }, { path: './trust/' }] },
+      ),
+      { ready: true, revision: commit, treeDigest: digest },
+    ],
+    [
+      'of several sources, failed at these revisions',
+      application(
+        {
+          sync: { status: 'Synced', revisions: [commit, commit] },
+          operationState: { phase: 'Failed', message: 'no', syncResult: { revisions: [commit, commit] } },
+        },
+        { sources: [{ path: 'trust/eu-1' }, { ref: 'values' }] },
+      ),
+      { ready: false, message: 'the last sync ended as Failed: no' },
+    ],
+    [
+      'where its folder does not build',
+      application({
+        sync: { status: 'Unknown', revision: commit },
+        conditions: [{ type: 'ComparisonError', message: 'kustomize build failed' }],
+      }),
+      { ready: false, message: 'sync is Unknown; ComparisonError: kustomize build failed' },
+    ],
     [
       'in the middle of an operation',
       application({}, {}, { operation: { sync: {} } }),
@@ -222,6 +298,123 @@ describe('Argo CD', () => {
     expect(
       await observe(application({ sync: { status: 'Synced', revisions } }, { sources: [{ path: 'apps' }] }), argo),
     ).toMatchObject({ revision: null })
+  })
+})
+
+describe('an Application that is OutOfSync', () => {
+  type Part = Readonly<Record<string, unknown>>
+  const here1 = { group: 'bitnami.com', version: 'v1alpha1', kind: 'SealedSecret', namespace: 'istio-system' }
+  const synced = { ...here1, name: 'reanchor-canary', status: 'Synced' }
+  const hook = { group: 'batch', version: 'v1', kind: 'Job', namespace: 'istio-system', name: 'after', hook: true }
+  const left = { ...here1, name: 'cacerts', status: 'OutOfSync', requiresPruning: true }
+  const foreign = { version: 'v1', kind: 'ConfigMap', namespace: 'apps', name: 'theirs', status: 'OutOfSync' }
+  const skipped = { ...here1, name: 'cacerts', status: 'PruneSkipped', message: 'ignored (no prune)' }
+
+  function outOfSync(
+    resources: readonly Part[],
+    result: Part | null = null,
+    options: string | null = null,
+    more: Part = {},
+  ) {
+    const annotations = options === null ? {} : { 'argocd.argoproj.io/sync-options': options }
+    return {
+      applications: {
+        metadata: { name: 'trust', namespace: 'argocd' },
+        spec: { source: { path: 'trust/eu-1' }, syncPolicy: { automated: {} } },
+        status: {
+          sync: { status: 'OutOfSync', revision: commit },
+          health: { status: 'Healthy' },
+          operationState: { phase: 'Succeeded', syncResult: result },
+          resources,
+          ...more,
+        },
+      },
+      sealedsecrets: { metadata: { name: 'cacerts', namespace: 'istio-system', annotations } },
+    } as unknown as Readonly<Record<string, KubernetesObject>>
+  }
+  const kept = 'SealedSecret/istio-system/cacerts left the folder and stays, by Prune=false'
+  const atCommit = { revision: commit, resources: [skipped] }
+
+  it.each<[string, Readonly<Record<string, KubernetesObject>>, string]>([
+    ['its last sync passed over', outOfSync([synced, hook, left], atCommit), kept],
+    ['the live object asks to be kept', outOfSync([synced, left], null, 'ServerSideApply=true, Prune=false'), kept],
+  ])('is delivered where all that keeps it so left the folder, and %s', async (_what, objects, message) => {
+    expect(await observe(objects, argo)).toMatchObject({
+      ready: true,
+      revision: commit,
+      treeDigest: digest,
+      message,
+      inventory: expect.not.arrayContaining(['SealedSecret/istio-system/cacerts']),
+    })
+  })
+
+  it.each<[string, Readonly<Record<string, KubernetesObject>>, string]>([
+    ['names nothing that differs', outOfSync([synced]), 'sync is OutOfSync'],
+    [
+      'has an object that differs',
+      outOfSync([{ ...synced, status: 'OutOfSync' }]),
+      'SealedSecret/istio-system/reanchor-canary',
+    ],
+    [
+      'has an object that differs besides',
+      outOfSync([foreign, left], atCommit, 'Prune=false'),
+      `sync is OutOfSync: ConfigMap/apps/theirs; ${kept}`,
+    ],
+    [
+      'has an object of which nothing is known',
+      outOfSync([{ ...left, status: 'Unknown' }], atCommit, 'Prune=false'),
+      'OutOfSync',
+    ],
+    ['is not allowed to prune what asks for nothing', outOfSync([left], null, 'Prune=confirm'), 'is not pruned'],
+    [
+      'passed over it for another reason',
+      outOfSync([left], { revision: commit, resources: [{ ...skipped, message: 'ignored (requires pruning)' }] }),
+      'is not pruned',
+    ],
+    [
+      'passed over it at another revision',
+      outOfSync([left], { ...atCommit, revision: 'e'.repeat(40) }),
+      'is not pruned',
+    ],
+    [
+      'passed over an object of the same name in another namespace',
+      outOfSync([{ ...left, namespace: 'other' }], atCommit),
+      'is not pruned',
+    ],
+    [
+      'is in the middle of a sync',
+      outOfSync([left], null, 'Prune=false', { operationState: { phase: 'Running' } }),
+      'a sync is running',
+    ],
+    ['is not healthy', outOfSync([left], atCommit, null, { health: { status: 'Degraded' } }), 'health is Degraded'],
+    [
+      'says of an error',
+      outOfSync([left], atCommit, null, { conditions: [{ type: 'SyncError', message: 'no' }] }),
+      'SyncError: no',
+    ],
+  ])('is not delivered where it %s', async (_what, objects, message) => {
+    const seen = await observe(objects, argo)
+    expect(seen.ready).toBe(false)
+    expect(seen.message).toContain(message)
+  })
+
+  it('names a few of many', async () => {
+    const many = Array.from({ length: 9 }, (_, index) => ({ ...foreign, name: `c${index}` }))
+    expect((await observe(outOfSync(many), argo)).message).toBe(
+      'sync is OutOfSync: ConfigMap/apps/c0, ConfigMap/apps/c1, ConfigMap/apps/c2, ConfigMap/apps/c3, ConfigMap/apps/c4 and 4 more',
+    )
+  })
+
+  it('is not taken for delivered where the object that left may not be read', async () => {
+    const objects = outOfSync([left], null, 'Prune=false')
+    const cluster: Cluster = {
+      ...clusterWith(objects),
+      metadata: async () => {
+        throw new Error('forbidden')
+      },
+    }
+    const question = { cluster, delivery: argo, path: 'trust/eu-1', repository: here, merged: null, now }
+    expect((await observeDelivery(question)).ready).toBe(false)
   })
 })
 
