@@ -1,4 +1,6 @@
 import { createHash } from 'node:crypto'
+import { isDeepStrictEqual } from 'node:util'
+import { durationOf } from '../delivery/flux.ts'
 import { type ArgoApplication, type ArgoSource, applicationOf } from '../gitops/argocd.ts'
 import { applicationValues, istiodInApplication, valueAt } from '../gitops/helm.ts'
 import { buildKustomization } from '../gitops/kustomize.ts'
@@ -22,16 +24,24 @@ import {
 import { installIstiod, legacyRoot } from './sail.ts'
 import type { Site } from './site.ts'
 
+/** Field manager of what it applies, and of what it writes of its Applications. */
 const controller = 'argocd-controller'
+const ownManager = 'argocd-application-controller'
 const group = 'argoproj.io'
 const trackingId = 'argocd.argoproj.io/tracking-id'
 const syncWave = 'argocd.argoproj.io/sync-wave'
 const manifestPaths = 'argocd.argoproj.io/manifest-generate-paths'
+const refreshNow = 'argocd.argoproj.io/refresh'
 
-// timeout.reconciliation and its jitter; a sync attempt of self-healing waits this long (argo-cd, docs/operator-manual).
+// argo-cd v3.5.7: timeout.reconciliation and its jitter; what the repository server keeps of a branch (revision-cache-expiration);
+// for how long an error of the repository is kept quiet (repo.error.grace.period.seconds); the pause between two waves.
 const poll = 120_000
 const jitter = 60_000
-const selfHealPause = 5_000
+const branchKept = 180_000
+const errorGrace = 180_000
+const wavePause = 2_000
+/** Automatic syncs that fail are tried again this often, where the Application says nothing of it (controller/appcontroller.go, autoSync). */
+const defaultRetries = 5
 /** What the API server takes as annotations, and so the end of client-side apply. */
 const annotationLimit = 262_144
 
@@ -49,6 +59,37 @@ interface Target {
   readonly chart: Chart | null
   /** One for each source; a chart's is its version. */
   readonly revisions: readonly string[]
+  readonly multiSource: boolean
+  /** Digest of the Application's sources. */
+  readonly sources: string
+  /** Commit that the manifests were made from: an older one where no path that the Application names has changed since. */
+  readonly madeAt: string
+}
+
+/** A sync under way; one that failed stays the same operation while it is tried again. */
+interface Operation {
+  target: Target
+  readonly startedAt: string
+  readonly byHand: boolean
+  readonly selfHeals: number
+  retries: number
+  results: SyncedResource[]
+}
+
+interface SyncedResource {
+  readonly resource: Resource
+  readonly status: 'Synced' | 'SyncFailed' | 'Pruned' | 'PruneSkipped'
+  readonly message: string
+}
+
+/** How the last operation ended. */
+interface Ended {
+  readonly madeAt: string
+  readonly sources: string
+  readonly ok: boolean
+  readonly message: string
+  readonly selfHeals: number
+  readonly at: number
 }
 
 /** What the controller remembers of an Application besides its status. */
@@ -56,36 +97,50 @@ interface Known {
   target: Target | null
   /** Digest of the values that the chart was installed with last. */
   installed: string | null
-  attempted: { readonly commit: string; readonly digest: string; readonly ok: boolean; readonly retries: number } | null
-  syncing: boolean
+  operation: Operation | null
+  ended: Ended | null
+  /** Digest of the sources that it was compared with last. */
+  compared: string | null
+  /** Since when its folder cannot be built. */
+  failingSince: number | null
 }
 
 /**
- * Argo CD's application controller: looks at Git every two to three minutes, compares, and syncs by itself where an Application says
- * so, once for each commit and set of parameters (argo-cd controller/appcontroller.go, autoSync). Charts are Istio's istiod only.
+ * Argo CD's application controller and repository server: looks at Git every two to three minutes, and sees there what it has kept of the
+ * branch for up to three more; compares; and syncs by itself where an Application says so, once for each commit and declaration of the sources
+ * (argo-cd v3.5.7, controller/appcontroller.go, autoSync). Charts are Istio's istiod only.
  */
 export class ArgoCd {
   readonly #site: Site
   readonly #readBase: ReadBase
   readonly #known = new Map<string, Known>()
   readonly #timers = new Map<string, Timer>()
+  #branch: { readonly base: Awaited<ReturnType<ReadBase>>; readonly until: number } | null = null
 
   constructor(site: Site, readBase: ReadBase) {
     this.#site = site
     this.#readBase = readBase
     site.store.onChange(change => {
       const { object, before, what } = change
-      if (isApplication(object)) {
-        if (what === 'created' || (what === 'changed' && before?.metadata.generation !== object.metadata.generation)) {
-          this.#later(object, this.#lag(object, 500, 2_000), () => this.#refresh(object))
-        }
+      if (!isApplication(object)) {
+        this.#touched(object)
         return
       }
-      this.#touched(object)
+      if (what === 'deleted') {
+        this.#known.delete(keyOf(object))
+        return
+      }
+      const asked = object.metadata.annotations?.[refreshNow]
+      if (asked !== undefined && asked !== before?.metadata.annotations?.[refreshNow]) {
+        this.#later(object, this.#lag(object, 200, 800), () => this.#refresh(object))
+      } else if (what === 'created' || !isDeepStrictEqual(before?.spec, object.spec)) {
+        this.#later(object, this.#lag(object, 500, 1_500), () => this.#refresh(object))
+      }
+      if (object.operation !== undefined) this.#startByHand(object)
     })
   }
 
-  /** The controller watches what it has applied: a change of it is seen without a look at Git. */
+  /** The controller watches what it has applied: a change of it is seen at once, without a look at Git. */
   #touched(object: StoredObject): void {
     const owner = object.metadata.annotations?.[trackingId]?.split(':')[0]
     const isPlane = object.metadata.name === 'istiod' && object.kind === 'Deployment'
@@ -94,9 +149,13 @@ export class ArgoCd {
       const known = this.#known.get(keyOf(application))
       if (known?.target === undefined || known.target === null) continue
       if (application.metadata.name !== owner && !(isPlane && known.target.chart !== null)) continue
-      this.#timers.get(`watch/${keyOf(application)}`)?.cancel()
-      const look = async (): Promise<void> => this.#judge(application, known.target)
-      this.#timers.set(`watch/${keyOf(application)}`, this.#site.clock.after(1_000, look))
+      const key = `watch/${keyOf(application)}`
+      if (this.#timers.has(key)) continue
+      const look = (): void => {
+        this.#timers.delete(key)
+        this.#judge(application, known.target)
+      }
+      this.#timers.set(key, this.#site.clock.after(100, look))
     }
   }
 
@@ -116,43 +175,89 @@ export class ArgoCd {
 
   #knownOf(application: StoredObject): Known {
     const key = keyOf(application)
-    const known = this.#known.get(key) ?? { target: null, installed: null, attempted: null, syncing: false }
+    const known = this.#known.get(key) ?? {
+      target: null,
+      installed: null,
+      operation: null,
+      ended: null,
+      compared: null,
+      failingSince: null,
+    }
     this.#known.set(key, known)
     return known
   }
 
-  async #refresh(application: StoredObject): Promise<void> {
+  /** One repository server keeps what the branch points to, for all Applications; who asks for it gets the newest. */
+  async #read(fresh: boolean): Promise<Awaited<ReturnType<ReadBase>>> {
+    const now = this.#site.clock.millis()
+    if (!fresh && this.#branch !== null && now < this.#branch.until) return this.#branch.base
+    const base = await this.#readBase()
+    this.#branch = { base, until: now + branchKept }
+    return base
+  }
+
+  /** The newest of the branch is asked for where a person asks, or where the sources are others. */
+  async #refresh(application: StoredObject, asked = false): Promise<void> {
     const live = this.#live(application)
     if (live === null) return
     this.#later(live, poll + this.#lag(live, 0, jitter), () => this.#refresh(live))
-    const { commit, files } = await this.#readBase()
     const known = this.#knownOf(live)
+    const sources = sourcesOf(live)
+    const fresh = asked || live.metadata.annotations?.[refreshNow] !== undefined || known.compared !== sources
+    const { commit, files } = await this.#read(fresh)
+    known.compared = sources
     try {
       known.target = this.#target(live, known.target, commit, files)
+      known.failingSince = null
     } catch (error) {
-      const message = error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error)
-      this.#site.log(`Application ${keyOf(live)}`, message)
-      this.#write(live, {
-        sync: { status: 'Unknown', revision: commit },
-        conditions: [{ type: 'ComparisonError', message, lastTransitionTime: this.#site.clock.instant() }],
-      })
+      this.#cannotCompare(live, known, fresh, error)
       return
     }
-    this.#judge(live, known.target)
+    this.#answered(live)
+    this.#judge(live, known.target, true)
+  }
+
+  /** Keeps it to itself at first, unless it was asked (controller/state.go, repoErrorCache): nothing of the status changes. */
+  #cannotCompare(live: StoredObject, known: Known, fresh: boolean, error: unknown): void {
+    const message = error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error)
+    this.#site.log(`Application ${keyOf(live)}`, message)
+    const now = this.#site.clock.millis()
+    if (!fresh && (known.failingSince === null || now - known.failingSince <= errorGrace)) {
+      known.failingSince ??= now
+      return
+    }
+    this.#answered(live)
+    const instant = this.#site.clock.instant()
+    this.#write(live, {
+      sync: { status: 'Unknown' },
+      resources: listAt(live, 'status', 'resources').map(entry => ({
+        ...(isRecord(entry) ? entry : {}),
+        status: 'Unknown',
+      })),
+      conditions: [{ type: 'ComparisonError', message, lastTransitionTime: instant }],
+      reconciledAt: instant,
+    })
+  }
+
+  /** The annotation asks once. */
+  #answered(application: StoredObject): void {
+    this.#site.store.update(application, ownManager, ({ metadata }) => {
+      if (metadata.annotations !== undefined) delete metadata.annotations[refreshNow]
+    })
   }
 
   /** Renders every source. An Application that names the paths it is made from keeps what it has while none of them changed. */
   #target(live: StoredObject, before: Target | null, commit: string, files: FileTree): Target {
     const application = applicationOf(live as unknown as ManifestObject, '', 0)
     if (application === null) throw new Error('this is no Application')
+    const { multiSource } = application
     const revisions = application.sources.map(source =>
       source.chart === null ? commit : (source.targetRevision ?? ''),
     )
     const paths = live.metadata.annotations?.[manifestPaths]
-    const sameSpec =
-      before !== null && sourcesDigest(application) === sourcesDigest(this.#madeFrom.get(keyOf(live)) ?? null)
-    this.#madeFrom.set(keyOf(live), application)
-    if (before !== null && sameSpec && paths !== undefined && !pathsChanged(application, paths, before.files, files)) {
+    const sources = sourcesOf(live)
+    const sameSources = before !== null && before.sources === sources
+    if (sameSources && paths !== undefined && !pathsChanged(application, paths, before.files, files)) {
       return { ...before, commit, revisions }
     }
     const istiod = istiodInApplication(files, application)
@@ -163,10 +268,8 @@ export class ArgoCd {
       manifests.push(...this.#manifests(application, source, files))
     }
     const chart = istiod === null ? null : chartOf(files, application, istiod)
-    return { commit, files, manifests, chart, revisions }
+    return { commit, files, manifests, chart, revisions, multiSource, sources, madeAt: commit }
   }
-
-  readonly #madeFrom = new Map<string, ArgoApplication>()
 
   #manifests(application: ArgoApplication, source: ArgoSource, files: FileTree): Manifest[] {
     const { objects } = buildKustomization(files, source.path ?? '', {
@@ -184,83 +287,232 @@ export class ArgoCd {
     })
   }
 
-  /** Compares with the cluster, reports, and starts a sync where one is due. */
-  #judge(application: StoredObject, target: Target | null): void {
+  /** Compares with the cluster, reports, and starts a sync where one is due. `looked`: after a look at Git. */
+  #judge(application: StoredObject, target: Target | null, looked = false): void {
     const live = this.#live(application)
     if (live === null || target === null) return
     const known = this.#knownOf(live)
     const resources = this.#resources(live, known, target)
     const synced = resources.every(resource => resource.status === 'Synced')
-    const { multiSource } = applicationOf(live as unknown as ManifestObject, '', 0) ?? { multiSource: false }
-    const revision = multiSource ? { revisions: target.revisions } : { revision: target.revisions[0] ?? target.commit }
+    const error = synced ? null : this.#autoSync(live, known, target, resources)
     this.#write(live, {
-      sync: { status: synced ? 'Synced' : 'OutOfSync', ...revision },
+      sync: { status: synced ? 'Synced' : 'OutOfSync', ...revisionsOf(target) },
       health: { status: worstHealth(resources.map(resource => this.#healthOf(resource))) },
       resources,
-      conditions: [],
-      reconciledAt: this.#site.clock.instant(),
-    })
-    if (!synced && at(live, 'spec', 'syncPolicy', 'automated') !== undefined) this.#autoSync(live, known, target)
-  }
-
-  #autoSync(live: StoredObject, known: Known, target: Target): void {
-    if (known.syncing) return
-    const digest = digestOf([live.metadata.generation, target.chart?.digest ?? ''])
-    const { attempted } = known
-    const again = attempted !== null && attempted.commit === target.commit && attempted.digest === digest
-    const limit = numberAt(live, 'spec', 'syncPolicy', 'retry', 'limit') ?? 0
-    if (again && !attempted.ok && attempted.retries >= limit) return
-    if (again && attempted.ok && at(live, 'spec', 'syncPolicy', 'automated', 'selfHeal') !== true) return
-    const retries = again && !attempted.ok ? attempted.retries + 1 : 0
-    // The default back-off: 5 s, doubled up to 3 minutes.
-    const pause = !again ? 300 : attempted.ok ? selfHealPause : Math.min(5_000 * 2 ** (retries - 1), 180_000)
-    known.syncing = true
-    this.#site.clock.after(pause, () => {
-      known.syncing = false
-      const now = this.#live(live)
-      if (now === null || known.target === null) return
-      const ok = this.#sync(now, known, known.target)
-      known.attempted = { commit: target.commit, digest, ok, retries }
-      this.#judge(now, known.target)
+      conditions:
+        error === null ? [] : [{ type: 'SyncError', message: error, lastTransitionTime: this.#site.clock.instant() }],
+      ...(looked ? { reconciledAt: this.#site.clock.instant() } : {}),
     })
   }
 
-  /** Applies in waves, each in the order of kinds; then prunes where it may. False where the sync failed. */
-  #sync(live: StoredObject, known: Known, target: Target): boolean {
+  /** Why it does not sync though it should, if it says so. */
+  #autoSync(live: StoredObject, known: Known, target: Target, resources: readonly Resource[]): string | null {
+    const automated = automatedOf(live)
+    if (automated === null || known.operation !== null) return null
+    const prune = at(automated, 'prune') === true
+    const onlyPruning = resources.every(({ status, requiresPruning }) => status === 'Synced' || requiresPruning)
+    if (!prune && onlyPruning) return null
+    const { ended } = known
+    const again = ended !== null && ended.madeAt === target.madeAt && ended.sources === target.sources
+    if (again && !ended.ok) return `Failed last sync attempt to [${target.revisions.join(' ')}]: ${ended.message}`
+    if (again && at(automated, 'selfHeal') !== true) return null
+    const selfHeals = again ? ended.selfHeals : 0
+    const wait = again ? selfHealBackOff(selfHeals) - (this.#site.clock.millis() - ended.at) : 0
+    if (wait > 0) {
+      const key = `heal/${keyOf(live)}`
+      this.#timers.get(key)?.cancel()
+      this.#timers.set(
+        key,
+        this.#site.clock.after(wait, () => this.#judge(live, known.target)),
+      )
+      return null
+    }
+    if (prune && resources.length > 0 && resources.every(({ requiresPruning }) => requiresPruning === true)) {
+      return `Skipping sync attempt to [${target.revisions.join(' ')}]: auto-sync will wipe out all resources`
+    }
     const startedAt = this.#site.clock.instant()
-    const before = listAt(live, 'status', 'resources')
-    let failure: string | null = null
-    try {
-      const options = listAt(live, 'spec', 'syncPolicy', 'syncOptions').map(String)
-      const namespace = textAt(live, 'spec', 'destination', 'namespace') ?? 'default'
-      if (options.includes('CreateNamespace=true') && this.#site.store.get('', 'Namespace', null, namespace) === null) {
-        this.#site.store.put({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace } }, controller)
+    const count = again ? selfHeals + 1 : 0
+    this.#begin(live, known, { target, startedAt, byHand: false, selfHeals: count, retries: 0, results: [] })
+    return null
+  }
+
+  /** A person, or the command line, puts the operation on the object. */
+  #startByHand(application: StoredObject): void {
+    const known = this.#knownOf(application)
+    const { target } = known
+    if (known.operation !== null || target === null) return
+    const startedAt = this.#site.clock.instant()
+    this.#begin(application, known, { target, startedAt, byHand: true, selfHeals: 0, retries: 0, results: [] })
+  }
+
+  #begin(live: StoredObject, known: Known, operation: Operation): void {
+    known.operation = operation
+    if (!operation.byHand) {
+      this.#site.store.update(live, ownManager, next => {
+        next.operation = this.#operationFields(next, operation)
+      })
+    }
+    this.#step(live, this.#lag(live, 200, 600), now => this.#attempt(now, operation))
+  }
+
+  #operationFields(live: StoredObject, operation: Operation): Fields {
+    const prune = at(automatedOf(live), 'prune') === true
+    return {
+      initiatedBy: operation.byHand ? {} : { automated: true },
+      retry: { limit: retryOf(live, operation).limit },
+      sync: {
+        ...revisionsOf(operation.target),
+        ...(prune ? { prune } : {}),
+        ...(operation.selfHeals > 0 ? { autoHealAttemptsCount: operation.selfHeals } : {}),
+      },
+    }
+  }
+
+  /** `action` with the Application as it is now; where it is gone, so is its operation. */
+  #step(application: StoredObject, delay: number, action: (live: StoredObject, known: Known) => void): void {
+    const known = this.#knownOf(application)
+    this.#site.clock.after(delay, () => {
+      const live = this.#live(application)
+      if (live === null) known.operation = null
+      else action(live, known)
+    })
+  }
+
+  #attempt(live: StoredObject, operation: Operation): void {
+    operation.results = []
+    const again = operation.retries > 0
+    this.#writeOperation(live, operation, 'Running', again ? `Retrying operation. Attempt #${operation.retries}` : '')
+    const waves = wavesOf(operation.target)
+    this.#createNamespace(live)
+    this.#step(live, this.#lag(live, 300, 1_000), now => this.#wave(now, operation, waves))
+  }
+
+  /** Applies the first of the waves, object by object: one that is refused keeps none of the others from being applied, but the waves behind. */
+  #wave(live: StoredObject, operation: Operation, [wave, ...behind]: readonly Wave[]): void {
+    const known = this.#knownOf(live)
+    const { target } = operation
+    const failures: string[] = []
+    const attempt = (resource: Resource, action: () => void): void => {
+      try {
+        action()
+        operation.results.push({ resource, status: 'Synced', message: `${resource.name} configured` })
+      } catch (error) {
+        const message = error instanceof Error ? error.message : String(error)
+        failures.push(message)
+        operation.results.push({ resource, status: 'SyncFailed', message })
+        this.#site.log(`Application ${keyOf(live)}`, message)
       }
-      if (target.chart !== null) {
-        this.#checkNamespace(target.chart.namespace, 'istiod', target)
-        installIstiod(this.#site, target.chart.values, target.chart.namespace, controller)
-        known.installed = target.chart.digest
-      }
-      for (const manifest of [...target.manifests].sort(inOrder)) {
+    }
+    if (behind.length === 0 && at(automatedOf(live), 'prune') === true) this.#prune(live, operation)
+    const chart = wave?.chart ?? null
+    if (chart !== null) {
+      const { namespace } = chart
+      attempt({ group: 'apps', version: 'v1', kind: 'Deployment', namespace, name: 'istiod', status: 'Synced' }, () => {
+        this.#checkNamespace(namespace, 'istiod', target)
+        installIstiod(this.#site, chart.values, namespace, controller)
+        known.installed = chart.digest
+      })
+    }
+    const options = listAt(live, 'spec', 'syncPolicy', 'syncOptions').map(String)
+    for (const manifest of wave?.manifests ?? []) {
+      attempt(resourceOf(manifest, true), () => {
         if (isNamespaced(manifest.apiVersion, manifest.kind))
           this.#checkNamespace(manifest.metadata.namespace ?? '', `${manifest.kind} ${manifest.metadata.name}`, target)
         this.#apply(manifest, options)
-      }
-      if (at(live, 'spec', 'syncPolicy', 'automated', 'prune') === true) this.#prune(before, target)
-    } catch (error) {
-      failure = error instanceof Error ? error.message : String(error)
-      this.#site.log(`Application ${keyOf(live)}`, failure)
+      })
     }
+    if (failures.length > 0) {
+      this.#failed(live, operation, `one or more objects failed to apply, reason: ${failures.join(',')}`)
+    } else if (behind.length === 0) this.#end(live, operation, true, 'successfully synced (all tasks run)')
+    else {
+      this.#writeOperation(live, operation, 'Running', 'one or more tasks are running')
+      this.#step(live, wavePause, now => this.#whenHealthy(now, operation, behind))
+    }
+  }
+
+  /** Goes on to the waves behind once all that is applied is healthy. */
+  #whenHealthy(live: StoredObject, operation: Operation, behind: readonly Wave[]): void {
+    const applied = operation.results.filter(({ status }) => status === 'Synced').map(({ resource }) => resource)
+    const healths = applied.map(resource => this.#healthOf(resource))
+    if (healths.some(health => health === 'Degraded' || health === 'Missing')) {
+      this.#failed(live, operation, 'one or more synchronization tasks completed unsuccessfully')
+      return
+    }
+    const waiting = applied.filter((_, index) => healths[index] === 'Progressing')
+    const [first] = waiting
+    if (first === undefined) {
+      this.#wave(live, operation, behind)
+      return
+    }
+    const more = waiting.length > 1 ? ` and ${waiting.length - 1} more resources` : ''
+    const message = `waiting for healthy state of ${first.group ?? ''}/${first.kind}/${first.name}${more}`
+    this.#writeOperation(live, operation, 'Running', message)
+    this.#step(live, 1_000, now => this.#whenHealthy(now, operation, behind))
+  }
+
+  /** The operation stays as it is while it waits to be tried again, and keeps everything newer waiting. */
+  #failed(live: StoredObject, operation: Operation, message: string): void {
+    const { limit, pause, refresh } = retryOf(live, operation)
+    if (limit >= 0 && operation.retries >= limit) {
+      const tried = operation.retries > 0 ? ` (retried ${operation.retries} times).` : ''
+      this.#end(live, operation, false, `${message}${tried}`)
+      return
+    }
+    operation.retries += 1
+    const due = new Date(this.#site.clock.millis() + pause).toISOString().slice(11, 19)
+    const retrying = `${message}. Retrying attempt #${operation.retries} at ${due}.`
+    this.#writeOperation(live, operation, 'Running', retrying, true)
+    this.#step(live, pause, (now, known) => {
+      if (refresh && known.target !== null) operation.target = known.target
+      this.#attempt(now, operation)
+    })
+  }
+
+  #end(live: StoredObject, operation: Operation, ok: boolean, message: string): void {
+    const known = this.#knownOf(live)
+    const { madeAt, sources } = operation.target
+    known.ended = { madeAt, sources, ok, message, selfHeals: operation.selfHeals, at: this.#site.clock.millis() }
+    known.operation = null
+    this.#site.store.update(live, ownManager, next => {
+      delete next.operation
+    })
+    this.#writeOperation(live, operation, ok ? 'Succeeded' : 'Failed', message, true)
+    this.#later(live, this.#lag(live, 100, 500), () => this.#refresh(live, operation.byHand))
+  }
+
+  #writeOperation(
+    live: StoredObject,
+    operation: Operation,
+    phase: 'Running' | 'Succeeded' | 'Failed',
+    message: string,
+    finished = false,
+  ): void {
+    const { target, retries, startedAt } = operation
+    const resources = operation.results.map(
+      ({ resource: { status: _status, requiresPruning: _own, ...named }, ...result }) => ({
+        ...named,
+        ...result,
+      }),
+    )
     this.#write(live, {
       operationState: {
-        phase: failure === null ? 'Succeeded' : 'Failed',
-        message: failure ?? 'successfully synced (all tasks run)',
+        phase,
+        message,
+        operation: this.#operationFields(live, operation),
+        ...(retries > 0 ? { retryCount: retries } : {}),
         startedAt,
-        finishedAt: this.#site.clock.instant(),
-        syncResult: { revision: target.revisions[0] ?? target.commit, revisions: target.revisions },
+        ...(finished ? { finishedAt: this.#site.clock.instant() } : {}),
+        // Of several sources `revision` stays empty.
+        syncResult: { ...revisionsOf(target), resources },
       },
     })
-    return failure === null
+  }
+
+  #createNamespace(live: StoredObject): void {
+    const namespace = textAt(live, 'spec', 'destination', 'namespace') ?? 'default'
+    if (!listAt(live, 'spec', 'syncPolicy', 'syncOptions').includes('CreateNamespace=true')) return
+    if (this.#site.store.get('', 'Namespace', null, namespace) !== null) return
+    this.#site.store.put({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace } }, controller)
   }
 
   #checkNamespace(namespace: string, what: string, target: Target): void {
@@ -281,12 +533,22 @@ export class ArgoCd {
     this.#site.store.apply(manifest, controller)
   }
 
-  #prune(before: readonly unknown[], target: Target): void {
-    for (const entry of before) {
+  #prune(live: StoredObject, operation: Operation): void {
+    for (const entry of listAt(live, 'status', 'resources')) {
       const object = this.#found(entry)
-      if (object === null || isWanted(entry, target) || object.metadata.annotations?.[trackingId] === undefined)
+      if (
+        object === null ||
+        isWanted(entry, operation.target) ||
+        object.metadata.annotations?.[trackingId] === undefined
+      )
         continue
-      if (!keepsFromPruning(object)) this.#site.store.delete(object)
+      const resource = entry as Resource
+      if (keepsFromPruning(object)) {
+        operation.results.push({ resource, status: 'PruneSkipped', message: 'ignored (no prune)' })
+        continue
+      }
+      this.#site.store.delete(object)
+      operation.results.push({ resource, status: 'Pruned', message: 'pruned' })
     }
   }
 
@@ -358,18 +620,23 @@ export class ArgoCd {
   #write(application: StoredObject, part: Fields): void {
     const live = this.#live(application)
     if (live === null) return
-    this.#site.store.setStatus(live, controller, { ...(isRecord(live.status) ? live.status : {}), ...part })
+    this.#site.store.setStatus(live, ownManager, { ...(isRecord(live.status) ? live.status : {}), ...part })
   }
 
   /** Whether every Application that syncs by itself is in the state that Git declares, or has given up. */
   get settled(): boolean {
     return this.#site.store.list(group, 'Application').every(application => {
       const known = this.#known.get(keyOf(application))
-      if (known === undefined || known.syncing) return false
-      if (at(application, 'spec', 'syncPolicy', 'automated') === undefined) return true
+      if (known === undefined || known.operation !== null) return false
+      if (automatedOf(application) === null) return true
       const sync = textAt(application, 'status', 'sync', 'status')
       if (sync === 'Synced') return textAt(application, 'status', 'health', 'status') !== 'Progressing'
-      return sync !== undefined && known.attempted?.ok === false
+      if (sync === undefined || known.ended === null) return false
+      const resources = listAt(application, 'status', 'resources')
+      const kept = resources.every(
+        entry => textAt(entry, 'status') === 'Synced' || at(entry, 'requiresPruning') === true,
+      )
+      return !known.ended.ok || (sync === 'OutOfSync' && kept)
     })
   }
 }
@@ -414,8 +681,58 @@ function chartOf(
   return { namespace: application.destination.namespace ?? 'istio-system', values: rooted, digest: digestOf(rooted) }
 }
 
-function sourcesDigest(application: ArgoApplication | null): string {
-  return digestOf(application?.sources ?? null)
+function sourcesOf(application: StoredObject | null): string {
+  return digestOf([at(application, 'spec', 'source') ?? null, at(application, 'spec', 'sources') ?? null])
+}
+
+/** As `status.sync` and a sync's result hold it: several sources have no `revision`. */
+function revisionsOf({ multiSource, revisions, commit }: Target): Fields {
+  return multiSource ? { revisions } : { revision: revisions[0] ?? commit }
+}
+
+/** `automated: {}` switches it on, and `enabled: false` in it off again. */
+function automatedOf(application: StoredObject): unknown {
+  const automated = at(application, 'spec', 'syncPolicy', 'automated') ?? null
+  return at(automated, 'enabled') === false ? null : automated
+}
+
+/** How often a failed sync is tried again, and how long it waits for the next time (pkg/apis/application/v1alpha1, RetryStrategy). */
+function retryOf(application: StoredObject, { byHand, retries }: Operation) {
+  const retry = byHand ? {} : at(application, 'spec', 'syncPolicy', 'retry')
+  const length = (key: string, otherwise: number): number => {
+    const written = textAt(retry, 'backoff', key) ?? ''
+    return /^\d+$/.test(written) ? Number(written) * 1_000 : (durationOf(written) ?? otherwise)
+  }
+  const factor = numberAt(retry, 'backoff', 'factor') ?? 2
+  return {
+    limit: retry === undefined ? defaultRetries : (numberAt(retry, 'limit') ?? 0),
+    pause: Math.min(length('duration', 5_000) * factor ** retries, length('maxDuration', 180_000)),
+    refresh: at(retry, 'refresh') === true,
+  }
+}
+
+/** Nothing before the first time, then 2 s, three times as much each time, at most 5 minutes (self-heal-backoff-…). */
+function selfHealBackOff(attempts: number): number {
+  return attempts === 0 ? 0 : Math.min(2_000 * 3 ** (attempts - 1), 300_000)
+}
+
+/** What is applied together; the next wave waits for its health. */
+interface Wave {
+  readonly manifests: readonly Manifest[]
+  readonly chart: Chart | null
+}
+
+function wavesOf({ manifests, chart }: Target): readonly Wave[] {
+  const sorted = [...manifests].sort(inOrder)
+  const numbers = [...new Set([...sorted.map(waveOf), ...(chart === null ? [] : [0])])].sort((a, b) => a - b)
+  return numbers.map(number => ({
+    manifests: sorted.filter(manifest => waveOf(manifest) === number),
+    chart: number === 0 ? chart : null,
+  }))
+}
+
+function waveOf(manifest: Manifest): number {
+  return Number(manifest.metadata.annotations?.[syncWave] ?? '0')
 }
 
 /** `.` is the source's own folder, `/x` counts from the repository's root. */
@@ -437,10 +754,9 @@ function digestOf(value: unknown): string {
 }
 
 function inOrder(a: Manifest, b: Manifest): number {
-  const wave = (manifest: Manifest): number => Number(manifest.metadata.annotations?.[syncWave] ?? '0')
   const stage = ({ kind }: Manifest): number => ['CustomResourceDefinition', 'Namespace'].indexOf(kind)
   const late = (manifest: Manifest): number => (stage(manifest) === -1 ? 2 : stage(manifest) === 1 ? 0 : 1)
-  return wave(a) - wave(b) || late(a) - late(b)
+  return waveOf(a) - waveOf(b) || late(a) - late(b)
 }
 
 function resourceOf(manifest: Manifest, synced: boolean): Resource {
@@ -492,16 +808,21 @@ function covers(live: unknown, wanted: unknown): boolean {
   return live === wanted || (live === undefined && wanted === null)
 }
 
-/** argo-cd resource_customizations/bitnami.com/SealedSecret/health.lua: no look at observedGeneration. */
+/**
+ * argo-cd resource_customizations/bitnami.com/SealedSecret/health.lua, as of 3.4.13 and 3.5.7: a condition of an older generation does not
+ * count. Releases before took it for that of the newest.
+ */
 function sealedHealth(object: StoredObject): Health {
-  if (object.status === undefined) return 'Progressing'
-  const refused = listAt(object, 'status', 'conditions').some(
-    entry => textAt(entry, 'type') === 'Synced' && textAt(entry, 'status') === 'False',
-  )
-  return refused ? 'Degraded' : 'Healthy'
+  if (numberAt(object, 'status', 'observedGeneration') !== object.metadata.generation) return 'Progressing'
+  const synced = listAt(object, 'status', 'conditions').find(entry => textAt(entry, 'type') === 'Synced')
+  const status = textAt(synced, 'status')
+  if (status === 'False') return 'Degraded'
+  return status === 'True' ? 'Healthy' : 'Progressing'
 }
 
+/** What is missing counts only where everything is (controller/health.go, setApplicationHealth). */
 function worstHealth(all: readonly Health[]): Health {
-  const order: readonly Health[] = ['Missing', 'Degraded', 'Progressing']
+  if (all.length > 0 && all.every(health => health === 'Missing')) return 'Missing'
+  const order: readonly Health[] = ['Degraded', 'Progressing']
   return order.find(health => all.includes(health)) ?? 'Healthy'
 }

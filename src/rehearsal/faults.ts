@@ -42,8 +42,13 @@ export interface SiteFaults {
   clockSkew: number
   /** Reads are answered from this copy of the store, as a stale watch cache would; null: live. */
   staleReads: readonly StoredObject[] | null
-  /** A proxy's CA channel may reach another istiod replica than its XDS stream, as plain round robin gives it. */
+  /**
+   * A proxy's CA channel may reach another istiod replica than its XDS stream, as a Service gives it. Seen with the real istiod: where one
+   * replica lags, such a proxy keeps the old issuer, also after a restart of istiod, until the bundle's bytes change once more.
+   */
   splitReplicas: boolean
+  /** Owners whose proxies hold two entries of ROOTCA, of which one keeps the roots that it had: one stream was answered before a push. */
+  readonly splitEntries: Set<string>
 }
 
 export function noFaults(): SiteFaults {
@@ -56,5 +61,6 @@ export function noFaults(): SiteFaults {
     clockSkew: 0,
     staleReads: null,
     splitReplicas: false,
+    splitEntries: new Set(),
   }
 }

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { isDeepStrictEqual } from 'node:util'
 import { decryptSopsSecret } from '../custody/sops.ts'
 import { buildKustomization } from '../gitops/kustomize.ts'
 import type { FileTree } from '../rotation.ts'
@@ -32,11 +33,20 @@ const pruneDisabled = 'kustomize.toolkit.fluxcd.io/prune'
 const group = 'kustomize.toolkit.fluxcd.io'
 // kustomize-controller --requeue-dependency
 const dependencyRetry = 30_000
+// Its health checks look every 5 s and last 30 s at the least, whatever `timeout` says (checkHealth, Kustomization.GetTimeout).
+const healthPoll = 5_000
+const shortestTimeout = 30_000
+
+/**
+ * Milliseconds, as measured with the real kustomize-controller 1.9.5, SOPS and a source of its own: objects are applied 0.15 to 0.6 s after
+ * the artifact is there, and Ready follows 0.02 to 0.2 s later. The artifact itself waits for the source's next poll.
+ */
+const lags = { queued: [50, 200], build: [100, 400], report: [20, 200] } as const
 
 /**
  * source-controller and kustomize-controller: polls the base branch, builds each Kustomization from one artifact, and applies it
- * server-side. The order is the real one: apply, then prune, then health checks, then lastAppliedRevision and Ready
- * (fluxcd/kustomize-controller internal/controller/kustomization_controller.go).
+ * server-side. The order is the real one: a dry run of everything, apply, prune, health checks, then lastAppliedRevision, Ready and, only with
+ * that, observedGeneration (fluxcd/kustomize-controller 1.9.5, internal/controller/kustomization_controller.go).
  */
 export class Flux {
   readonly #site: Site
@@ -44,6 +54,9 @@ export class Flux {
   readonly #base: string
   readonly #artifacts = new Map<string, Artifact>()
   readonly #timers = new Map<string, Timer>()
+  /** Kustomizations that a worker is at, and those of them that something new has come up for: they have their turn afterwards. */
+  readonly #busy = new Set<string>()
+  readonly #again = new Set<string>()
 
   constructor(site: Site, readBase: ReadBase, base: string) {
     this.#site = site
@@ -109,87 +122,220 @@ export class Flux {
     }
   }
 
+  /** A new revision or declaration ends nothing that is under way, health checks included (feature gate CancelHealthCheckOnNewRevision). */
   #soon(kustomization: StoredObject): void {
-    const lag = this.#site.random.fork(`flux/${keyOf(kustomization)}/${this.#site.clock.elapsed()}`).between(300, 2_000)
-    this.#later(kustomization, lag, () => this.#reconcile(kustomization))
+    const key = keyOf(kustomization)
+    if (this.#busy.has(key)) this.#again.add(key)
+    else this.#later(kustomization, this.#lag(kustomization, 'queued'), () => this.#reconcile(kustomization))
   }
 
-  #later(object: StoredObject, delay: number, action: () => Promise<void>): void {
+  #lag(kustomization: StoredObject, of: keyof typeof lags): number {
+    const label = `flux/${of}/${keyOf(kustomization)}/${this.#site.clock.elapsed()}`
+    const [least, most] = lags[of]
+    return this.#site.random.fork(label).between(least, most)
+  }
+
+  #later(object: StoredObject, delay: number, action: () => void | Promise<void>): void {
     const key = `${object.kind}/${keyOf(object)}`
     this.#timers.get(key)?.cancel()
     this.#timers.set(key, this.#site.clock.after(delay, action))
   }
 
-  async #reconcile(kustomization: StoredObject): Promise<void> {
+  /** Works on the object as it is now: what changes in it meanwhile is for the next time. */
+  #reconcile(kustomization: StoredObject): void {
     const live = this.#live(kustomization)
     if (live === null || at(live, 'spec', 'suspend') === true) return
-    const interval = milliseconds(textAt(live, 'spec', 'interval'), 600_000)
-    const artifact = this.#artifacts.get(sourceOf(live))
+    const source = sourceOf(live)
+    const artifact = this.#artifacts.get(source)
     if (artifact === undefined) {
-      this.#fail(live, null, 'ArtifactFailed', 'Source artifact not found, retrying in 30s')
+      const message = `Source artifact not found, retrying in ${goDuration(dependencyRetry)}`
+      this.#write(live, {}, [this.#condition(live, 'Ready', 'False', 'ArtifactFailed', message)])
       this.#later(live, dependencyRetry, () => this.#reconcile(live))
       return
     }
-    const waitsFor = this.#unmetDependency(live)
-    if (waitsFor !== null) {
-      this.#fail(live, artifact.revision, 'DependencyNotReady', `dependency '${waitsFor}' is not ready`)
+    const unmet = this.#unmetDependency(live)
+    if (unmet !== null) {
+      this.#write(live, {}, [this.#condition(live, 'Ready', 'False', 'DependencyNotReady', unmet)])
       this.#later(live, dependencyRetry, () => this.#reconcile(live))
       return
     }
+    this.#busy.add(keyOf(live))
+    this.#progress(live, `Fetching manifests for ${about(live, artifact)}`)
+    const folder = folderOf(live)
+    if (folder !== '' && ![...artifact.files.keys()].some(path => path.startsWith(`${folder}/`))) {
+      const message = `kustomization path not found: stat ${folder}: no such file or directory`
+      this.#end(live, 'ArtifactFailed', message)
+      return
+    }
+    this.#progress(live, `Building manifests for ${about(live, artifact)}`, {
+      lastAttemptedRevision: artifact.revision,
+    })
+    this.#later(live, this.#lag(live, 'build'), () => this.#apply(live, artifact))
+  }
+
+  async #apply(kustomization: StoredObject, artifact: Artifact): Promise<void> {
+    if (this.#live(kustomization) === null) return
+    let manifests: Manifest[]
+    try {
+      manifests = await this.#build(kustomization, artifact)
+    } catch (error) {
+      this.#end(kustomization, 'BuildFailed', messageOf(error))
+      return
+    }
+    this.#progress(kustomization, `Detecting drift for ${about(kustomization, artifact)}`)
     let applied: StoredObject[]
     try {
-      const manifests = await this.#build(live, artifact)
-      this.#checkNamespaces(manifests)
-      applied = manifests.map(manifest => this.#site.store.apply(manifest, controller, { takeOver: kubectlManagers }))
+      applied = this.#applyStaged(manifests)
     } catch (error) {
-      const message = error instanceof Error ? error.message : String(error)
-      this.#site.log(`Kustomization ${keyOf(live)}`, message)
-      this.#fail(live, artifact.revision, 'ReconciliationFailed', message.split('\n').slice(0, 4).join(' '))
-      this.#later(live, Math.min(milliseconds(textAt(live, 'spec', 'retryInterval'), interval), interval), () =>
-        this.#reconcile(live),
-      )
+      this.#end(kustomization, 'ReconciliationFailed', messageOf(error))
       return
     }
     const inventory = applied.map(inventoryEntry)
-    if (at(live, 'spec', 'prune') === true) this.#prune(live, inventory)
-    await this.#waitForHealth(live, artifact, inventory, applied, 0)
+    if (at(kustomization, 'spec', 'prune') === true) this.#prune(kustomization, inventory)
+    this.#write(kustomization, { inventory: { entries: inventory } }, [])
+    const checked =
+      at(kustomization, 'spec', 'wait') === true ? applied.filter(object => !isSame(object, kustomization)) : []
+    if (checked.length > 0) {
+      const message = `Running health checks for ${about(kustomization, artifact)}`
+      this.#progress(kustomization, message)
+      this.#write(kustomization, {}, [this.#condition(kustomization, 'Healthy', 'Unknown', 'Progressing', message)])
+      this.#checkHealth(kustomization, artifact, inventory, checked, 0)
+      return
+    }
+    this.#write(kustomization, {}, [], ['Healthy'])
+    this.#later(kustomization, this.#lag(kustomization, 'report'), () =>
+      this.#succeed(kustomization, artifact, inventory),
+    )
   }
 
-  async #waitForHealth(
+  /** All objects of a stage are tried before one of them is written, so a refusal changes none of them; what does not differ is not written. */
+  #applyStaged(manifests: readonly Manifest[]): StoredObject[] {
+    const { store } = this.#site
+    for (const { kind, metadata, ...rest } of manifests) {
+      if (!('sops' in rest)) continue
+      const name = nameOf(kind, metadata.namespace, metadata.name)
+      throw new Error(`${name} is SOPS encrypted, configuring decryption is required for this secret to be reconciled`)
+    }
+    const applied: StoredObject[] = []
+    for (const number of [0, 1, 2]) {
+      const staged = manifests.filter(manifest => stage(manifest) === number)
+      for (const manifest of staged) this.#dryRun(manifest)
+      for (const manifest of staged) {
+        const live = this.#liveOf(manifest)
+        const written =
+          live !== null && !store.drifted(manifest, controller, takenOver)
+            ? live
+            : store.apply(manifest, controller, { takeOver: takenOver })
+        applied.push(written)
+      }
+    }
+    return applied
+  }
+
+  #dryRun(manifest: Manifest): void {
+    const namespace = manifest.metadata.namespace ?? 'default'
+    const namespaced = isNamespaced(manifest.apiVersion, manifest.kind)
+    const name = nameOf(manifest.kind, namespaced ? namespace : undefined, manifest.metadata.name)
+    if (namespaced && this.#site.store.get('', 'Namespace', null, namespace) === null)
+      throw new Error(`${name} not found: namespaces "${namespace}" not found`)
+    const live = this.#liveOf(manifest)
+    const changed = immutableField(manifest, live)
+    if (changed !== null) {
+      const invalid = `${manifest.kind} "${manifest.metadata.name}" is invalid: ${changed}: field is immutable`
+      throw new Error(`${name} dry-run failed (Invalid): ${invalid}`)
+    }
+  }
+
+  #checkHealth(
     kustomization: StoredObject,
     artifact: Artifact,
     inventory: readonly InventoryEntry[],
-    applied: readonly StoredObject[],
+    checked: readonly StoredObject[],
     waited: number,
-  ): Promise<void> {
-    const live = this.#live(kustomization)
-    if (live === null) return
-    const interval = milliseconds(textAt(live, 'spec', 'interval'), 600_000)
-    const unhealthy = at(live, 'spec', 'wait') === true ? applied.find(object => !this.#healthy(object)) : undefined
-    if (unhealthy === undefined) {
-      this.#succeed(live, artifact, inventory)
-      this.#later(live, interval, () => this.#reconcile(live))
-      return
-    }
-    if (waited >= milliseconds(textAt(live, 'spec', 'timeout'), Math.max(60_000, interval - 30_000))) {
-      const name = `${unhealthy.kind}/${unhealthy.metadata.namespace ?? ''}/${unhealthy.metadata.name}`
-      this.#fail(
-        live,
-        artifact.revision,
-        'HealthCheckFailed',
-        `health check failed: timeout waiting for: [${name} status: 'InProgress']`,
-        inventory,
+  ): void {
+    if (this.#live(kustomization) === null) return
+    const timeout = timeoutOf(kustomization)
+    const states = checked.map(object => ({ object, state: this.#health(object) }))
+    const open = states.filter(({ state }) => state !== 'Current')
+    if (open.length === 0) {
+      const passed = `Health check passed in ${goDuration(waited)}`
+      this.#write(kustomization, {}, [this.#condition(kustomization, 'Healthy', 'True', 'Succeeded', passed)])
+      this.#later(kustomization, this.#lag(kustomization, 'report'), () =>
+        this.#succeed(kustomization, artifact, inventory),
       )
-      this.#later(live, milliseconds(textAt(live, 'spec', 'retryInterval'), interval), () => this.#reconcile(live))
       return
     }
-    this.#fail(live, artifact.revision, 'Progressing', 'Running health checks', inventory)
-    this.#later(live, 3_000, () => this.#waitForHealth(live, artifact, inventory, applied, waited + 3_000))
+    // What is stalled never gets well by itself, and is not waited for.
+    const stalled = open.filter(({ state }) => state === 'Failed')
+    if (stalled.length > 0 || waited >= timeout) {
+      const why = stalled.length > 0 ? 'failed early due to stalled resources' : 'timeout waiting for'
+      const named = (stalled.length > 0 ? stalled : open).map(
+        ({ object: { kind, metadata }, state }) =>
+          `${nameOf(kind, metadata.namespace, metadata.name)} status: '${state}'`,
+      )
+      const message = `health check failed after ${goDuration(waited)}: ${why}: [${named.join(', ')}]`
+      this.#write(kustomization, {}, [this.#condition(kustomization, 'Healthy', 'False', 'HealthCheckFailed', message)])
+      this.#end(kustomization, 'HealthCheckFailed', message)
+      return
+    }
+    const pause = Math.min(healthPoll, timeout - waited)
+    this.#later(kustomization, pause, () =>
+      this.#checkHealth(kustomization, artifact, inventory, checked, waited + pause),
+    )
+  }
+
+  #succeed(kustomization: StoredObject, artifact: Artifact, inventory: readonly InventoryEntry[]): void {
+    if (this.#live(kustomization) === null) return
+    const { revision } = artifact
+    // The generation counts as observed once this one is Ready, and no sooner (finalizeStatus).
+    const status = {
+      observedGeneration: kustomization.metadata.generation,
+      lastAppliedRevision: revision,
+      history: this.#history(kustomization, artifact, inventory),
+    }
+    const ready = this.#condition(
+      kustomization,
+      'Ready',
+      'True',
+      'ReconciliationSucceeded',
+      `Applied revision: ${revision}`,
+    )
+    this.#write(kustomization, status, [ready], ['Reconciling'])
+    this.#rest(kustomization, intervalOf(kustomization))
+  }
+
+  #end(kustomization: StoredObject, reason: string, message: string): void {
+    this.#site.log(`Kustomization ${keyOf(kustomization)}`, message)
+    const said = message.split('\n').slice(0, 4).join(' ')
+    const reconciling = conditionOf(this.#live(kustomization), 'Reconciling')
+    this.#write(kustomization, {}, [
+      this.#condition(kustomization, 'Ready', 'False', reason, said),
+      ...(reconciling === undefined
+        ? []
+        : [
+            this.#condition(
+              kustomization,
+              'Reconciling',
+              'True',
+              'ProgressingWithRetry',
+              textAt(reconciling, 'message') ?? '',
+            ),
+          ]),
+    ])
+    this.#rest(kustomization, milliseconds(textAt(kustomization, 'spec', 'retryInterval'), intervalOf(kustomization)))
+  }
+
+  /** The worker is done with it; what came up meanwhile is taken up at once. */
+  #rest(live: StoredObject, delay: number): void {
+    const key = keyOf(live)
+    this.#busy.delete(key)
+    if (this.#again.delete(key)) this.#soon(live)
+    else this.#later(live, delay, () => this.#reconcile(live))
   }
 
   async #build(kustomization: StoredObject, artifact: Artifact): Promise<Manifest[]> {
     const spec = recordAt(kustomization, 'spec')
-    const folder = (textAt(spec, 'path') ?? '').replace(/^\.?\/+|\/+$/g, '').replace(/^\.$/, '')
+    const folder = folderOf(kustomization)
     const targetNamespace = textAt(spec, 'targetNamespace')
     const built = buildKustomization(artifact.files, folder, {
       directory: 'flux',
@@ -204,8 +350,9 @@ export class Flux {
     const manifests: Manifest[] = []
     for (const { object, file } of built.objects) {
       const manifest = structuredClone(object) as unknown as Manifest
+      // A sealed Secret that nobody is to open is no fault of the build: the apply refuses it.
       const opened =
-        'sops' in manifest
+        'sops' in manifest && textAt(spec, 'decryption', 'provider') === 'sops'
           ? await this.#decrypt(kustomization, manifest, artifact.files.get(file) ?? '', file)
           : manifest
       opened.metadata.labels = {
@@ -215,14 +362,10 @@ export class Flux {
       }
       manifests.push(opened)
     }
-    return manifests.sort((a, b) => stage(a) - stage(b))
+    return manifests
   }
 
   async #decrypt(kustomization: StoredObject, manifest: Manifest, text: string, file: string): Promise<Manifest> {
-    const name = `${manifest.kind}/${manifest.metadata.namespace ?? ''}/${manifest.metadata.name}`
-    if (textAt(kustomization, 'spec', 'decryption', 'provider') !== 'sops') {
-      throw new Error(`${name} is SOPS encrypted, configuring decryption is required for this secret to be reconciled`)
-    }
     const secretName = textAt(kustomization, 'spec', 'decryption', 'secretRef', 'name') ?? ''
     const secret = this.#site.store.get('', 'Secret', kustomization.metadata.namespace ?? '', secretName)
     if (secret === null)
@@ -230,22 +373,12 @@ export class Flux {
     const identities = Object.entries(textsAt(secret, 'data'))
       .filter(([key]) => key.endsWith('.agekey'))
       .map(([, value]) => Buffer.from(value, 'base64').toString('utf8'))
-    const opened = await decryptSopsSecret(text, identities.join('\n'), file)
     const { sops: _sops, ...rest } = manifest
-    return { ...rest, data: { ...opened.data } } as Manifest
-  }
-
-  #checkNamespaces(manifests: readonly Manifest[]): void {
-    const made = new Set(
-      manifests.filter(manifest => manifest.kind === 'Namespace').map(manifest => manifest.metadata.name),
-    )
-    for (const manifest of manifests) {
-      if (!isNamespaced(manifest.apiVersion, manifest.kind)) continue
-      const namespace = manifest.metadata.namespace ?? 'default'
-      if (made.has(namespace) || this.#site.store.get('', 'Namespace', null, namespace) !== null) continue
-      throw new Error(
-        `${manifest.kind}/${namespace}/${manifest.metadata.name} namespace not specified or not found: namespaces "${namespace}" not found`,
-      )
+    try {
+      const opened = await decryptSopsSecret(text, identities.join('\n'), file)
+      return { ...rest, data: { ...opened.data } } as Manifest
+    } catch (error) {
+      throw new Error(`decryption failed for 'Secret.v1.[noGrp]/${manifest.metadata.name}': ${messageOf(error)}`)
     }
   }
 
@@ -267,39 +400,43 @@ export class Flux {
   }
 
   #finalise(kustomization: StoredObject): void {
-    this.#timers.get(`Kustomization/${keyOf(kustomization)}`)?.cancel()
+    const key = keyOf(kustomization)
+    this.#timers.get(`Kustomization/${key}`)?.cancel()
+    this.#busy.delete(key)
+    this.#again.delete(key)
     if (at(kustomization, 'spec', 'prune') !== true) return
     for (const entry of listAt(kustomization, 'status', 'inventory', 'entries'))
       this.#pruneOne(textAt(entry, 'id') ?? '', kustomization)
   }
 
+  /** What the first dependency that keeps it waiting lacks. */
   #unmetDependency(kustomization: StoredObject): string | null {
     for (const reference of listAt(kustomization, 'spec', 'dependsOn')) {
       const namespace = textAt(reference, 'namespace') ?? kustomization.metadata.namespace ?? ''
       const name = textAt(reference, 'name') ?? ''
       const dependency = this.#site.store.get(group, 'Kustomization', namespace, name)
-      const ready = listAt(dependency, 'status', 'conditions').some(
-        entry => textAt(entry, 'type') === 'Ready' && textAt(entry, 'status') === 'True',
-      )
-      const observed = numberAt(dependency, 'status', 'observedGeneration') === dependency?.metadata.generation
+      if (dependency === null) return `dependency '${namespace}/${name}' not found`
+      const ready = textAt(conditionOf(dependency, 'Ready'), 'status') === 'True'
+      if (!ready || numberAt(dependency, 'status', 'observedGeneration') !== dependency.metadata.generation)
+        return `dependency '${namespace}/${name}' is not ready`
       const revision = this.#artifacts.get(sourceOf(kustomization))?.revision
-      const sameRevision =
-        dependency === null ||
-        sourceOf(dependency) !== sourceOf(kustomization) ||
-        textAt(dependency, 'status', 'lastAppliedRevision') === revision
-      if (!ready || !observed || !sameRevision) return `${namespace}/${name}`
+      const sameSource = sourceOf(dependency) === sourceOf(kustomization)
+      if (sameSource && textAt(dependency, 'status', 'lastAppliedRevision') !== revision)
+        return `dependency '${namespace}/${name}' revision is not up to date`
     }
     return null
   }
 
-  #healthy(object: StoredObject): boolean {
-    const live = this.#site.store.get(
-      groupOf(object.apiVersion),
-      object.kind,
-      object.metadata.namespace ?? null,
-      object.metadata.name,
-    )
-    if (live === null) return false
+  /** As kstatus names it. */
+  #health(object: StoredObject): 'Current' | 'InProgress' | 'Failed' | 'NotFound' {
+    const live = this.#liveOf(object)
+    if (live === null) return 'NotFound'
+    if (textAt(conditionOf(live, 'Stalled'), 'status') === 'True') return 'Failed'
+    if (textAt(conditionOf(live, 'Progressing'), 'reason') === 'ProgressDeadlineExceeded') return 'Failed'
+    return this.#isCurrent(live) ? 'Current' : 'InProgress'
+  }
+
+  #isCurrent(live: StoredObject): boolean {
     if (['Deployment', 'StatefulSet'].includes(live.kind)) {
       const wanted = numberAt(live, 'spec', 'replicas') ?? 1
       return (
@@ -319,57 +456,39 @@ export class Flux {
     if (['Kustomization', 'HelmRelease', 'Istio', 'GitRepository'].includes(live.kind)) {
       return (
         numberAt(live, 'status', 'observedGeneration') === live.metadata.generation &&
-        listAt(live, 'status', 'conditions').some(
-          entry => textAt(entry, 'type') === 'Ready' && textAt(entry, 'status') === 'True',
-        )
+        textAt(conditionOf(live, 'Ready'), 'status') === 'True'
       )
     }
     return true
   }
 
-  #succeed(kustomization: StoredObject, artifact: Artifact, inventory: readonly InventoryEntry[]): void {
-    const message = `Applied revision: ${artifact.revision}`
-    this.#write(kustomization, {
-      lastAppliedRevision: artifact.revision,
-      lastAttemptedRevision: artifact.revision,
-      inventory: { entries: inventory },
-      conditions: [this.#condition(kustomization, 'Ready', 'True', 'ReconciliationSucceeded', message)],
-      history: this.#history(kustomization, artifact, inventory),
-    })
+  /** While it works, Ready says no more than that; what it is at stands in Reconciling. */
+  #progress(kustomization: StoredObject, message: string, status: Record<string, unknown> = {}): void {
+    this.#write(kustomization, status, [
+      this.#condition(kustomization, 'Ready', 'Unknown', 'Progressing', 'Reconciliation in progress'),
+      this.#condition(kustomization, 'Reconciling', 'True', 'Progressing', message),
+    ])
   }
 
-  #fail(
+  #write(
     kustomization: StoredObject,
-    revision: string | null,
-    reason: string,
-    message: string,
-    inventory?: readonly InventoryEntry[],
+    status: Record<string, unknown>,
+    conditions: readonly Condition[],
+    dropped: readonly string[] = [],
   ): void {
-    const status = reason === 'Progressing' ? 'Unknown' : 'False'
-    this.#write(kustomization, {
-      ...(revision === null ? {} : { lastAttemptedRevision: revision }),
-      ...(inventory === undefined ? {} : { inventory: { entries: inventory } }),
-      conditions: [
-        this.#condition(kustomization, 'Ready', status, reason, message),
-        ...(reason === 'Progressing' ? [this.#condition(kustomization, 'Reconciling', 'True', reason, message)] : []),
-      ],
-    })
-  }
-
-  #write(kustomization: StoredObject, status: Record<string, unknown>): void {
     const live = this.#live(kustomization)
     if (live === null) return
+    const gone = [...dropped, ...conditions.map(({ type }) => type)]
+    const kept = listAt(live, 'status', 'conditions').filter(entry => !gone.includes(textAt(entry, 'type') ?? ''))
     this.#site.store.setStatus(live, controller, {
       ...recordAt(live, 'status'),
-      observedGeneration: live.metadata.generation,
       ...status,
+      conditions: [...conditions, ...kept],
     })
   }
 
-  #condition(kustomization: StoredObject, type: string, status: string, reason: string, message: string): unknown {
-    const before = listAt(this.#live(kustomization), 'status', 'conditions').find(
-      entry => textAt(entry, 'type') === type,
-    )
+  #condition(kustomization: StoredObject, type: string, status: string, reason: string, message: string): Condition {
+    const before = conditionOf(this.#live(kustomization), type)
     const lastTransitionTime = textAt(before, 'status') === status ? textAt(before, 'lastTransitionTime') : undefined
     return {
       type,
@@ -400,6 +519,11 @@ export class Flux {
     return [entry, ...before].slice(0, 5)
   }
 
+  #liveOf({ apiVersion, kind, metadata }: Manifest | StoredObject): StoredObject | null {
+    const namespace = isNamespaced(apiVersion, kind) ? (metadata.namespace ?? 'default') : null
+    return this.#site.store.get(groupOf(apiVersion), kind, namespace, metadata.name)
+  }
+
   #live(kustomization: StoredObject): StoredObject | null {
     return this.#site.store.get(
       group,
@@ -410,13 +534,69 @@ export class Flux {
   }
 }
 
+interface Condition {
+  readonly type: string
+  readonly status: string
+  readonly reason: string
+  readonly message: string
+  readonly lastTransitionTime: string
+  readonly observedGeneration: number
+}
+
 interface InventoryEntry {
   readonly id: string
   readonly v: string
 }
 
 // Fields that kubectl wrote are taken over, those of other managers stay (kustomize-controller, "kubectl" and "before-first-apply").
-const kubectlManagers = /^(kubectl|before-first-apply)/
+const takenOver = /^(kubectl|before-first-apply)/
+
+function conditionOf(object: StoredObject | null, type: string): unknown {
+  return listAt(object, 'status', 'conditions').find(entry => textAt(entry, 'type') === type)
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
+
+function nameOf(kind: string, namespace: string | undefined, name: string): string {
+  return namespace === undefined ? `${kind}/${name}` : `${kind}/${namespace}/${name}`
+}
+
+function isSame(one: StoredObject, other: StoredObject): boolean {
+  return one.kind === other.kind && keyOf(one) === keyOf(other)
+}
+
+function folderOf(kustomization: StoredObject): string {
+  return (textAt(kustomization, 'spec', 'path') ?? '').replace(/^\.?\/+|\/+$/g, '').replace(/^\.$/, '')
+}
+
+function intervalOf(kustomization: StoredObject): number {
+  return milliseconds(textAt(kustomization, 'spec', 'interval'), 600_000)
+}
+
+function timeoutOf(kustomization: StoredObject): number {
+  return Math.max(
+    shortestTimeout,
+    milliseconds(textAt(kustomization, 'spec', 'timeout'), intervalOf(kustomization) - 30_000),
+  )
+}
+
+function about(kustomization: StoredObject, { revision }: Artifact): string {
+  return `revision ${revision} with a timeout of ${goDuration(timeoutOf(kustomization))}`
+}
+
+/** The field that the API server refuses to change, of those that a GitOps tree holds: type of a Secret, selector of a workload. */
+function immutableField(manifest: Manifest, live: StoredObject | null): string | null {
+  if (live === null) return null
+  if (manifest.kind === 'Secret' && groupOf(manifest.apiVersion) === '') {
+    const type = textAt(manifest, 'type') ?? 'Opaque'
+    return type === (textAt(live, 'type') ?? 'Opaque') ? null : `type: Invalid value: "${type}"`
+  }
+  if (groupOf(manifest.apiVersion) !== 'apps') return null
+  const same = isDeepStrictEqual(at(manifest, 'spec', 'selector'), at(live, 'spec', 'selector'))
+  return same ? null : 'spec.selector: Invalid value'
+}
 
 function inventoryEntry(object: StoredObject): InventoryEntry {
   const version = object.apiVersion.includes('/') ? (object.apiVersion.split('/')[1] ?? '') : object.apiVersion
@@ -439,9 +619,19 @@ function sourceOf(kustomization: StoredObject): string {
   return `${textAt(kustomization, 'spec', 'sourceRef', 'kind') ?? 'GitRepository'}/${namespace}/${textAt(kustomization, 'spec', 'sourceRef', 'name') ?? ''}`
 }
 
-function stage(manifest: Manifest): number {
-  if (manifest.kind === 'CustomResourceDefinition') return 0
-  return manifest.kind === 'Namespace' ? 1 : 2
+/** Definitions of the cluster, then classes, then the rest (fluxcd/pkg ssa, ApplyAllStaged). */
+function stage({ kind }: Manifest): number {
+  if (['CustomResourceDefinition', 'Namespace', 'ClusterRole'].includes(kind)) return 0
+  return kind.endsWith('Class') ? 1 : 2
+}
+
+/** As Go prints a duration of whole milliseconds. */
+function goDuration(duration: number): string {
+  const seconds = Number(((duration % 60_000) / 1_000).toFixed(3))
+  const minutes = Math.floor(duration / 60_000)
+  const hours = Math.floor(minutes / 60)
+  const parts = [...(hours > 0 ? [`${hours}h`] : []), ...(minutes > 0 ? [`${minutes % 60}m`] : []), `${seconds}s`]
+  return parts.join('')
 }
 
 /** A Go duration such as `1m30s` in milliseconds. */

@@ -21,6 +21,12 @@ interface Mounted {
 export type VolumeFiles = Readonly<Record<string, string>>
 
 /**
+ * Milliseconds until a change is in a pod's files: kubelet's --sync-frequency of a minute with half of it as jitter, and its cache. Not measured:
+ * the kubelet that the real components were run under is a stand-in.
+ */
+const lags = { files: [1_000, 90_000] } as const
+
+/**
  * The kubelets of a site: Secrets and ConfigMaps become files of pods.
  *
  * At a pod's start the content is what the API holds then. A later change reaches each pod by itself, at its next sync: up to a
@@ -77,7 +83,7 @@ export class Kubelets {
     const owner = ownerOf(this.#site.store, mounted.pod)
     const lag =
       this.#site.faults.kubeletLag.get(owner) ??
-      this.#site.random.fork(`kubelet/${mounted.pod.metadata.uid}/${this.#site.clock.elapsed()}`).between(1_000, 90_000)
+      this.#site.random.fork(`kubelet/${mounted.pod.metadata.uid}/${this.#site.clock.elapsed()}`).between(...lags.files)
     const timer = this.#site.clock.after(lag, () => {
       mounted.pending.delete(source.volume)
       const content = this.#read(mounted.pod, source) ?? {}

@@ -101,6 +101,9 @@ const kinds: readonly KindEntry[] = [
   },
 ]
 
+/** Kinds whose definition has no status subresource: each write of their status raises the generation. */
+const plainStatus: ReadonlySet<string> = new Set(['Application'])
+
 function core(names: string, namespaced: boolean): KindEntry[] {
   return group('', names, namespaced)
 }
@@ -210,23 +213,40 @@ export class ObjectStore {
   apply(manifest: Manifest, manager: string, options: { readonly takeOver?: RegExp } = {}): StoredObject {
     const wanted = normalise(manifest)
     const live = this.#liveOf(wanted)
-    const fields = fieldsOf(wanted)
-    if (live === null) return this.#create(wanted, manager, 'Apply', fields)
+    if (live === null) return this.#create(wanted, manager, 'Apply', fieldsOf(wanted))
+    return this.#write(live, this.#applied(live, wanted, manager, options.takeOver), manager)
+  }
 
+  /**
+   * Whether an apply would change content, labels or annotations, or take something over: the dry run by which kustomize-controller decides
+   * whether to write at all (fluxcd/pkg ssa, manager_apply.go). Who owns a field is no difference.
+   */
+  drifted(manifest: Manifest, manager: string, takeOver: RegExp): boolean {
+    const wanted = normalise(manifest)
+    const live = this.#liveOf(wanted)
+    if (live === null) return true
+    if (live.metadata.managedFields.some(entry => entry.subresource === undefined && takeOver.test(entry.manager)))
+      return true
+    return !isDeepStrictEqual(contentOf(this.#applied(live, wanted, manager)), contentOf(live))
+  }
+
+  #applied(live: StoredObject, wanted: Manifest, manager: string, takeOver?: RegExp): StoredObject {
+    const fields = fieldsOf(wanted)
     const next = structuredClone(live)
     const others = next.metadata.managedFields.filter(
-      entry =>
-        !(entry.manager === manager && entry.operation === 'Apply') &&
-        !(options.takeOver?.test(entry.manager) ?? false),
+      entry => !(entry.manager === manager && entry.operation === 'Apply') && !(takeOver?.test(entry.manager) ?? false),
     )
     const mine = next.metadata.managedFields.filter(entry => !others.includes(entry))
+    // Nobody owned anything: the API server writes down what was there before it applies.
+    if (next.metadata.managedFields.every(entry => entry.subresource !== undefined))
+      others.push(this.#entry(live.apiVersion, 'before-first-apply', 'Update', fieldsOf(live)))
     const kept = new Set([...leafPaths(fields), ...others.flatMap(entry => leafPaths(entry.fieldsV1))])
     for (const path of mine.flatMap(entry => leafPaths(entry.fieldsV1))) if (!kept.has(path)) removePath(next, path)
     mergeInto(next, wanted)
     const before = mine.find(entry => entry.manager === manager && entry.operation === 'Apply')
     const same = before !== undefined && mine.length === 1 && isDeepStrictEqual(before.fieldsV1, fields)
     next.metadata.managedFields = [...others, same ? before : this.#entry(wanted.apiVersion, manager, 'Apply', fields)]
-    return this.#write(live, next, manager)
+    return next
   }
 
   /** A plain update, as controllers and kubectl make it. */
@@ -262,6 +282,15 @@ export class ObjectStore {
     return this.#write(live, next, manager)
   }
 
+  /** Forgets who owns what, as `kubectl patch` with an empty entry of managedFields does it. */
+  clearManagers(object: StoredObject): void {
+    const live = this.#liveOf(object)
+    if (live === null) return
+    const next = structuredClone(live)
+    next.metadata.managedFields = []
+    this.#write(live, next, '')
+  }
+
   setStatus(object: StoredObject, manager: string, status: Fields): void {
     const live = this.get(
       groupOf(object.apiVersion),
@@ -273,6 +302,14 @@ export class ObjectStore {
     const next = structuredClone(live)
     next.status = structuredClone(status)
     const fields = { 'f:status': Object.fromEntries(Object.keys(status).map(key => [`f:${key}`, {}])) }
+    if (plainStatus.has(live.kind)) {
+      this.#own(next, manager, fields)
+      next.metadata.generation += 1
+      next.metadata.resourceVersion = String(++this.#version)
+      this.#objects.set(keyOfObject(next), next)
+      this.#tell({ what: 'status', object: next, before: live })
+      return
+    }
     next.metadata.managedFields = next.metadata.managedFields.filter(
       entry => entry.subresource !== 'status' || entry.manager !== manager,
     )
@@ -353,6 +390,12 @@ function keyOf(group: string, kind: string, namespace: string | null, name: stri
 
 function keyOfObject(object: StoredObject | Manifest): string {
   return keyOf(groupOf(object.apiVersion), object.kind, object.metadata.namespace ?? null, object.metadata.name)
+}
+
+/** What a dry run is compared by. */
+function contentOf(object: StoredObject): Fields {
+  const { labels = {}, annotations = {} } = object.metadata
+  return { ...object, metadata: { labels, annotations }, status: null }
 }
 
 function specChanged(before: StoredObject, after: StoredObject): boolean {

@@ -61,6 +61,8 @@ export interface SiteControls {
   startingCa(): StartingCa
   /** Writes an object as somebody with kubectl would. */
   kubectlApply(manifest: Manifest): void
+  /** Starts the Sealed Secrets controller anew, where there is one. */
+  restartSealedSecrets(): void
   /** Deletes an object; null namespace for those that have none. */
   kubectlDelete(group: string, kind: string, namespace: string | null, name: string): void
 }
@@ -199,7 +201,7 @@ function makeSite(parts: Parts): MadeSite {
   const readOnce = options.readBase
   new Flux(site, readOnce, options.base ?? 'main')
   const argo = new ArgoCd(site, readOnce)
-  if (options.sealingKey !== undefined) new SealedSecrets(site, options.sealingKey)
+  const sealedSecrets = options.sealingKey === undefined ? null : new SealedSecrets(site, options.sealingKey)
   handshakes.addControls(() =>
     workloads.agents.flatMap(agent =>
       agent.running && agent.endpoint !== null && agent.projectedRoots !== ''
@@ -239,6 +241,9 @@ function makeSite(parts: Parts): MadeSite {
     },
     kubectlApply(manifest) {
       store.put(manifest, 'kubectl-client-side-apply')
+    },
+    restartSealedSecrets() {
+      sealedSecrets?.restart()
     },
     kubectlDelete(group, kind, namespace, object) {
       const found = store.get(group, kind, namespace, object)

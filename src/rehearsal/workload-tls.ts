@@ -59,6 +59,7 @@ export class Endpoint {
   readonly #server: Server
   readonly #sockets = new Set<TLSSocket>()
   readonly #refusals = new Map<number, string>()
+  readonly #required: boolean
   #port = 0
   #material: LoadedMaterial
 
@@ -66,9 +67,10 @@ export class Endpoint {
   private constructor(material: LoadedMaterial, clientCertificate: 'required' | 'ifGiven') {
     this.#material = material
     const required = clientCertificate === 'required'
+    this.#required = required
     // OpenSSL verifies the client either way; that it is refused here and not inside Node keeps OpenSSL's reason.
     this.#server = createServer({
-      ...serverOptions(material),
+      ...serverOptions(material, required),
       requestCert: required,
       rejectUnauthorized: false,
       ALPNProtocols: required ? ['istio'] : ['h2'],
@@ -110,7 +112,7 @@ export class Endpoint {
   /** New connections get this; those that are open keep what they had, as Envoy and istiod do. */
   setMaterial(material: LoadedMaterial): void {
     this.#material = material
-    this.#server.setSecureContext(serverOptions(material))
+    this.#server.setSecureContext(serverOptions(material, this.#required))
   }
 
   /** OpenSSL's reason for refusing the client that connected from this local port; null where it did not. */
@@ -126,8 +128,13 @@ export class Endpoint {
   }
 }
 
-function serverOptions(material: Material): { cert: string; key: string; ca: string[]; minVersion: 'TLSv1.3' } {
-  return { cert: material.chain, key: material.key, ca: certificatesIn(material.roots), minVersion: 'TLSv1.3' }
+function serverOptions(
+  material: Material,
+  verifies: boolean,
+): { cert: string; key: string; ca: string[]; minVersion: 'TLSv1.3' } {
+  // OpenSSL completes a leaf that stands alone from these roots, which istiod does not do: it asks for no certificate here, and needs none.
+  const ca = verifies ? certificatesIn(material.roots) : []
+  return { cert: material.chain, key: material.key, ca, minVersion: 'TLSv1.3' }
 }
 
 export interface ConnectOptions {

@@ -74,6 +74,10 @@ describe('Argo CD with SealedSecrets', () => {
     annotate(null)
     await planAndMerge(world)
     const adopt = await advanceUntil(world, ({ phase }) => phase === 0)
+    const { body } = adopt!
+    for (const site of ['eu-1', 'us-1'])
+      expect(body).toContain(`- \`${site}\`: unless the Sealed Secrets controller made Secret \`istio-system/cacerts\``)
+    expect(body).toContain(`\`kubectl --namespace istio-system annotate secret cacerts ${managed}=true`)
     await recordMerge(world, adopt!)
     await world.rehearsal.run(20 * 60_000)
     const { outcome } = await next(world.context, { rotation: world.rotation, base: null, variant: 'step' })
@@ -82,13 +86,12 @@ describe('Argo CD with SealedSecrets', () => {
     expect(blocked?.site).toBe('us-1')
     expect(blocked?.because.join()).toContain('not managed by SealedSecret')
     expect(blocked?.hint).toContain(`annotate secret cacerts ${managed}=true`)
-    // The user obeys; the controller looks again when the SealedSecret is written anew, as at its next resync.
+    // The user obeys, both parts of it: the leave alone is not looked at.
     annotate('true')
-    const { store } = world.rehearsal.sites.get('us-1')!
-    const sealed = store.get('bitnami.com', 'SealedSecret', 'istio-system', 'cacerts')!
-    store.update(sealed, 'kubectl', object => {
-      object.spec = { ...(object.spec as object), immutable: false }
-    })
+    await world.rehearsal.run(20 * 60_000)
+    const again = await next(world.context, { rotation: world.rotation, base: null, variant: 'step' })
+    expect(again.outcome.kind).toBe('waiting')
+    world.rehearsal.sites.get('us-1')!.restartSealedSecrets()
     await advanceUntil(world, () => false)
     expect(world.rehearsal.handshakes.counts.failed).toBe(0)
     const root = await newRoot(world)

@@ -1,0 +1,36 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { advanceUntil, planAndMerge, rotate } from '../../src/commands/demo.ts'
+import { loadRotation, positionsAt } from '../../src/commands/rotation.ts'
+import { type TestWorld, testWorld } from './world.ts'
+
+describe('two rotations in a row, A to B to C (F22)', () => {
+  let test: TestWorld
+  beforeAll(async () => {
+    test = await testWorld()
+  })
+  afterAll(async () => await test.close())
+
+  it('takes the final folder of the first as phase 0 of the second, and starts it at trust-both', async () => {
+    await rotate(test.world)
+    const restartsOfFirst = test.world.rehearsal.restarts()
+    const second = await test.declare('second')
+    const plan = await planAndMerge(second)
+    expect(plan.phases.map(phase => phase.name)).toEqual(['adopt', 'trust-both', 'issue-new', 'trust-new'])
+    const loaded = await loadRotation(second.repository, { rotation: 'second', base: 'main' })
+    expect((await positionsAt(loaded.snapshot, loaded.plan))['eu-1']).toEqual({
+      kind: 'at',
+      phase: 0,
+      step: 1,
+      variant: 'step',
+    })
+
+    await advanceUntil(second, () => false)
+    expect(second.rehearsal.handshakes.counts.failed).toBe(0)
+    const workloads = (list: typeof restartsOfFirst) =>
+      list.filter(each => !each.consumer.includes('istiod')).map(each => [each.consumer, each.count])
+    // Both flags are set already, so no workload restarts a second time.
+    expect(workloads(second.rehearsal.restarts())).toEqual(workloads(restartsOfFirst))
+    const done = await loadRotation(second.repository, { rotation: 'second', base: 'main' })
+    expect(done.closed).toBe(true)
+  }, 1_500_000)
+})
