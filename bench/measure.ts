@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 
 /** One line of the report: what was measured, what it is held against, and the bound. */
 export interface Line {
@@ -50,18 +50,40 @@ export interface Ran {
   readonly status: number | null
 }
 
-/** A Node program from start to end. `watch` asks it for its peak memory too, which costs it a little time. */
-export function node(words: readonly string[], watch = false): Ran {
+/** Asks a Node program for its peak memory, which costs it a little time. */
+function watching(): readonly string[] {
   const report = 'process.on("exit", () => process.stderr.write("\\npeak " + process.resourceUsage().maxRSS + "\\n"))'
-  const watcher = watch ? ['--import', `data:text/javascript,${encodeURIComponent(report)}`] : []
+  return ['--import', `data:text/javascript,${encodeURIComponent(report)}`]
+}
+
+function peakOf(stderr: string): number {
+  return Number(/\npeak (\d+)\n/.exec(stderr)?.[1] ?? 0) / 1024
+}
+
+/** A Node program from start to end. `watch`: its peak memory too. */
+export function node(words: readonly string[], watch = false): Ran {
   const start = performance.now()
-  const { status, stdout, stderr } = spawnSync(process.execPath, [...watcher, ...words], {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [...(watch ? watching() : []), ...words], {
     encoding: 'utf8',
     maxBuffer: 2 ** 30,
   })
-  const milliseconds = performance.now() - start
-  const peak = Number(/\npeak (\d+)\n/.exec(stderr)?.[1] ?? 0) / 1024
-  return { milliseconds, peak, out: stdout, status }
+  return { milliseconds: performance.now() - start, peak: peakOf(stderr), out: stdout, status }
+}
+
+/** The same while this process goes on, as it has to answer; its peak memory always. */
+export function nodeBeside(words: readonly string[]): Promise<Ran> {
+  const start = performance.now()
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [...watching(), ...words], { stdio: ['ignore', 'pipe', 'pipe'] })
+    let [out, said] = ['', '']
+    child.stdout.on('data', (chunk: Buffer) => (out += chunk.toString('utf8')))
+    child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString('utf8')))
+    child.once('error', reject)
+    child.once('close', status => {
+      if (status !== 0) reject(new Error(`${words.join(' ')} ended with ${status}:\n${said}`))
+      else resolve({ milliseconds: performance.now() - start, peak: peakOf(said), out, status })
+    })
+  })
 }
 
 export function ratio(

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -11,7 +11,8 @@ import { makePlan } from '../src/plan/make.ts'
 import { initBare } from '../src/repository/init.ts'
 import { openRepository } from '../src/repository/repository.ts'
 import { provePlan } from '../src/safety/prove.ts'
-import { amount, inTurn, type Line, median, node, ratio, report, timed } from './measure.ts'
+import { amount, inTurn, type Line, median, node, nodeBeside, type Ran, ratio, report, timed } from './measure.ts'
+import { startPodsApi } from './pods-api.ts'
 import { type Fleet, fleetOf, nameOf } from './sites.ts'
 
 /**
@@ -65,6 +66,8 @@ try {
   lines.push(...(await proveLines()))
   note('check: a repository of 1,000 sites is written first')
   lines.push(...(await checkLines()))
+  note('gates over 100,000 pods')
+  lines.push(...(await podLines()))
   process.stdout.write(process.argv.includes('--json') ? `${JSON.stringify(lines, null, 2)}\n` : report(lines))
   if (process.argv.includes('--strict') && lines.some(line => !line.ok)) process.exitCode = 1
 } finally {
@@ -129,6 +132,40 @@ async function checkLines(): Promise<readonly Line[]> {
   return [
     amount('check, 1,000 sites', median(runs.map(run => run.milliseconds)), 5000, 'ms'),
     amount('check, 1,000 sites: memory', median(runs.map(run => run.peak)), 256, 'MiB'),
+  ]
+}
+
+/** Listed from an API server in another process, page by page; port-forwards answer at once, as their cost is the network's. */
+async function podLines(): Promise<readonly Line[]> {
+  const subject = fileURLToPath(new URL('./pods.js', import.meta.url))
+  const ran = new Map<number, Ran>()
+  for (const count of [10_000, 100_000]) {
+    const api = await startPodsApi(count)
+    const kubeconfig = join(folder, `kubeconfig-${count}`)
+    writeFileSync(kubeconfig, api.kubeconfig)
+    // Not in turn with the server in this process: it has to answer meanwhile.
+    const result = await nodeBeside([subject, kubeconfig])
+    api.close()
+    if (result.out.trim() !== JSON.stringify({ of: count, conform: count }))
+      throw new Error(`the gates did not see ${count} pods: ${result.out}`)
+    ran.set(count, result)
+  }
+  const of = (count: number): Ran => {
+    const result = ran.get(count)
+    if (result === undefined) throw new Error(`${count} pods were not measured`)
+    return result
+  }
+  const times = { measured: of(100_000).milliseconds, reference: of(10_000).milliseconds }
+  return [
+    amount(
+      'gates, 100,000 pods: memory',
+      of(100_000).peak,
+      300,
+      'MiB',
+      `10,000 pods ${of(10_000).peak.toFixed(1)} MiB`,
+    ),
+    // As for prove: ten times the pods, and half of that more for what grows with memory.
+    ratio('gates, 100,000 pods against 10,000', times, '10,000 pods', 15),
   ]
 }
 

@@ -123,6 +123,16 @@ const trustPlan: z.ZodType<Plan> = z
 // ---------------------------------------------------------------------------------------- evidence and verdicts
 
 const consumerClass = z.enum(['istiod', 'sidecar', 'gateway', 'waypoint', 'ztunnel', 'configmap', 'webhook', 'vm'])
+const exceptionFields = {
+  consumer: z.enum([...consumerClass.options, 'object', 'delivery']),
+  reason: text,
+  detail: text,
+  verdict: z.enum(['pending', 'violated', 'unknown']),
+}
+const exception = z.strictObject({ ...exceptionFields, name: text })
+const exceptionsAlike = z
+  .strictObject({ ...exceptionFields, names: list(text) })
+  .describe('many that differ in their name alone; `shop/cart-6d4cf56db6-{b2xkq,zv9wm}` stands for two names')
 const evidenceFields = {
   apiVersion: z.literal('reanchor.dev/v1alpha1'),
   kind: z.literal('Evidence'),
@@ -173,21 +183,13 @@ const evidenceFields = {
       leavesExpire: z.strictObject({ first: instant, last: instant }).nullable(),
     }),
   ),
-  exceptions: list(
-    z.strictObject({
-      consumer: z.enum([...consumerClass.options, 'object', 'delivery']),
-      name: text,
-      reason: text,
-      detail: text,
-      verdict: z.enum(['pending', 'violated', 'unknown']),
-    }),
-  ),
+  exceptions: list(exception),
   certificates: list(certificateFacts),
   complete: z.boolean(),
 }
 const evidence: z.ZodType<Evidence> = z.strictObject(evidenceFields)
 const evidenceDocument = z
-  .strictObject({ ...evidenceFields, digest })
+  .strictObject({ ...evidenceFields, exceptions: list(z.union([exception, exceptionsAlike])), digest })
   .describe('one document of an evidence file: what was seen of one site, closed by a digest of the rest')
 
 const gate: z.ZodType<GateResult> = z.strictObject({

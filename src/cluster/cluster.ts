@@ -58,8 +58,16 @@ export interface Cluster {
   /** As `get`, but only metadata travels: for Secrets, whose bytes the verifier never needs. */
   metadata(type: ResourceType, namespace: string | null, name: string): Promise<KubernetesObject | null>
   list(type: ResourceType, options?: ListOptions): AsyncIterable<readonly KubernetesObject[]>
-  /** HTTP GET through a port-forward to a port that listens on the pod's loopback. Body as text; non-2xx throws. */
-  httpGet(pod: { readonly namespace: string; readonly name: string }, port: number, path: string): Promise<string>
+  /**
+   * HTTP GET through a port-forward to a port that listens on the pod's loopback. Body as text; non-2xx throws.
+   * `timeout`: milliseconds, where less than the implementation's own are to be spent on it.
+   */
+  httpGet(
+    pod: { readonly namespace: string; readonly name: string },
+    port: number,
+    path: string,
+    timeout?: number,
+  ): Promise<string>
   /** TLS handshake with a pod's port through a port-forward, verifying nothing: the chain as served, DER, leaf first. */
   servedChain(
     pod: { readonly namespace: string; readonly name: string },
@@ -68,6 +76,9 @@ export interface Cluster {
   ): Promise<readonly Buffer[]>
   close(): Promise<void>
 }
+
+/** What a ClusterError says of status 401: no role helps where the token has ended, or is of another cluster. */
+export const credentialsRefused = 'the API server does not accept these credentials'
 
 /** unreachable: no answer. forbidden: 401 or 403. partial: half a list. timeout: a port-forward that never answers. */
 export type ClusterFailure = 'unreachable' | 'forbidden' | 'partial' | 'timeout' | 'malformed'

@@ -1,12 +1,21 @@
+import { createHash } from 'node:crypto'
 import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { request as httpsRequest, type RequestOptions } from 'node:https'
 import { Duplex } from 'node:stream'
-import { createSecureContext, connect as tlsConnect } from 'node:tls'
+import { createSecureContext, type SecureContext, connect as tlsConnect } from 'node:tls'
 import type { KubeConfig, PortForward } from '@kubernetes/client-node'
 import { ReanchorError } from '../errors.ts'
 import type { ClusterChoice } from '../rotation.ts'
 import { instantOf } from '../verify/values.ts'
-import { type Cluster, ClusterError, type KubernetesObject, type ListOptions, type ResourceType } from './cluster.ts'
+import {
+  type Cluster,
+  ClusterError,
+  credentialsRefused,
+  type KubernetesObject,
+  type ListOptions,
+  type ResourceType,
+} from './cluster.ts'
+import { listReader } from './list-reader.ts'
 
 export interface KubernetesOptions {
   /** Milliseconds that one request to the API server may take. @default 30000 */
@@ -28,8 +37,56 @@ const defaults: Settings = { requestTimeout: 30_000, forwardTimeout: 15_000, pag
 /** Reads a cluster through its API server, with the credentials of a kubeconfig or of the pod that this runs in. */
 export async function openKubernetesCluster(choice: ClusterChoice, options: KubernetesOptions = {}): Promise<Cluster> {
   const { KubeConfig: Config, PortForward: Forward } = await import('@kubernetes/client-node')
-  const config = loadConfig(new Config(), choice)
-  return kubernetesCluster(config, new Forward(config), { ...defaults, ...options })
+  const config = withSharedContext(loadConfig(new Config(), choice))
+  const settings = { ...defaults, ...options }
+  return kubernetesCluster(config, new Forward(withHandshakeTimeout(config, settings.forwardTimeout)), settings)
+}
+
+/**
+ * The client's WebSockets wait for ever for an API server that takes the connection and says nothing (client-node 1.x, WebSocketHandler.connect),
+ * and until then there is no socket to close: this option of `ws` ends them.
+ */
+function withHandshakeTimeout(config: KubeConfig, handshakeTimeout: number): KubeConfig {
+  const patient = Object.create(config) as KubeConfig
+  patient.applyToHTTPSOptions = async options => {
+    await config.applyToHTTPSOptions(options)
+    Object.assign(options, { handshakeTimeout })
+  }
+  return patient
+}
+
+/**
+ * One TLS context for all connections with the same credentials. The client would make one for each, of some 70 KiB outside of V8's heap, which
+ * therefore sees no reason to collect them: a few thousand port-forwards take hundreds of megabytes.
+ */
+function withSharedContext(config: KubeConfig): KubeConfig {
+  const sharing = Object.create(config) as KubeConfig
+  let shared: { readonly of: string; readonly context: SecureContext; readonly agent: RequestOptions['agent'] } | null =
+    null
+  sharing.applyToHTTPSOptions = async options => {
+    await config.applyToHTTPSOptions(options)
+    const { agent, ca, cert, key, pfx, passphrase } = options
+    // Credentials may change while this runs: plugins and mounted tokens renew theirs.
+    const of = digestOf([ca, cert, key, pfx, passphrase])
+    if (shared?.of !== of)
+      shared = { of, agent, context: createSecureContext(defined({ ca, cert, key, pfx, passphrase })) }
+    Object.assign(options, { secureContext: shared.context, agent: shared.agent })
+  }
+  return sharing
+}
+
+function digestOf(values: readonly unknown[]): string {
+  const hash = createHash('sha256')
+  for (const value of values.flat()) {
+    const bytes = Buffer.isBuffer(value) ? value : Buffer.from(typeof value === 'string' ? value : '')
+    hash.update(`${bytes.length} `).update(bytes)
+  }
+  return hash.digest('hex')
+}
+
+function defined<T extends object>(values: T): { [K in keyof T]: Exclude<T[K], undefined> } {
+  const held = Object.entries(values).filter(([, value]) => value !== undefined)
+  return Object.fromEntries(held) as { [K in keyof T]: Exclude<T[K], undefined> }
 }
 
 function loadConfig(config: KubeConfig, choice: ClusterChoice): KubeConfig {
@@ -99,14 +156,40 @@ interface Answer {
   readonly body: string
 }
 
+type Ask = (path: string, accept: string, asked: string) => Promise<Reply>
+
+/** Where etcd stands still the API server takes every request and answers none: a look of a dozen of them must not take a dozen time-outs. */
+const afterSilence = 10
+
 function kubernetesCluster(config: KubeConfig, forward: PortForward, settings: Settings): Cluster {
-  async function ask(path: string, accept: string, asked: string): Promise<Answer> {
+  let silent = false
+
+  async function begin(path: string, accept: string, asked: string): Promise<Reply> {
     const server = config.getCurrentCluster()?.server ?? ''
     const options: RequestOptions = { headers: {} }
     await config.applyToHTTPSOptions(options)
     const url = new URL(`${server.replace(/\/+$/, '')}${path}`)
     const headers = { ...options.headers, Accept: accept }
-    return await exchange(url, { ...options, method: 'GET', headers }, settings.requestTimeout, asked)
+    const timeout = silent ? settings.requestTimeout / afterSilence : settings.requestTimeout
+    const reply = send(url, { ...options, method: 'GET', headers }, timeout, asked)
+    reply.then(
+      () => {
+        silent = false
+      },
+      cause => {
+        silent = cause instanceof ClusterError && cause.message.includes(noAnswer)
+      },
+    )
+    return await reply
+  }
+
+  async function ask(path: string, accept: string, asked: string): Promise<Answer> {
+    const reply = await begin(path, accept, asked)
+    try {
+      return await answerOf(reply, asked)
+    } finally {
+      reply.end()
+    }
   }
 
   async function read(
@@ -135,12 +218,11 @@ function kubernetesCluster(config: KubeConfig, forward: PortForward, settings: S
     },
     get: (type, namespace, name) => read(type, namespace, name, wholeObjects),
     metadata: (type, namespace, name) => read(type, namespace, name, metadataOnly),
-    list: (type, options = {}) => pages(ask, type, options, settings.pageSize),
-    async httpGet(pod, port, path) {
+    list: (type, options = {}) => pages(begin, type, options, settings.pageSize),
+    async httpGet(pod, port, path, timeout = settings.forwardTimeout) {
       const asked = `GET ${path} of pod ${pod.namespace}/${pod.name}:${port}`
-      return await forwarded(forward, pod, port, settings.forwardTimeout, asked, stream =>
-        httpOver(stream, path, asked),
-      )
+      const within = Math.min(timeout, settings.forwardTimeout)
+      return await forwarded(forward, pod, port, within, asked, stream => httpOver(stream, path, asked))
     },
     async servedChain(pod, port, serverName) {
       const asked = `TLS handshake with pod ${pod.namespace}/${pod.name}:${port}`
@@ -162,8 +244,11 @@ function collectionPath(type: ResourceType, namespace: string | null): string {
 
 // ------------------------------------------------------------------------------------------------ lists
 
+/** Objects that are handed on together. A page is read in such pieces, so that no more of it is in memory at a time. */
+const piece = 50
+
 async function* pages(
-  ask: (path: string, accept: string, asked: string) => Promise<Answer>,
+  begin: Ask,
   type: ResourceType,
   options: ListOptions,
   pageSize: number,
@@ -177,41 +262,60 @@ async function* pages(
     if (options.labelSelector !== undefined) query.set('labelSelector', options.labelSelector)
     if (options.fieldSelector !== undefined) query.set('fieldSelector', options.fieldSelector)
     if (token !== '') query.set('continue', token)
-    const answer = await ask(`${collectionPath(type, options.namespace ?? null)}?${query}`, wholeObjects, asked)
-    // The resource type itself is unknown here: an empty list, as `get` gives null.
-    if (answer.status === 404 && token === '') return
-    if (answer.status === 410 && token !== '') {
-      // The snapshot that the token stands for was compacted away. Once more from the start, leaving out what was given already.
-      if (restarted) throw new ClusterError('partial', asked, 'the list expired twice while it was read')
-      restarted = true
-      token = ''
-      continue
+    const reply = await begin(`${collectionPath(type, options.namespace ?? null)}?${query}`, wholeObjects, asked)
+    try {
+      // The resource type itself is unknown here: an empty list, as `get` gives null.
+      if (reply.status === 404 && token === '') return
+      if (reply.status === 410 && token !== '') {
+        // The snapshot that the token stands for was compacted away. Once more from the start, leaving out what was given already.
+        if (restarted) throw new ClusterError('partial', asked, 'the list expired twice while it was read')
+        restarted = true
+        token = ''
+        continue
+      }
+      if (reply.status >= 500 && token !== '')
+        throw new ClusterError('partial', asked, `stopped half way with status ${reply.status}`)
+      refuse(reply, asked, 'list', type)
+      const reader = listReader()
+      for await (const chunk of chunksOf(reply, asked)) {
+        reader.push(chunk)
+        yield* pieces(freshOf(wellFormed(asked, reader.items)))
+      }
+      token = restOf(wellFormed(asked, reader.end), asked)
+      if (token === '') return
+    } finally {
+      reply.end()
     }
-    if (answer.status >= 500 && token !== '')
-      throw new ClusterError('partial', asked, `stopped half way with status ${answer.status}`)
-    refuse(answer, asked, 'list', type)
-    const page = pageOf(parseJson(answer.body, asked), asked)
-    token = page.token
-    const fresh = page.items.filter(item => !seen.has(keyOf(item)))
-    // Only a list of several pages can restart, so only then are names kept.
-    if (token !== '' || seen.size > 0) for (const item of fresh) seen.add(keyOf(item))
-    if (fresh.length > 0) yield fresh
-    if (token === '') return
   }
+
+  function freshOf(items: readonly unknown[]): readonly KubernetesObject[] {
+    return items
+      .map(item => objectOf(item, asked))
+      .filter(item => {
+        const key = keyOf(item)
+        if (seen.has(key)) return false
+        seen.add(key)
+        return true
+      })
+  }
+}
+
+function* pieces(items: readonly KubernetesObject[]): Generator<readonly KubernetesObject[]> {
+  for (let from = 0; from < items.length; from += piece) yield items.slice(from, from + piece)
 }
 
 function keyOf({ metadata }: KubernetesObject): string {
   return metadata.uid ?? `${metadata.namespace ?? ''}/${metadata.name}`
 }
 
-function pageOf(
-  parsed: unknown,
-  asked: string,
-): { readonly items: readonly KubernetesObject[]; readonly token: string } {
+/** The token of the next page, from the list without its items; '' at the last. */
+function restOf(parsed: unknown, asked: string): string {
   const { items, metadata } = recordOf(parsed)
   if (!Array.isArray(items)) throw new ClusterError('malformed', asked, 'the answer has no items')
+  // Objects were taken out: what is left is none.
+  for (const item of items) objectOf(item, asked)
   const token = recordOf(metadata).continue
-  return { items: items.map(item => objectOf(item, asked)), token: typeof token === 'string' ? token : '' }
+  return typeof token === 'string' ? token : ''
 }
 
 function recordOf(value: unknown): Readonly<Record<string, unknown>> {
@@ -225,8 +329,12 @@ function objectOf(value: unknown, asked: string): KubernetesObject {
 }
 
 function parseJson(body: string, asked: string): unknown {
+  return wellFormed(asked, () => JSON.parse(body) as unknown)
+}
+
+function wellFormed<T>(asked: string, parse: () => T): T {
   try {
-    return JSON.parse(body)
+    return parse()
   } catch (cause) {
     throw new ClusterError('malformed', asked, 'the answer is not JSON', cause)
   }
@@ -234,43 +342,72 @@ function parseJson(body: string, asked: string): unknown {
 
 // --------------------------------------------------------------------------------------------- requests
 
-function exchange(url: URL, options: RequestOptions, timeout: number, asked: string): Promise<Answer> {
-  const send = url.protocol === 'https:' ? httpsRequest : httpRequest
+/** An answer whose body has not been read yet. It is to be ended, whether it was read or not. */
+interface Reply {
+  readonly status: number
+  readonly response: IncomingMessage
+  end(): void
+}
+
+const noAnswer = 'no answer within'
+
+/** The time-out holds until `end`, so that a body that stops half way ends too. */
+function send(url: URL, options: RequestOptions, timeout: number, asked: string): Promise<Reply> {
+  const request = url.protocol === 'https:' ? httpsRequest : httpRequest
   return new Promise((resolve, reject) => {
-    const clock = setTimeout(() => {
-      sent.destroy()
-      reject(new ClusterError('unreachable', asked, `no answer within ${timeout / 1000} s`))
-    }, timeout)
-    const sent = send(url, options, response => {
-      collect(response, largestAnswer).then(
-        body => {
-          clearTimeout(clock)
-          resolve({ status: response.statusCode ?? 0, date: response.headers.date, body })
-        },
-        cause => {
-          clearTimeout(clock)
-          reject(new ClusterError('partial', asked, 'the answer broke off', cause))
-        },
-      )
+    const sent = request(url, options, response => {
+      const end = (): void => {
+        clearTimeout(clock)
+        if (!response.complete) sent.destroy()
+      }
+      resolve({ status: response.statusCode ?? 0, response, end })
     })
+    const clock = setTimeout(() => {
+      const silence = new ClusterError('unreachable', asked, `${noAnswer} ${timeout / 1000} s`)
+      reject(silence)
+      sent.destroy(silence)
+    }, timeout)
     sent.on('error', cause => {
       clearTimeout(clock)
-      reject(new ClusterError('unreachable', asked, reasonOf(cause), cause))
+      reject(cause instanceof ClusterError ? cause : new ClusterError('unreachable', asked, reasonOf(cause), cause))
     })
     sent.end()
   })
 }
 
-/** Throws where the connection closes before the answer is whole: the iteration ends with `aborted` then. */
-async function collect(response: IncomingMessage, largest: number): Promise<string> {
+async function answerOf(reply: Reply, asked: string): Promise<Answer> {
   const chunks: Buffer[] = []
+  for await (const chunk of chunksOf(reply, asked)) chunks.push(chunk)
+  return {
+    status: reply.status,
+    date: reply.response.headers.date,
+    body: Buffer.concat(chunks).toString('utf8'),
+  }
+}
+
+async function* chunksOf({ response }: Reply, asked: string): AsyncGenerator<Buffer> {
+  try {
+    yield* bounded(response, largestAnswer)
+  } catch (cause) {
+    if (cause instanceof ClusterError) throw cause
+    throw new ClusterError('partial', asked, 'the answer broke off', cause)
+  }
+}
+
+/** Throws where the connection closes before the answer is whole: the iteration ends with `aborted` then. */
+async function* bounded(response: IncomingMessage, largest: number): AsyncGenerator<Buffer> {
   let size = 0
   for await (const chunk of response) {
     const bytes = chunk as Buffer
     size += bytes.length
     if (size > largest) throw new Error(`the answer is larger than ${largest} bytes`)
-    chunks.push(bytes)
+    yield bytes
   }
+}
+
+async function collect(response: IncomingMessage, largest: number): Promise<string> {
+  const chunks: Buffer[] = []
+  for await (const chunk of bounded(response, largest)) chunks.push(chunk)
   return Buffer.concat(chunks).toString('utf8')
 }
 
@@ -281,11 +418,10 @@ function reasonOf(cause: unknown): string {
   return typeof code === 'string' && !message.includes(code) ? `${code} ${message}`.trim() : message || 'no connection'
 }
 
-function refuse(answer: Answer, asked: string, verb: string, type: ResourceType): void {
+function refuse(answer: Pick<Answer, 'status'>, asked: string, verb: string, type: ResourceType): void {
   if (answer.status >= 200 && answer.status < 300) return
   const group = type.group === '' ? 'core' : type.group
-  if (answer.status === 401)
-    throw new ClusterError('forbidden', asked, 'the API server does not accept these credentials')
+  if (answer.status === 401) throw new ClusterError('forbidden', asked, credentialsRefused)
   if (answer.status === 403) {
     throw new ClusterError(
       'forbidden',
@@ -381,7 +517,8 @@ function forwardFailure(cause: unknown, asked: string): ClusterError {
   const told = recordOf(cause)
   const message = typeof told.message === 'string' ? told.message : cause instanceof Error ? cause.message : ''
   const status = /Unexpected server response: (\d+)/.exec(message)?.[1]
-  if (status === '401' || status === '403') {
+  if (status === '401') return new ClusterError('forbidden', asked, credentialsRefused, cause)
+  if (status === '403') {
     const detail = 'the role lacks verb get (and create) on pods/portforward; roles/istio-portforward.yaml grants both'
     return new ClusterError('forbidden', asked, detail, cause)
   }

@@ -108,7 +108,11 @@ async function looksFor(
   options: NextOptions,
 ): Promise<readonly SiteLook[]> {
   try {
-    return await lookAtSites(context, rotation, positions)
+    const looks = await lookAtSites(context, rotation, positions)
+    const unseen = looks.find(look => look.unseen !== null)?.unseen ?? null
+    // A step only opens where every site was seen. What opens without a verdict must not carry that nothing was seen.
+    if (unseen === null || (options.variant === 'step' && options.abandon !== true)) return looks
+    throw unseen
   } catch (error) {
     if (options.variant !== 'undo' || !(error instanceof ReanchorError)) throw error
     context.progress(`going back without a look: ${error.what}`)

@@ -1,4 +1,4 @@
-import { ClusterError, type ClusterFailure } from '../cluster/cluster.ts'
+import { ClusterError, type ClusterFailure, credentialsRefused } from '../cluster/cluster.ts'
 import { exitCodes, ReanchorError } from '../errors.ts'
 
 const whatToDo: Readonly<Record<ClusterFailure, string>> = {
@@ -18,7 +18,9 @@ export function unreadable(error: unknown, site: string | null): unknown {
     where: { object: `${site === null ? '' : `site ${site}, `}${error.asked}` },
     expected: 'a whole answer',
     found: `${error.failure}: ${error.message.slice(error.asked.length + 2)}`,
-    todo: whatToDo[error.failure],
+    todo: error.message.includes(credentialsRefused)
+      ? 'give the kubeconfig new credentials: its token has ended, or is not of this cluster'
+      : whatToDo[error.failure],
     exit: exitCodes.violated,
     cause: error,
   })

@@ -1,16 +1,20 @@
 import type { Cluster } from '../cluster/cluster.ts'
+import { exitCodes, ReanchorError } from '../errors.ts'
 import type { SiteVerdict } from '../plan/advance.ts'
 import type { Repository } from '../repository/repository.ts'
 import { treeDigest } from '../repository/tree-digest.ts'
-import type { Evidence, Plan, Site, SitePosition } from '../rotation.ts'
+import type { Evidence, GateResult, Plan, Site, SitePosition } from '../rotation.ts'
 import type { Attestation } from '../systems/istio/gates.ts'
 import type { Context } from './context.ts'
 import type { OpenRotation } from './rotation.ts'
 
 export interface SiteLook {
   readonly site: string
+  /** Of a site that could not be looked at: that nothing was seen of it. Such evidence is never committed. */
   readonly evidence: Evidence
   readonly verdict: SiteVerdict
+  /** Why nothing was seen: its cluster does not answer, or refuses to be read. Null where it was looked at. */
+  readonly unseen: ReanchorError | null
 }
 
 export type AtStep = Extract<SitePosition, { kind: 'at' }>
@@ -41,29 +45,78 @@ export async function lookAtSites(
   const opened = new Map<string, Cluster>()
   try {
     for (const site of sites) opened.set(site.name, await context.openCluster(site))
-    const gather = async (site: Site, previous: Evidence | null) =>
-      await lookOnce(
-        context,
-        rotation,
-        site,
-        positions[site.name] as AtStep,
-        opened.get(site.name) as Cluster,
-        previous,
+    const gather = async (site: Site, previous: Evidence | null): Promise<Evidence | ReanchorError> => {
+      const position = positions[site.name] as AtStep
+      try {
+        return await lookOnce(context, rotation, site, position, opened.get(site.name) as Cluster, previous)
+      } catch (error) {
+        // The other sites still have a verdict of their own. What is wrong with the declaration ends the whole.
+        if (error instanceof ReanchorError && error.exit === exitCodes.violated) return error
+        throw error
+      }
+    }
+    const results = async (seen: readonly (Evidence | ReanchorError)[]): Promise<readonly SiteLook[]> => {
+      const evidence = seen.filter(isEvidence)
+      const verdicts = await judged(rotation.plan, evidence, positions, known, context.now())
+      const bySite = new Map(evidence.map((each, index) => [each.site, verdicts[index]]))
+      return Promise.all(
+        seen.map(async (each, index) => {
+          const site = sites[index] as Site
+          if (!isEvidence(each)) return await unseenLook(context, rotation, site, positions[site.name] as AtStep, each)
+          const verdict = bySite.get(each.site) ?? { verdict: 'unknown', gates: [] }
+          return { site: each.site, evidence: each, verdict, unseen: null }
+        }),
       )
+    }
     const first = await Promise.all(sites.map(site => gather(site, null)))
-    const verdicts = await judged(rotation.plan, first, positions, known, context.now())
-    const again = sites.filter((_site, index) => onlyLacksAgreement(verdicts[index]))
-    if (again.length === 0) return looksOf(first, verdicts)
+    const looks = await results(first)
+    const again = looks.filter(look => look.unseen === null && onlyLacksAgreement(look.verdict))
+    if (again.length === 0) return looks
     await context.sleep(rotation.declaration.gates.settle)
     const second = await Promise.all(
-      sites.map(async (site, index) =>
-        again.includes(site) ? await gather(site, first[index] ?? null) : first[index],
+      looks.map(async (look, index) =>
+        again.includes(look)
+          ? await gather(sites[index] as Site, look.evidence)
+          : (first[index] as Evidence | ReanchorError),
       ),
     )
-    const seen = second.filter(evidence => evidence !== undefined)
-    return looksOf(seen, await judged(rotation.plan, seen, positions, known, context.now()))
+    return await results(second)
   } finally {
     await Promise.all([...opened.values()].map(cluster => cluster.close()))
+  }
+}
+
+function isEvidence(seen: Evidence | ReanchorError): seen is Evidence {
+  return !(seen instanceof ReanchorError)
+}
+
+/** A site whose cluster does not even tell who it is. */
+async function unseenLook(
+  context: Context,
+  rotation: OpenRotation,
+  site: Site,
+  position: AtStep,
+  error: ReanchorError,
+): Promise<SiteLook> {
+  const { unseenEvidence } = await import('../verify/gather.ts')
+  const now = context.now()
+  const gate: GateResult = {
+    id: 'evidence/present',
+    site: site.name,
+    claim: 'there is evidence of the site',
+    verdict: 'unknown',
+    because: [`site ${site.name}: ${error.what}: ${error.found ?? ''}`],
+    hint: error.todo ?? null,
+    retryAt: new Date(now.getTime() + 30_000).toISOString().replace(/\.\d+Z$/, 'Z'),
+    counted: null,
+  }
+  const { phase, step, variant } = position
+  const place = { plan: rotation.plan, site: site.name, phase, step, variant, delivery: site.delivery }
+  return {
+    site: site.name,
+    evidence: unseenEvidence(place, gate.because[0] ?? '', now),
+    verdict: { verdict: 'unknown', gates: [gate] },
+    unseen: error,
   }
 }
 
@@ -121,16 +174,8 @@ async function judged(
   const { judge } = await import('../verify/judge.ts')
   return evidence.map(each => {
     const { phase, step, variant } = positions[each.site] as AtStep
-    return judge(plan, evidence, now, { phase, step, variant, sites: [each.site], ...known })
+    return judge(plan, evidence, now, { phase, step, variant, sites: [each.site], live: true, ...known })
   })
-}
-
-function looksOf(evidence: readonly Evidence[], verdicts: readonly SiteVerdict[]): readonly SiteLook[] {
-  return evidence.map((each, index) => ({
-    site: each.site,
-    evidence: each,
-    verdict: verdicts[index] ?? { verdict: 'unknown', gates: [] },
-  }))
 }
 
 /** The one gate that a first look cannot pass by itself. */

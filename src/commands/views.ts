@@ -1,3 +1,4 @@
+import { takeOverCommand } from '../custody/sealed-secrets.ts'
 import { sha256Hex } from '../pki/certificate.ts'
 import { writePlan } from '../plan/lock.ts'
 import { batchName, evidenceName, findStep, rotationFolder, stepFolder, stepsOf } from '../plan/steps.ts'
@@ -56,6 +57,7 @@ export async function requestView(
     })),
     proof: closes ? null : stepProof(rotation, request, now),
     cleanUp: closes ? cleanUp(rotation) : [],
+    first: closes ? [] : await takeOvers(rotation, request),
     warnings: plan.strategy === 'emergency' && !closes ? [emergencyWarning] : [],
   }
 }
@@ -76,6 +78,27 @@ async function siteChange(
     if (text !== null) after[file] = text
   }
   return describeChange(before, after)
+}
+
+/**
+ * Where a plugged CA comes into Git, its Secret exists already. The Sealed Secrets controller refuses a Secret that it did not make, tries for a
+ * second, and then no more, so the leave has to be there before (bitnami-labs/sealed-secrets v0.36.6, pkg/controller/controller.go).
+ */
+async function takeOvers({ declaration, snapshot }: OpenRotation, request: Request): Promise<readonly string[]> {
+  if (request.kind !== 'step' || request.at.phase.number !== 0) return []
+  const { namespace } = declaration.istio
+  const lines: string[] = []
+  for (const name of request.sites) {
+    const site = declaration.sites.find(each => each.name === name)
+    if (site === undefined || request.at.step.sites[name]?.state.source !== 'plugged') continue
+    if ((site.custody ?? declaration.custody).kind !== 'sealedSecrets') continue
+    if ((await snapshot.read(`${site.path}/cacerts.yaml`)) !== null) continue
+    const command = takeOverCommand({ namespace, name: 'cacerts' })
+    lines.push(
+      `\`${name}\`: unless the Sealed Secrets controller made Secret \`${namespace}/cacerts\` itself, let it take the Secret over, now: \`${command}\`. Allowed after the merge, it takes it only once it is started anew.`,
+    )
+  }
+  return lines
 }
 
 /** The part of the proof that this pull request is about: from the step before to this one, and its way back. */

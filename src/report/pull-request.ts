@@ -42,6 +42,8 @@ export interface PullRequestView {
   readonly proof: Proof | null
   /** What a person has left to do, such as deleting `istio-ca-secret`: one sentence each. */
   readonly cleanUp?: readonly string[]
+  /** What a person must do before merging: one sentence each. */
+  readonly first?: readonly string[]
   /** Sentences that stand first, such as the price of an emergency. */
   readonly warnings?: readonly string[]
 }
@@ -125,6 +127,7 @@ function bodyAt(view: PullRequestView, detail: Detail): string {
     markerText({ plan: view.planDigest, phase: view.phase, step: view.step }),
     introduction(view),
     ...(view.warnings ?? []).map(warning => `> **${sentence(warning)}**`),
+    beforeMerging(view, detail),
     plannedCertificates(view, detail),
     whatChanges(view, detail),
     wiredFiles(view, detail),
@@ -155,6 +158,18 @@ function introduction(view: PullRequestView): string {
   if (kind === 'nudge')
     return `The same trust as ${code(labelOf(view))}${sites} with the root repeated once more, so that proxies that kept an old leaf renew it now.`
   return `${sentence(step?.what ?? '')} This is ${code(labelOf(view))}${sites}.`
+}
+
+function beforeMerging(view: PullRequestView, detail: Detail): string {
+  const lines = view.first ?? []
+  if (lines.length === 0) return ''
+  const more = lines.length - detail.rows
+  return [
+    '### Before you merge',
+    '',
+    ...lines.slice(0, detail.rows).map(line => `- ${sentence(line)}`),
+    ...(more > 0 ? [`- and ${more} more`] : []),
+  ].join('\n')
 }
 
 function whatChanges(view: PullRequestView, detail: Detail): string {

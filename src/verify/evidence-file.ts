@@ -1,6 +1,7 @@
 import { type Document, isNode, LineCounter, parseAllDocuments, stringify } from 'yaml'
 import { ReanchorError } from '../errors.ts'
 import type { Evidence } from '../rotation.ts'
+import { alike, expanded, type WrittenException } from './alike.ts'
 import { damagedReason } from './observation.ts'
 import { canonicalJson, sha256 } from './values.ts'
 
@@ -10,7 +11,9 @@ export function writeEvidence(evidence: readonly Evidence[]): string {
 }
 
 function documentText(evidence: Evidence): string {
-  const content = { ...evidence, digest: evidenceDigest(evidence) }
+  const together = alike(evidence.exceptions)
+  const read = together === null ? evidence : { ...evidence, exceptions: expanded(together) }
+  const content = { ...evidence, exceptions: together ?? evidence.exceptions, digest: evidenceDigest(read) }
   // No anchors for equal values and no folding: the text depends on the content and nothing else.
   return stringify(content, { aliasDuplicateObjects: false, lineWidth: 0, singleQuote: false })
 }
@@ -52,9 +55,19 @@ export function readEvidence(text: string, file: string): readonly Evidence[] {
         field: problem.path.join('.'),
       })
     }
-    const { digest, ...evidence } = value as Evidence & { readonly digest: string }
+    const { digest, ...written } = value as Evidence & { readonly digest: string }
+    const evidence = { ...written, exceptions: exceptionsOf(written.exceptions, file) }
     return digest === evidenceDigest(evidence) ? evidence : damaged(evidence, file)
   })
+}
+
+function exceptionsOf(written: readonly WrittenException[], file: string): Evidence['exceptions'] {
+  try {
+    return expanded(written)
+  } catch (cause) {
+    if (!(cause instanceof RangeError)) throw cause
+    throw located(file, 'evidence is too large', 'the exceptions of one cluster', cause.message)
+  }
 }
 
 function contentOf(document: Document, file: string): unknown {
@@ -170,6 +183,19 @@ const time = matching(
 )
 const consumer = ['istiod', 'sidecar', 'gateway', 'waypoint', 'ztunnel', 'configmap', 'webhook', 'vm'] as const
 
+const exceptionFields = {
+  consumer: oneOf(...consumer, 'object', 'delivery'),
+  reason: text,
+  detail: text,
+  verdict: oneOf('pending', 'violated', 'unknown'),
+}
+const exceptionShape = fields({ ...exceptionFields, name: text })
+const togetherShape = fields({ ...exceptionFields, names: listOf(text) })
+
+function isTogether(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && 'names' in value
+}
+
 const evidenceShape = fields({
   apiVersion: oneOf('reanchor.dev/v1alpha1'),
   kind: oneOf('Evidence'),
@@ -220,15 +246,7 @@ const evidenceShape = fields({
       leavesExpire: orNull(fields({ first: time, last: time })),
     }),
   ),
-  exceptions: listOf(
-    fields({
-      consumer: oneOf(...consumer, 'object', 'delivery'),
-      name: text,
-      reason: text,
-      detail: text,
-      verdict: oneOf('pending', 'violated', 'unknown'),
-    }),
-  ),
+  exceptions: listOf((value, path) => (isTogether(value) ? togetherShape : exceptionShape)(value, path)),
   certificates: listOf(
     fields({
       sha256: digest,

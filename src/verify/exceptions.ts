@@ -20,3 +20,13 @@ export function oneLine(text: string): string {
   const clean = text.replace(/[\u0000-\u001f\u007f-\u009f]+/g, ' ').trim()
   return clean.length > 300 ? `${clean.slice(0, 299)}…` : clean
 }
+
+/** In a fixed order, whatever the order in which they were found. */
+export function sortedExceptions(exceptions: readonly EvidenceException[]): readonly EvidenceException[] {
+  const keyed = exceptions.map(exception => ({
+    exception,
+    key: [exception.consumer, exception.name, exception.reason, exception.detail].join('\n'),
+  }))
+  keyed.sort((one, other) => (one.key < other.key ? -1 : one.key > other.key ? 1 : 0))
+  return keyed.map(({ exception }) => exception)
+}

@@ -1,11 +1,12 @@
-import { type Cluster, ClusterError } from '../cluster/cluster.ts'
+import { type Cluster, ClusterError, credentialsRefused } from '../cluster/cluster.ts'
 import { type DeliveredRepository, observeDelivery } from '../delivery/delivery.ts'
 import { exitCodes, ReanchorError } from '../errors.ts'
 import type { Variant } from '../plan/steps.ts'
 import type { DeliveryChoice, Evidence, EvidenceException, Instant, IstioSettings, Plan } from '../rotation.ts'
 import { observeIstio, type Progress } from '../systems/istio/observe.ts'
-import { causeText } from './exceptions.ts'
+import { causeText, sortedExceptions } from './exceptions.ts'
 import { observationDigest } from './observation.ts'
+import type { PatienceSettings } from './patience.ts'
 import { plannedAt } from './planned.ts'
 import { instantOf } from './values.ts'
 
@@ -27,8 +28,10 @@ export interface GatherOptions {
   /** This machine's clock: leaf dates are held to it. Times in the evidence are the API server's. */
   readonly now: Date
   readonly onProgress?: (progress: Progress) => void
-  /** Port-forwards at a time. @default 16 */
+  /** Port-forwards at work at a time. @default 16 */
   readonly concurrency?: number
+  /** For proxies that give no answer. @default as long as the cluster's time-out for each of the first 32, then 2 s, and 6 min for all of those */
+  readonly patience?: PatienceSettings
 }
 
 /**
@@ -63,10 +66,11 @@ export async function gatherEvidence(options: GatherOptions): Promise<Evidence> 
     istio: options.istio,
     now,
     concurrency: options.concurrency ?? 16,
+    ...(options.patience === undefined ? {} : { patience: options.patience }),
     onProgress: options.onProgress ?? (() => {}),
   })
   const last = await identify(cluster, site)
-  const exceptions = [...seen.exceptions, ...changedCluster(first.uid, last.uid)]
+  const exceptions = sortedExceptions([...seen.exceptions, ...changedCluster(first.uid, last.uid)])
   const looked = {
     cluster: { uid: first.uid },
     delivery,
@@ -94,19 +98,74 @@ export async function gatherEvidence(options: GatherOptions): Promise<Evidence> 
   }
 }
 
+/** That nothing was seen of a site: no cluster, no consumer, and this machine's clock for want of the API server's. It is `unknown` in everything. */
+export function unseenEvidence(
+  of: Pick<GatherOptions, 'plan' | 'site' | 'phase' | 'step' | 'variant' | 'delivery'>,
+  why: string,
+  now: Date,
+): Evidence {
+  const { plan, site, phase, step, delivery } = of
+  const exception = {
+    consumer: 'object',
+    name: 'cluster',
+    reason: 'unreadable',
+    detail: why,
+    verdict: 'unknown',
+  } as const
+  const looked = {
+    cluster: { uid: '' },
+    delivery: {
+      kind: delivery.kind,
+      object: '',
+      suspended: false,
+      observed: false,
+      ready: false,
+      revision: null,
+      treeDigest: null,
+      inventory: [],
+      message: '',
+      nextDue: null,
+      hurry: null,
+    },
+    objects: [],
+    groups: [],
+    exceptions: [exception],
+    complete: false,
+  }
+  return {
+    apiVersion: 'reanchor.dev/v1alpha1',
+    kind: 'Evidence',
+    rotation: plan.metadata.name,
+    site,
+    phase,
+    step,
+    treeDigest: plannedAt(plan, site, phase, step, of.variant ?? 'step')?.tree.digest ?? '0'.repeat(64),
+    from: instantOf(now),
+    to: instantOf(now),
+    observation: observationDigest(looked),
+    agreesWith: null,
+    lastChange: null,
+    certificates: [],
+    ...looked,
+  }
+}
+
 async function identify(cluster: Cluster, site: string): Promise<{ readonly uid: string; readonly now: Instant }> {
   try {
     const { uid, now } = await cluster.identity()
     return { uid, now: instantOf(new Date(now)) }
   } catch (cause) {
     const forbidden = cause instanceof ClusterError && cause.failure === 'forbidden'
+    const refused = cause instanceof ClusterError && cause.message.includes(credentialsRefused)
     throw new ReanchorError({
       what: forbidden ? 'the cluster refuses to be read' : 'the cluster does not answer',
       where: { object: `site ${site}` },
       found: causeText(cause),
-      todo: forbidden
-        ? 'apply roles/istio.yaml in the cluster and use its ServiceAccount, or a user who may read as much'
-        : "check the site's `cluster` in rotation.yaml and that its API server can be reached from here",
+      todo: refused
+        ? "give the site's kubeconfig new credentials: its token has ended, or is not of this cluster; for the verifier: kubectl --namespace reanchor create token reanchor-verifier"
+        : forbidden
+          ? 'apply roles/istio.yaml in the cluster and use its ServiceAccount, or a user who may read as much'
+          : "see that its API server can be reached from here and is well (kubectl get --raw '/readyz?verbose'), and check the site's `cluster` in rotation.yaml",
       exit: exitCodes.violated,
       cause,
     })

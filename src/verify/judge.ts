@@ -25,6 +25,8 @@ export interface JudgeOptions {
   readonly clusters?: Readonly<Record<string, string>>
   /** @default none given */
   readonly attestations?: readonly Attestation[]
+  /** The evidence was gathered a moment ago: where it looks stale all the same, a clock is wrong. @default false */
+  readonly live?: boolean
 }
 
 /** An API server's clock may run ahead of ours by this much before its times are called future ones. */
@@ -106,7 +108,7 @@ function judgeEvidence(
       'the evidence is from this cluster',
       ...judgeCluster(evidence, all, options.clusters ?? {}),
     ),
-    result('evidence/fresh', site, 'the evidence is fresh', ...judgeFresh(plan, evidence, now)),
+    result('evidence/fresh', site, 'the evidence is fresh', ...judgeFresh(plan, evidence, now, options.live === true)),
     result('evidence/complete', site, 'the evidence is whole', ...judgeComplete(evidence)),
   ]
 }
@@ -146,22 +148,22 @@ function judgeCluster(
   return holding
 }
 
-function judgeFresh(plan: Plan, evidence: Evidence, now: Date): Finding {
+function judgeFresh(plan: Plan, evidence: Evidence, now: Date, live: boolean): Finding {
   const from = Date.parse(evidence.from)
   const to = Date.parse(evidence.to)
   if (Number.isNaN(from) || Number.isNaN(to) || from > to)
     return ['unknown', [`from ${evidence.from} to ${evidence.to} is no span of time`], null]
   if (to > now.getTime() + skew) {
-    return [
-      'unknown',
-      [`it is from ${evidence.to}, and now is ${instantOf(now)}`],
-      'set the clocks: this machine and the API server disagree',
-    ]
+    return ['unknown', [`it is from ${evidence.to}, and now is ${instantOf(now)}`], clocksHint]
   }
   const change = evidence.lastChange === null ? Number.NEGATIVE_INFINITY : Date.parse(evidence.lastChange)
   if (Number.isNaN(change) || change > to + skew)
     return ['unknown', [`its last change, ${evidence.lastChange ?? ''}, is in the future`], null]
   if (now.getTime() - from > plan.gates.fresh) {
+    if (live) {
+      const because = `the API server said ${evidence.to} a moment ago, and this machine says ${instantOf(now)}`
+      return ['unknown', [because], clocksHint]
+    }
     return [
       'unknown',
       [`it was begun at ${evidence.from}, longer ago than gates.fresh`],
@@ -170,6 +172,8 @@ function judgeFresh(plan: Plan, evidence: Evidence, now: Date): Finding {
   }
   return holding
 }
+
+const clocksHint = 'set the clocks: this machine and the API server disagree'
 
 function judgeComplete(evidence: Evidence): Finding {
   if (evidence.complete) return holding

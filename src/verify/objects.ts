@@ -20,6 +20,17 @@ export function dataOwnership(object: KubernetesObject): Pick<ObjectEvidence, 'k
   return { keys, managers: Object.fromEntries(keys.map(key => [key, sortedSet(owners.get(key) ?? [])])) }
 }
 
+/**
+ * Where managers share `data`: `[place among all entries of managedFields, manager]` of those that own a key of it, as JSON. It is what a JSON
+ * patch that takes one of them out goes by.
+ */
+export function sharedEntries(object: KubernetesObject): Readonly<Record<string, string>> {
+  const owning = (object.metadata.managedFields ?? []).flatMap((entry, place) =>
+    Object.keys(record(at(entry.fieldsV1, 'f:data'))).length > 0 ? [[place, entry.manager ?? ''] as const] : [],
+  )
+  return new Set(owning.map(([, manager]) => manager)).size > 1 ? { entries: JSON.stringify(owning) } : {}
+}
+
 /** When something other than its status was written last. */
 export function lastWritten(object: KubernetesObject): Instant | null {
   let newest = instant(object.metadata.creationTimestamp)

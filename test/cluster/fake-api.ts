@@ -24,6 +24,8 @@ export interface FakeApi {
   stopHalfWay: number
   /** The body breaks off in the middle. */
   breakOff: boolean
+  /** Requests are taken and never answered, as where etcd stands still. */
+  stalled: boolean
   /** Pods that a port-forward reaches nothing on. */
   silent: boolean
   /** Text that the port-forward's error stream carries. */
@@ -64,6 +66,7 @@ export async function startFakeApi(): Promise<FakeApi> {
     expire: 0,
     stopHalfWay: 0,
     breakOff: false,
+    stalled: false,
     silent: false,
     forwardError: '',
     date: 'Sun, 22 Nov 2026 12:00:00 GMT',
@@ -84,6 +87,7 @@ export async function startFakeApi(): Promise<FakeApi> {
     const verb = name === null ? 'list' : 'get'
     state.requests.push(`${verb} ${group}/${resource}`)
     state.accepted.push(request.headers.accept ?? '')
+    if (state.stalled) return undefined
     response.sendDate = false
     if (state.date !== null) response.setHeader('Date', state.date)
     response.setHeader('Content-Type', 'application/json')

@@ -139,6 +139,18 @@ describe('a real connection', () => {
     await expect(cluster.httpGet(somePod, 15014, '/broken')).rejects.toMatchObject({ failure: 'malformed' })
   })
 
+  it('waits a tenth as long after a request without an answer, until one has one: a look is a dozen of them', async () => {
+    const waiting = await connected(api, { ...quick, requestTimeout: 1000 })
+    const asked = (): Promise<unknown> => waiting.identity().catch((cause: Error) => cause.message)
+    api.stalled = true
+    expect(await asked()).toContain('no answer within 1 s')
+    expect(await asked()).toContain('no answer within 0.1 s')
+    api.stalled = false
+    await expect.poll(asked, { timeout: 5000 }).toMatchObject({ uid: 'cluster-1' })
+    api.stalled = true
+    expect(await asked()).toContain('no answer within 1 s')
+  })
+
   it('gives a port-forward up that never answers', async () => {
     await cluster.close()
     cluster = await connected(api, { ...quick, forwardTimeout: 150 })

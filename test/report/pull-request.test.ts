@@ -117,6 +117,16 @@ describe('the body', () => {
     ).toMatchFileSnapshot('golden/pull-request-close.md')
   })
 
+  it('says what is to be done before the merge ahead of all else', () => {
+    const first = ['`eu-1`: let the controller take over `istio-system/cacerts`: `kubectl annotate <it>`']
+    const body = pullRequestBody(view({ phase: 0, step: 1, first }))
+    expect(body).toContain(
+      '### Before you merge\n\n- `eu-1`: let the controller take over `istio-system/cacerts`: `kubectl annotate <it>`\n',
+    )
+    expect(body.indexOf('### Before you merge')).toBeLessThan(body.indexOf('### What changes'))
+    expect(pullRequestBody(view())).not.toContain('Before you merge')
+  })
+
   it('carries the marker in its first line, and reads it from there only', () => {
     expect(readMarker(pullRequestBody(view()))).toEqual({ plan: digest, phase: 2, step: 1 })
     expect(readMarker(`hello\n<!-- reanchor:plan=${digest} phase=2 step=1 -->`)).toBeNull()

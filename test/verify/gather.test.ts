@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { ClusterError } from '../../src/cluster/cluster.ts'
+import { ClusterError, credentialsRefused } from '../../src/cluster/cluster.ts'
 import type { Evidence, Plan } from '../../src/rotation.ts'
 import { judge } from '../../src/verify/judge.ts'
 import { authorities, look, lookTwice, type Mesh, meshAt, planOf, podObject, secretsDump, site, syncz } from './mesh.ts'
@@ -175,6 +175,17 @@ describe('consumers', () => {
       'sidecar shop/cart-1 stale-roots pending',
     ])
     expect(open(evidence, mesh)).toEqual(['istio/roots-trusted pending', 'istio/leaves-issued pending'])
+  })
+
+  it('is not done with the old root while a single entry of a name still trusts it', async () => {
+    const both = old.certificate.pem + fresh.certificate.pem
+    const { evidence, mesh } = await stragglerAt(4, bent => {
+      pod(bent, 'shop/cart-1').http = {
+        '15000/config_dump': secretsDump([fresh.certificate.pem, both], [leaf.new]),
+      }
+    })
+    expect(reasons(evidence)).toEqual(['sidecar shop/cart-1 root-entries-differ pending'])
+    expect(open(evidence, mesh)).toEqual(['istio/roots-trusted pending'])
   })
 
   it('is not fooled by a CA of the same name (F10)', async () => {
@@ -417,6 +428,24 @@ describe('what cannot be read', () => {
       expect(judge(plan, [evidence], mesh.now).verdict).toBe('unknown')
     },
   )
+
+  it('asks for new credentials where the API server refuses them, not for a role', async () => {
+    const mesh = await meshAt(plan, 2, 2)
+    mesh.failures.set('identity', new ClusterError('forbidden', 'identity', credentialsRefused))
+    await expect(look(plan, mesh, { phase: 2, step: 2 })).rejects.toMatchObject({
+      what: 'the cluster refuses to be read',
+      todo: expect.stringContaining('new credentials'),
+      exit: 4,
+    })
+  })
+
+  it('gives no advice on what could not be read', async () => {
+    const mesh = await meshAt(plan, 2, 2)
+    mesh.failures.set('get secrets reanchor-canary', new ClusterError('forbidden', 'get', 'the role lacks it'))
+    const evidence = await lookTwice(plan, mesh, { phase: 2, step: 2 })
+    const canary = judge(plan, [evidence], mesh.now).gates.find(({ id }) => id === 'istio/canary')
+    expect(canary?.hint).toContain('nothing is known of it until it can be read')
+  })
 
   it('says what to do where the cluster does not answer at all', async () => {
     const mesh = await meshAt(plan, 2, 2)

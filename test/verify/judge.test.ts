@@ -78,6 +78,16 @@ describe('evidence', () => {
     expect(result.gates.map(gate => `${gate.id} ${gate.verdict}`)).toContain(expected)
   })
 
+  it.each([2, -2])(
+    'that was seen a moment ago and is %i hours away tells of a clock, not of age (F27)',
+    async hours => {
+      const { evidence, mesh } = await holdingAt(2, 2)
+      const now = new Date(mesh.now.getTime() + hours * 3_600_000)
+      const fresh = judge(plan, [evidence], now, { live: true }).gates.find(({ id }) => id === 'evidence/fresh')
+      expect(fresh).toMatchObject({ verdict: 'unknown', hint: expect.stringContaining('set the clocks') })
+    },
+  )
+
   it.each<[string, (evidence: Evidence) => Partial<Evidence>]>([
     ['was edited', evidence => ({ exceptions: [], groups: evidence.groups.slice(1) })],
     ['has a wrong digest', () => ({ observation: 'f'.repeat(64) })],

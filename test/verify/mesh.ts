@@ -222,7 +222,7 @@ export interface Mesh {
   applied: string
 }
 
-function meshCluster(mesh: Mesh): Cluster {
+export function meshCluster(mesh: Mesh): Cluster {
   function fail(asked: string): void {
     const failure = mesh.failures.get(asked)
     if (failure !== undefined) throw failure

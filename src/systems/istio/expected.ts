@@ -89,6 +89,11 @@ function rootDepartures(seen: Looked, expected: Expected): readonly Departure[] 
   if (foreign.length > 0) return [{ aspect: 'roots', reason: 'foreign-root', detail, verdict: 'violated' }]
   if (missing.length > 0 || extra.length > 0)
     return [{ aspect: 'roots', reason: 'stale-roots', detail, verdict: 'pending' }]
+  // All entries trust what is expected, and one of them more than that.
+  if (seen.facts.roots === 'differ') {
+    const more = `one of its entries trusts more than ${shortList(expected.roots)}`
+    return [{ aspect: 'roots', reason: 'root-entries-differ', detail: more, verdict: 'pending' }]
+  }
   if (seen.consumer !== 'configmap' || expected.bundle === null || seen.bundleDigest === expected.bundle) return []
   const bytes = `bytes ${short(seen.bundleDigest ?? 'none')}, expected ${short(expected.bundle)}`
   return [{ aspect: 'bundle', reason: 'other-bytes', detail: bytes, verdict: 'pending' }]

@@ -137,7 +137,7 @@ const delivered: Rule = {
   hint: 'look at the delivery object; it says what it waits for',
   judge({ evidence, place, plan }) {
     const { delivery } = evidence
-    const hint = delivery.hurry === null ? undefined : `to hurry it, run: ${delivery.hurry}`
+    const hint = deliveryHint(delivery)
     const retryAt = delivery.nextDue
     const wait = (because: string, verdict: Verdict = 'pending'): Judged => ({
       verdict,
@@ -145,11 +145,14 @@ const delivered: Rule = {
       retryAt,
       ...(hint === undefined ? {} : { hint }),
     })
-    if (delivery.suspended)
-      return { ...wait('is suspended', 'violated'), hint: 'resume it: nothing is applied meanwhile' }
+    if (delivery.suspended && !syncedByHand(delivery, plan.formerDigests, place))
+      return { ...wait('is suspended', 'violated'), hint: suspendedHint(delivery) }
     if (delivery.revision === null) return wait('shows no applied commit', 'unknown')
     if (!delivery.observed) return wait('has not taken up its newest declaration')
     if (!delivery.ready) return wait('is not ready')
+    // It goes on by itself: the wait between a merge and its apply, or another branch.
+    if (delivery.treeDigest === null && delivery.message.includes('does not contain'))
+      return wait('has not applied the merge yet')
     if (delivery.treeDigest === null) {
       const because = `applied commit ${delivery.revision}, whose folder is not in this clone`
       return { ...wait(because, 'unknown'), hint: 'fetch the base branch into this clone and look again' }
@@ -168,6 +171,35 @@ const delivered: Rule = {
   },
 }
 
+/**
+ * Argo CD goes on comparing what it does not sync by itself, so it knows that someone synced the step, and that it still stands. A suspended
+ * Kustomization is looked at by no one.
+ */
+function syncedByHand(
+  { kind, observed, ready, treeDigest }: Evidence['delivery'],
+  formerDigests: Plan['formerDigests'],
+  place: PlannedPlace,
+): boolean {
+  if (kind !== 'argocd' || !observed || !ready || treeDigest === null) return false
+  return (formerDigests[treeDigest] ?? treeDigest) === place.tree.digest
+}
+
+function suspendedHint({ kind, object }: Evidence['delivery']): string {
+  if (kind !== 'argocd') return 'resume it: nothing is applied meanwhile'
+  const [, namespace, name] = object.split('/')
+  return `it syncs nothing by itself: sync it by hand (argocd app sync ${namespace}/${name}), or switch automatic sync on`
+}
+
+function deliveryHint({ hurry, message, object }: Evidence['delivery']): string | undefined {
+  if (hurry !== null) return `to hurry it, run: ${hurry}`
+  if (message.startsWith('does not exist'))
+    return 'it comes with the adopt pull request: look at what applies the folder of the file that declares it'
+  // The message says which right is missing, or that the API server is away.
+  if (message.startsWith('could not be read'))
+    return `whether ${object} applied the step is not known until it can be read`
+  return undefined
+}
+
 /** What stands in Git for a Secret, by custody. */
 const sealedKinds = /^(Secret|SealedSecret|ExternalSecret)\//
 
@@ -177,12 +209,15 @@ const canaryUnsealed: Rule = {
   hint: 'custody does not work in this cluster: check the decryption key of the deliverer before a CA depends on it',
   judge({ evidence, plan }) {
     const found = objectNamed(evidence, 'Secret', 'reanchor-canary')
-    if (found === null) return { verdict: 'unknown', because: ['Secret reanchor-canary could not be read'] }
+    if (found === null) return notRead('Secret reanchor-canary could not be read')
     const planned = plan.canaries[evidence.site]
     if (planned === undefined) return { verdict: 'unknown', because: ['the plan holds no canary for this site'] }
     const sealed = stillSealed(evidence, 'reanchor-canary')
     if (sealed !== null) return sealed
-    if (!found.present) return { verdict: 'pending', because: [`${found.id} does not exist`] }
+    if (!found.present) {
+      const hint = 'the deliverer creates it: see above what that waits for'
+      return { verdict: 'pending', because: [`${found.id} does not exist`], hint }
+    }
     if (found.facts.sha256 === planned) return { verdict: 'holds', because: [] }
     return {
       verdict: 'violated',
@@ -259,7 +294,7 @@ const secretDelivered: Rule = {
   hint: 'the deliverer creates the Secret; see delivery/applied',
   judge({ evidence }) {
     const found = objectNamed(evidence, 'Secret', 'cacerts')
-    if (found === null) return { verdict: 'unknown', because: ['Secret cacerts could not be read'] }
+    if (found === null) return notRead('Secret cacerts could not be read')
     const sealed = stillSealed(evidence, 'cacerts')
     if (sealed !== null) return sealed
     if (!found.present) return { verdict: 'pending', because: [`${found.id} does not exist`] }
@@ -290,9 +325,25 @@ const secretDelivered: Rule = {
     return {
       verdict: 'violated',
       because: foreign.map(key => `${found.id}: key ${key} is also owned by ${owners(found, key)}`),
-      hint: `free it: kubectl --namespace ${namespace} get secret cacerts --show-managed-fields --output yaml, then clear the foreign entry: kubectl --namespace ${namespace} patch secret cacerts --type=merge --patch '{"metadata":{"managedFields":[{}]}}'; the deliverer takes ownership at its next apply`,
+      hint: freeing(found, namespace, known),
     }
   },
+}
+
+/**
+ * Takes the entries of others out of managedFields, last first, each only if it is still there. Clearing managedFields as a whole frees nothing:
+ * kustomize-controller applies only what differs (fluxcd/pkg ssa, manager_apply.go), so the Secret would stay without any owner.
+ */
+function freeing(found: ObjectEvidence, namespace: string, known: readonly string[]): string {
+  const entries = JSON.parse(found.facts.entries ?? '[]') as readonly (readonly [number, string])[]
+  const patch = entries
+    .filter(([, manager]) => !known.includes(manager))
+    .reverse()
+    .flatMap(([place, manager]) => [
+      { op: 'test', path: `/metadata/managedFields/${place}/manager`, value: manager },
+      { op: 'remove', path: `/metadata/managedFields/${place}` },
+    ])
+  return `free it: kubectl --namespace ${namespace} patch secret cacerts --type=json --patch '${JSON.stringify(patch)}'`
 }
 
 /** Null where the Secret is what its SealedSecret says now, or comes from no SealedSecret. */
@@ -311,7 +362,7 @@ function stillSealed(evidence: Evidence, name: string): Judged | null {
   return {
     verdict: 'pending',
     because,
-    hint: `let the controller take the Secret over: ${takeOverCommand({ namespace, name })}`,
+    hint: `let the controller take the Secret over: ${takeOverCommand({ namespace, name })}; then start the controller anew, wherever it runs (as installed by default: kubectl --namespace kube-system rollout restart deployment sealed-secrets-controller): it has given up, and looks again only then or when the SealedSecret's spec changes`,
   }
 }
 
@@ -326,7 +377,7 @@ const secretAbsent: Rule = {
   hint: 'an istiod that restarts would plug it in: find out who made it, and move it away or adopt it',
   judge({ evidence }) {
     const found = objectNamed(evidence, 'Secret', 'cacerts')
-    if (found === null) return { verdict: 'unknown', because: ['whether a Secret cacerts exists could not be read'] }
+    if (found === null) return notRead('whether a Secret cacerts exists could not be read')
     if (!found.present) return { verdict: 'holds', because: [] }
     return { verdict: 'violated', because: [`${found.id} exists, but the folder declares istiod's own CA`] }
   },
@@ -354,6 +405,7 @@ const controlPlaneRolled: Rule = {
         wants('restart', token)
         wants('observed', 'true')
         wants('reconciled', 'True')
+        if (facts.failure !== undefined) because.push(`${id}: ${facts.failure}`)
         wants('ready', 'True')
       }
       if (id.startsWith('HelmRelease/')) {
@@ -418,7 +470,7 @@ const consumersSeen: Rule = {
     const standing = evidence.exceptions.filter(exception => !isClaimedElsewhere(exception))
     const of = evidence.groups.reduce((sum, group) => sum + group.count, 0)
     const conform = Math.max(0, of - new Set(standing.map(({ consumer, name }) => `${consumer} ${name}`)).size)
-    const because = [...standing].sort(byGravity).map(exceptionText)
+    const because = exceptionTexts(standing)
     return {
       verdict: worst(standing.map(({ verdict }) => verdict)),
       because: limited(because),
@@ -434,6 +486,7 @@ const ownGates: Readonly<Record<string, true>> = {
   'old-issuer': true,
   'foreign-issuer': true,
   'entries-differ': true,
+  'root-entries-differ': true,
   'setting-missing': true,
   'not-subscribed': true,
   'not-restarted': true,
@@ -533,13 +586,15 @@ function judgeConsumers(
   verdicts.push(...named.map(({ verdict }) => verdict))
   const counted = { of, conform }
   if (of === 0 && !mayBeNone) {
-    return { verdict: 'unknown', because: [`no ${classes.join(' or ')} was seen`], counted }
+    return { ...notRead(`no ${classes.join(' or ')} was seen`), counted }
   }
   const verdict = overdue(subject, worst(verdicts))
-  const texts = named.length > 0 ? [...named].sort(byGravity).map(exceptionText) : groupTexts
-  const because = limited(texts)
+  // Advice on what is behind would send people after what may be well.
+  const unread = verdict === 'unknown' && !named.some(exception => exception.verdict === 'unknown')
+  const because = limited(named.length > 0 ? exceptionTexts(named) : groupTexts)
   const cleared = lastLeaf === null ? [] : [`at the latest at ${lastLeaf} the last of these leaves has ended`]
-  return { verdict, because: verdict === 'holds' ? [] : [...because, ...cleared], counted }
+  const texts = verdict === 'holds' ? [] : [...because, ...cleared]
+  return { verdict, because: texts, counted, ...(unread ? { hint: notReadHint() } : {}) }
 }
 
 /** Reasons that a gate about these aspects names; each belongs to one aspect. */
@@ -549,6 +604,7 @@ const reasonAspects: Readonly<Record<string, Departure['aspect']>> = {
   'other-bytes': 'bundle',
   'old-issuer': 'issuer',
   'foreign-issuer': 'issuer',
+  'root-entries-differ': 'roots',
   'entries-differ': 'issuer',
   'setting-missing': 'settings',
   'not-subscribed': 'subscription',
@@ -608,6 +664,14 @@ function objectNamed(evidence: Evidence, kind: string, name: string): ObjectEvid
   return evidence.objects.find(({ id }) => id.startsWith(`${kind}/`) && id.endsWith(`/${name}`)) ?? null
 }
 
+function notRead(because: string): Judged {
+  return { verdict: 'unknown', because: [because], hint: notReadHint() }
+}
+
+function notReadHint(): string {
+  return `nothing is known of it until it can be read: why it was not is said under “${consumersSeen.claim}”`
+}
+
 function exceptionText({ consumer, name, detail }: EvidenceException): string {
   return `${consumer} ${name}: ${detail}`
 }
@@ -617,6 +681,27 @@ const gravity: Readonly<Record<EvidenceException['verdict'], number>> = { violat
 function byGravity(one: EvidenceException, other: EvidenceException): number {
   return gravity[one.verdict] - gravity[other.verdict] || (one.name < other.name ? -1 : 1)
 }
+
+/** The gravest first. Where they are too many to be named here, those that are alike are counted and a few of them named. */
+function exceptionTexts(exceptions: readonly EvidenceException[]): readonly string[] {
+  const sorted = [...exceptions].sort(byGravity)
+  if (sorted.length <= namedAtMost) return sorted.map(exceptionText)
+  const groups = new Map<string, EvidenceException[]>()
+  for (const exception of sorted) {
+    const key = [exception.verdict, exception.consumer, exception.detail].join('\n')
+    const group = groups.get(key)
+    if (group === undefined) groups.set(key, [exception])
+    else group.push(exception)
+  }
+  return [...groups.values()].flatMap(group => {
+    const [first] = group
+    if (first === undefined || group.length <= namedOfAlike) return group.map(exceptionText)
+    const names = group.slice(0, namedOfAlike).map(({ name }) => name)
+    return [`${group.length} of class ${first.consumer}, such as ${names.join(', ')}: ${first.detail}`]
+  })
+}
+
+const namedOfAlike = 3
 
 /** A result names this many; the evidence names all. */
 const namedAtMost = 20

@@ -1,8 +1,8 @@
 import type { KubernetesObject } from '../../cluster/cluster.ts'
 import { resources } from '../../cluster/resources.ts'
 import type { ObjectEvidence } from '../../rotation.ts'
-import { unreadable } from '../../verify/exceptions.ts'
-import { condition, dataOwnership, isObserved, lastWritten } from '../../verify/objects.ts'
+import { oneLine, unreadable } from '../../verify/exceptions.ts'
+import { condition, dataOwnership, isObserved, lastWritten, sharedEntries } from '../../verify/objects.ts'
 import { at, list, objectId, record, sha256, text } from '../../verify/values.ts'
 import { type Looking, rollOutDetail } from './observe.ts'
 import { rotationAnnotation, trustAnnotation } from './observe-pods.ts'
@@ -19,7 +19,7 @@ export async function observeObjects(looking: Looking): Promise<void> {
   const { namespace } = istio
   await observed(looking, objectId('Secret', namespace, cacertsName), async id => {
     const secret = await cluster.metadata(resources.secrets, namespace, cacertsName)
-    return secret === null ? absent(id) : { ...present(id, secret), ...dataOwnership(secret) }
+    return secret === null ? absent(id) : { ...present(id, secret, sharedEntries(secret)), ...dataOwnership(secret) }
   })
   await observed(looking, objectId('Secret', namespace, canaryName), id => canary(looking, id))
   await observeSealed(looking)
@@ -63,8 +63,9 @@ async function canary(looking: Looking, id: string): Promise<ObjectEvidence> {
 const sealedManagers: readonly string[] = ['controller', 'sealed-secrets-controller']
 
 /**
- * Where the canary came out of a SealedSecret: whether the controller has taken up the newest of each. What applied them cannot tell:
- * Argo CD's health check reads the condition of an older generation as well.
+ * Where the canary came out of a SealedSecret: whether the controller has taken up the newest of each. What applied them need not tell:
+ * before 3.4.13 and 3.5.7, Argo CD's health check (resource_customizations/bitnami.com/SealedSecret/health.lua) took the condition of an older
+ * generation for that of the newest.
  */
 async function observeSealed(looking: Looking): Promise<void> {
   const { cluster, istio, place } = looking.options
@@ -96,6 +97,8 @@ async function observeIstioResource(looking: Looking): Promise<void> {
     put(facts, 'restart', at(values, 'pilot', 'podAnnotations', trustAnnotation))
     put(facts, 'version', at(found.spec, 'version'))
     for (const type of ['Reconciled', 'Ready']) put(facts, type.toLowerCase(), condition(found, type)?.status)
+    const failed = condition(found, 'Reconciled')
+    if (failed?.status === 'False') put(facts, 'failure', oneLine(failed.message ?? ''))
     put(facts, 'reason', condition(found, 'Ready')?.reason)
     return present(id, found, facts)
   })

@@ -1,4 +1,4 @@
-import type { Cluster, KubernetesObject, ListOptions } from '../../cluster/cluster.ts'
+import { type Cluster, ClusterError, type KubernetesObject, type ListOptions } from '../../cluster/cluster.ts'
 import { resources } from '../../cluster/resources.ts'
 import type {
   CertificateFacts,
@@ -10,11 +10,13 @@ import type {
   Plan,
 } from '../../rotation.ts'
 import { type CertificateBook, certificateBook, factsOf } from '../../verify/certificates.ts'
-import { causeText, oneLine, unreadable } from '../../verify/exceptions.ts'
+import { causeText, oneLine, sortedExceptions, unreadable } from '../../verify/exceptions.ts'
 import { groupCollector, type SeenConsumer } from '../../verify/groups.ts'
+import { memoryRelief } from '../../verify/memory.ts'
 import { isObserved, lastWritten } from '../../verify/objects.ts'
+import { defaultPatience, type Patience, type PatienceSettings, patienceOf } from '../../verify/patience.ts'
 import type { PlannedPlace } from '../../verify/planned.ts'
-import { inPool } from '../../verify/pool.ts'
+import { inPool, inWaitingPool } from '../../verify/pool.ts'
 import { at, instant, later, list, sha256, text } from '../../verify/values.ts'
 import { departures, type Expected, expectedOf } from './expected.ts'
 import { envoySecretsPath, readEnvoySecrets } from './observe-envoy.ts'
@@ -47,7 +49,10 @@ export interface IstioObserveOptions {
   readonly place: PlannedPlace
   readonly istio: IstioSettings
   readonly now: Date
+  /** Port-forwards at work at a time. */
   readonly concurrency: number
+  /** For proxies that give no answer. @default defaultPatience */
+  readonly patience?: PatienceSettings
   readonly onProgress: (progress: Progress) => void
 }
 
@@ -58,6 +63,9 @@ export interface Looking {
   readonly book: CertificateBook
   readonly exceptions: EvidenceException[]
   readonly objects: ObjectEvidence[]
+  readonly patience: Patience
+  /** To be called now and then while many consumers are looked at. */
+  relieve(): void
   add(seen: SeenConsumer): void
   changedAt(time: Instant | null): void
   /** A list that cannot be had whole: nothing may be concluded from what is absent. */
@@ -81,6 +89,8 @@ export async function observeIstio(options: IstioObserveOptions): Promise<IstioO
     book: certificateBook(options.plan),
     exceptions,
     objects,
+    patience: patienceOf(options.patience ?? defaultPatience),
+    relieve: memoryRelief(),
     add(seen) {
       collector.add(seen)
       if (!expected.full) return
@@ -124,15 +134,6 @@ export async function observeIstio(options: IstioObserveOptions): Promise<IstioO
   }
 }
 
-function sortedExceptions(exceptions: readonly EvidenceException[]): readonly EvidenceException[] {
-  const keyed = exceptions.map(exception => ({
-    exception,
-    key: [exception.consumer, exception.name, exception.reason].join('\n'),
-  }))
-  keyed.sort((one, other) => (one.key < other.key ? -1 : one.key > other.key ? 1 : 0))
-  return keyed.map(({ exception }) => exception)
-}
-
 async function unplannedFacts(looking: Looking): Promise<readonly CertificateFacts[]> {
   const facts: CertificateFacts[] = []
   for (const { sha256: fingerprint, pem } of looking.book.unplanned()) {
@@ -147,16 +148,20 @@ async function unplannedFacts(looking: Looking): Promise<readonly CertificateFac
 
 // ------------------------------------------------------------------------------------------------- pods
 
+const listingPods = 'list pods'
+
 async function listMeshPods(looking: Looking): Promise<readonly MeshPod[]> {
   const { options } = looking
   const pods: MeshPod[] = []
   const share = sharing()
   let seen = 0
-  await readPages(looking, 'list pods', resources.pods, {}, pod => {
+  await readPages(looking, listingPods, resources.pods, {}, pod => {
     seen += 1
     const found = meshPod(pod, options.istio.namespace)
     if (found !== null) pods.push(share(found))
-    if (seen % 500 === 0) options.onProgress({ stage: 'list pods', done: seen, of: null })
+    if (seen % 500 !== 0) return
+    looking.relieve()
+    options.onProgress({ stage: 'list pods', done: seen, of: null })
   })
   options.onProgress({ stage: 'list pods', done: seen, of: seen })
   for (const time of birthsOfTemplates(pods)) looking.changedAt(time)
@@ -290,12 +295,12 @@ function isOurs(object: KubernetesObject, istioNamespace: string): boolean {
 function observeWebhook(looking: Looking, kind: string, object: KubernetesObject): void {
   const bundles = list(object.webhooks).map(webhook => text(at(webhook, 'clientConfig', 'caBundle')) ?? '')
   const name = `${kind}/${object.metadata.name}`
-  let trusts: readonly string[] | null = null
+  let roots: Pick<Look, 'trusts' | 'facts'> = { trusts: null, facts: {} }
   try {
     const sets = bundles.map(bundle =>
       bundle === '' ? [] : looking.book.roots(Buffer.from(bundle, 'base64').toString('latin1')),
     )
-    trusts = intersection(sets)
+    roots = sets.length === 0 ? { trusts: [], facts: {} } : agreedRoots(sets)
   } catch (cause) {
     looking.exceptions.push(unreadable('webhook', name, cause))
   }
@@ -303,10 +308,10 @@ function observeWebhook(looking: Looking, kind: string, object: KubernetesObject
     consumer: 'webhook',
     owner: name,
     name,
-    trusts,
+    trusts: roots.trusts,
     presents: null,
     bundleDigest: null,
-    facts: {},
+    facts: roots.facts,
     leafExpires: null,
   })
 }
@@ -406,9 +411,13 @@ interface Connections {
 async function observeIstiods(looking: Looking, pods: readonly MeshPod[]): Promise<Connections> {
   const { options, exceptions } = looking
   const proxies = new Map<string, ConnectedProxy>()
-  let whole = pods.length > 0
+  let whole = true
+  let shown = 0
   if (pods.length === 0) {
-    const detail = `no pod with app=istiod in ${options.istio.namespace}`
+    const listed = !exceptions.some(({ name }) => name === listingPods)
+    const detail = listed
+      ? `no pod with app=istiod in ${options.istio.namespace}`
+      : 'whether it runs is not known, as pods could not be listed'
     exceptions.push({
       consumer: 'istiod',
       name: options.istio.namespace,
@@ -431,12 +440,14 @@ async function observeIstiods(looking: Looking, pods: readonly MeshPod[]): Promi
         // A proxy that moved between replicas while we looked stands with both; one subscription is enough.
         proxies.set(proxy.name, before?.subscribed === true ? before : proxy)
       }
+      shown += 1
     } catch (cause) {
       whole = false
       exceptions.push({ ...unreadable('istiod', name, cause), reason: 'connections-unreadable' })
     }
   })
-  return { proxies, whole }
+  // Where no replica runs, that no proxy is connected says nothing about the proxies.
+  return { proxies, whole: whole && shown > 0 }
 }
 
 async function observeServedIssuer(looking: Looking, pod: MeshPod, name: string): Promise<void> {
@@ -450,7 +461,10 @@ async function observeServedIssuer(looking: Looking, pod: MeshPod, name: string)
     facts: pod.facts,
   } as const
   try {
+    const began = performance.now()
     const chain = await options.cluster.servedChain(pod, 15012, `istiod.${options.istio.namespace}.svc`)
+    // How long a port-forward takes here: the proxies are not expected to be much quicker.
+    looking.patience.answered(performance.now() - began)
     const leaf = book.leafOfDer(chain)
     expiredLeaf(looking, pod, name, leaf.notAfter)
     looking.add({ ...base, presents: leaf.issuers, leafExpires: leaf.notAfter })
@@ -477,47 +491,132 @@ async function connectionsOf(cluster: Cluster, pod: MeshPod): Promise<readonly C
 
 // ---------------------------------------------------------------------------------------------- proxies
 
+/** Milliseconds of silence after which the next proxy is asked beside one that has not answered. */
+const brisk = 250
+
 async function observeProxies(looking: Looking, pods: readonly MeshPod[], connections: Connections): Promise<void> {
   const { options } = looking
-  const known = new Set(pods.map(pod => `${pod.namespace}/${pod.name}`))
+  const settings = options.patience ?? defaultPatience
+  const bounds = { busy: options.concurrency, open: Math.max(options.concurrency, settings.open), brisk }
+  const known = new Set(pods.map(nameOf))
+  const unread: UnreadProxy[] = []
   let done = 0
-  const gone: MeshPod[] = []
-  await inPool(pods, options.concurrency, async pod => {
-    if (!(await observeProxy(looking, pod, connections))) gone.push(pod)
+  await inWaitingPool(inTurns(pods), bounds, async pod => {
+    const failure = await observeProxy(looking, pod, connections, looking.patience)
+    if (failure !== null) unread.push(failure)
     done += 1
+    if (done % 500 === 0) looking.relieve()
     if (done % 100 === 0 || done === pods.length) options.onProgress({ stage: 'read proxies', done, of: pods.length })
   })
-  if (gone.length > 0) {
-    for (const pod of gone) known.add(`${pod.namespace}/${pod.name}`)
-    await observeSuccessors(looking, gone, known, connections)
+  const gone = await goneAmong(
+    looking,
+    unread.map(({ pod }) => pod),
+  )
+  const left = unread.filter(({ pod }) => !gone.has(nameOf(pod)))
+  for (const failure of left)
+    observeUnread(looking, failure, connections, waitingText(left, looking.patience, settings))
+  if (gone.size > 0) {
+    const namespaces = new Set(unread.filter(({ pod }) => gone.has(nameOf(pod))).map(({ pod }) => pod.namespace))
+    await observeSuccessors(looking, namespaces, known, connections)
   }
   await observeStrangers(looking, known, connections)
+}
+
+function nameOf(pod: Pick<MeshPod, 'namespace' | 'name'>): string {
+  return `${pod.namespace}/${pod.name}`
+}
+
+/** The first pod of every owner before the second of any: where not all can be asked, something is known of each owner. */
+function inTurns(pods: readonly MeshPod[]): readonly MeshPod[] {
+  const counts = new Map<string, number>()
+  const turns: MeshPod[][] = []
+  for (const pod of pods) {
+    const turn = counts.get(pod.owner) ?? 0
+    counts.set(pod.owner, turn + 1)
+    const mates = turns[turn]
+    if (mates === undefined) turns[turn] = [pod]
+    else mates.push(pod)
+  }
+  return turns.flat()
+}
+
+/**
+ * A proxy that could not be read, and why; null: it was not asked, as too many before it were silent. The words and not the error: an
+ * error's stack keeps the whole conversation in memory, sockets included.
+ */
+interface UnreadProxy {
+  readonly pod: MeshPod
+  readonly detail: string | null
+}
+
+function waitingText(unread: readonly UnreadProxy[], patience: Patience, settings: PatienceSettings): string {
+  const unasked = unread.filter(({ detail }) => detail === null).length
+  const seconds = settings.all / 1000
+  return `not asked, one of ${unasked}: ${patience.silent} proxies before it gave no answer, and waiting for those may take ${seconds} s in all`
+}
+
+/** Up to so many pods are asked for one by one, and beyond that all are listed once more. */
+const askedSingly = 32
+
+/** Names of those among some pods that do not exist any more. Not knowing is not being gone. */
+async function goneAmong(looking: Looking, pods: readonly MeshPod[]): Promise<ReadonlySet<string>> {
+  const { cluster, concurrency } = looking.options
+  const gone = new Set<string>()
+  if (pods.length <= askedSingly) {
+    await inPool(pods, concurrency, async pod => {
+      if (await isGone(cluster, pod)) gone.add(nameOf(pod))
+    })
+    return gone
+  }
+  for (const pod of pods) gone.add(nameOf(pod))
+  try {
+    for await (const page of cluster.list(resources.pods)) {
+      for (const { metadata } of page) gone.delete(`${metadata.namespace ?? ''}/${metadata.name}`)
+    }
+    return gone
+  } catch {
+    return new Set()
+  }
 }
 
 /** Pods that went away while we looked have successors that were not in the list: those are read too, once. */
 async function observeSuccessors(
   looking: Looking,
-  gone: readonly MeshPod[],
+  namespaces: ReadonlySet<string>,
   known: Set<string>,
   connections: Connections,
 ): Promise<void> {
   const { options } = looking
   const successors: MeshPod[] = []
-  for (const namespace of new Set(gone.map(pod => pod.namespace))) {
+  for (const namespace of namespaces) {
     await readPages(looking, `list pods in ${namespace}`, resources.pods, { namespace }, object => {
       const pod = meshPod(object, options.istio.namespace)
-      if (pod === null || pod.consumer === 'istiod' || known.has(`${pod.namespace}/${pod.name}`)) return
-      known.add(`${pod.namespace}/${pod.name}`)
+      if (pod === null || pod.consumer === 'istiod' || known.has(nameOf(pod))) return
+      known.add(nameOf(pod))
       successors.push(pod)
     })
   }
   await inPool(successors, options.concurrency, async pod => {
     // It may have connected after the replicas were asked, so its absence there means nothing.
-    if (await observeProxy(looking, pod, { ...connections, whole: false })) return
-    const name = `${pod.namespace}/${pod.name}`
+    if (await observeNow(looking, pod, { ...connections, whole: false })) return
     const detail = 'came and went while it was looked for'
-    looking.exceptions.push({ consumer: pod.consumer, name, reason: 'unreadable', detail, verdict: 'unknown' })
+    looking.exceptions.push({
+      consumer: pod.consumer,
+      name: nameOf(pod),
+      reason: 'unreadable',
+      detail,
+      verdict: 'unknown',
+    })
   })
+}
+
+/** One proxy by itself. False where the pod is gone, and then it is no consumer any more. */
+async function observeNow(looking: Looking, pod: MeshPod, connections: Connections): Promise<boolean> {
+  const failure = await observeProxy(looking, pod, connections, null)
+  if (failure === null) return true
+  if (await isGone(looking.options.cluster, pod)) return false
+  observeUnread(looking, failure, connections, '')
+  return true
 }
 
 interface Look {
@@ -527,32 +626,68 @@ interface Look {
   readonly leafExpires: Date | null
 }
 
-/** False where the pod is gone, and then it is no consumer any more. */
-async function observeProxy(looking: Looking, pod: MeshPod, connections: Connections): Promise<boolean> {
-  const { options, exceptions } = looking
-  const name = `${pod.namespace}/${pod.name}`
+/** What could not be read is given back: whether the pod still exists is asked later, of all of them at once. */
+async function observeProxy(
+  looking: Looking,
+  pod: MeshPod,
+  connections: Connections,
+  patience: Patience | null,
+): Promise<UnreadProxy | null> {
+  const name = nameOf(pod)
   if (pod.notRunning !== null) {
     notReady(looking, pod, name)
-    return true
+    return null
   }
-  let look: Look
+  const timeout = patience?.next() ?? undefined
+  if (timeout === 0) return { pod, detail: null }
+  const began = performance.now()
   try {
-    look = pod.consumer === 'ztunnel' ? await lookAtZtunnel(looking, pod, name) : await lookAtEnvoy(looking, pod, name)
+    const look =
+      pod.consumer === 'ztunnel'
+        ? await lookAtZtunnel(looking, pod, name, timeout)
+        : await lookAtEnvoy(looking, pod, name, timeout)
+    patience?.answered(performance.now() - began)
+    addProxy(looking, pod, name, look, connections)
+    return null
   } catch (cause) {
-    if (await isGone(options.cluster, pod)) return false
-    exceptions.push(
-      pod.terminating
-        ? {
-            consumer: pod.consumer,
-            name,
-            reason: 'terminating',
-            detail: `is going away: ${causeText(cause)}`,
-            verdict: 'pending',
-          }
-        : unreadable(pod.consumer, name, cause),
-    )
-    look = { trusts: null, presents: null, facts: pod.terminating ? { state: 'terminating' } : {}, leafExpires: null }
+    const inSilence = cause instanceof ClusterError && cause.failure === 'timeout'
+    patience?.failed(performance.now() - began, inSilence)
+    return { pod, detail: inCommon(causeText(cause), pod) }
   }
+}
+
+/** Names of the pod, of its sandbox and its network namespace, in a kubelet's words. */
+const identifiers = /\b(cni-)?[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b|\b[0-9a-f]{12,64}\b/g
+
+/** Without what is about this pod alone, so that what many have in common can be said once. */
+function inCommon(detail: string, { namespace, name }: MeshPod): string {
+  return detail
+    .replace(` of pod ${namespace}/${name}:`, ' of its port ')
+    .replaceAll(`${namespace}/${name}`, '…')
+    .replaceAll(`${name}/${namespace}`, '…')
+    .replaceAll(name, '…')
+    .replace(identifiers, '…')
+}
+
+function observeUnread(
+  looking: Looking,
+  { pod, detail: told }: UnreadProxy,
+  connections: Connections,
+  unaskedText: string,
+): void {
+  const name = nameOf(pod)
+  const { consumer, terminating } = pod
+  const detail = told ?? unaskedText
+  looking.exceptions.push(
+    terminating
+      ? { consumer, name, reason: 'terminating', detail: `is going away: ${detail}`, verdict: 'pending' }
+      : { consumer, name, reason: 'unreadable', detail, verdict: 'unknown' },
+  )
+  const facts: Readonly<Record<string, string>> = terminating ? { state: 'terminating' } : {}
+  addProxy(looking, pod, name, { trusts: null, presents: null, facts, leafExpires: null }, connections)
+}
+
+function addProxy(looking: Looking, pod: MeshPod, name: string, look: Look, connections: Connections): void {
   if (pod.ownTrustSource !== null) ownTrustSource(looking, pod, name, pod.ownTrustSource)
   looking.add({
     consumer: pod.consumer,
@@ -564,7 +699,6 @@ async function observeProxy(looking: Looking, pod: MeshPod, connections: Connect
     facts: { ...pod.facts, ...look.facts, ...subscription(looking, pod, name, connections) },
     leafExpires: look.leafExpires,
   })
-  return true
 }
 
 async function isGone(cluster: Cluster, pod: MeshPod): Promise<boolean> {
@@ -591,9 +725,9 @@ function subscription(
   return {}
 }
 
-async function lookAtEnvoy(looking: Looking, pod: MeshPod, name: string): Promise<Look> {
+async function lookAtEnvoy(looking: Looking, pod: MeshPod, name: string, timeout?: number): Promise<Look> {
   const { options, book, exceptions } = looking
-  const secrets = readEnvoySecrets(await options.cluster.httpGet(pod, 15000, envoySecretsPath))
+  const secrets = readEnvoySecrets(await options.cluster.httpGet(pod, 15000, envoySecretsPath, timeout))
   const found = (reason: string, detail: string, verdict: EvidenceException['verdict']): void => {
     exceptions.push({ consumer: pod.consumer, name, reason, detail, verdict })
   }
@@ -619,12 +753,24 @@ async function lookAtEnvoy(looking: Looking, pod: MeshPod, name: string): Promis
   }
   const updated = instant(secrets.rootsUpdated)
   if (isLiveChange(pod, updated)) looking.changedAt(updated)
-  // The entries of one name differ for a moment: trusted is what every entry trusts.
-  const trusts = secrets.bundles.length === 0 ? null : intersection(secrets.bundles.map(bundle => book.roots(bundle)))
+  const roots = agreedRoots(secrets.bundles.map(bundle => book.roots(bundle)))
   const leaves = secrets.chains.map(chain => book.leaf(chain))
   for (const leaf of leaves) expiredLeaf(looking, pod, name, leaf.notAfter)
   const agreed = agreedLeaf(leaves)
-  return { trusts, ...agreed, facts: starting ? { ...agreed.facts, state: 'warming' } : agreed.facts }
+  const facts = { ...roots.facts, ...agreed.facts }
+  return { ...agreed, trusts: roots.trusts, facts: starting ? { ...facts, state: 'warming' } : facts }
+}
+
+/**
+ * The entries of one name may differ, and not only for a moment: an agent that hands out ROOTCA twice may leave one of the two behind until
+ * the next leaf (istio security/pkg/nodeagent/cache/secretcache.go, GenerateSecret). What counts as trusted is what every entry trusts, but
+ * what a single one still trusts is not gone.
+ */
+function agreedRoots(sets: readonly (readonly string[])[]): Pick<Look, 'trusts' | 'facts'> {
+  const [first] = sets
+  if (first === undefined) return { trusts: null, facts: {} }
+  const agree = sets.every(set => set.join() === first.join())
+  return { trusts: intersection(sets), facts: agree ? {} : { roots: 'differ' } }
 }
 
 function agreedLeaf(
@@ -645,9 +791,9 @@ function isLiveChange(pod: MeshPod, updated: Instant | null): boolean {
   return pod.started === null || Date.parse(updated) - Date.parse(pod.started) > startUp
 }
 
-async function lookAtZtunnel(looking: Looking, pod: MeshPod, name: string): Promise<Look> {
+async function lookAtZtunnel(looking: Looking, pod: MeshPod, name: string, timeout?: number): Promise<Look> {
   const { options, book, exceptions } = looking
-  const certificates = readZtunnelCertificates(await options.cluster.httpGet(pod, 15000, ztunnelDumpPath))
+  const certificates = readZtunnelCertificates(await options.cluster.httpGet(pod, 15000, ztunnelDumpPath, timeout))
   const usable = certificates.filter(certificate => certificate.state === 'Available')
   for (const { identity, state } of certificates) {
     if (state === 'Available') continue
@@ -657,12 +803,12 @@ async function lookAtZtunnel(looking: Looking, pod: MeshPod, name: string): Prom
   // A node without workloads of the mesh: it trusts and presents nothing, and gets both with the first one.
   if (certificates.length === 0)
     return { trusts: null, presents: null, facts: { state: 'no-identities' }, leafExpires: null }
-  const trusts = intersection(usable.map(certificate => book.roots(certificate.roots)))
+  const roots = agreedRoots(usable.map(certificate => book.roots(certificate.roots)))
   const leaves = usable.map(certificate => book.leaf(certificate.chain))
   for (const leaf of leaves) expiredLeaf(looking, pod, name, leaf.notAfter)
   const agreed = agreedLeaf(leaves)
-  const facts = usable.length === 0 ? { ...agreed.facts, state: 'warming' } : agreed.facts
-  return { trusts: usable.length === 0 ? null : trusts, ...agreed, facts }
+  const facts = { ...roots.facts, ...agreed.facts }
+  return { ...agreed, trusts: roots.trusts, facts: usable.length === 0 ? { ...facts, state: 'warming' } : facts }
 }
 
 function expiredLeaf(looking: Looking, pod: MeshPod, name: string, notAfter: Date): void {
@@ -708,7 +854,7 @@ async function observeLateComer(looking: Looking, proxy: ConnectedProxy, connect
   try {
     const object = await cluster.get(resources.pods, proxy.name.slice(0, slash), proxy.name.slice(slash + 1))
     const pod = object === null ? null : meshPod(object, istio.namespace)
-    return pod !== null && (await observeProxy(looking, pod, connections))
+    return pod !== null && (await observeNow(looking, pod, connections))
   } catch {
     // Not to be asked for: it stays a stranger, and that is said.
     return false
