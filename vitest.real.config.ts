@@ -1,13 +1,17 @@
 import { defineConfig } from 'vitest/config'
 
+const all = process.env.REANCHOR_REAL === 'all'
+
 /** Suites on real components (test/real): they need Go, Python, openssl, network namespaces, and REANCHOR_DATA. `npm run test:real` runs them. */
 export default defineConfig({
   test: {
     include: ['test/real/**/*.test.ts'],
+    // Minutes each: `npm run test:real -- --all` runs them too.
+    exclude: all ? [] : ['test/real/istio-traps.test.ts', 'test/real/rotation-clusters.test.ts'],
     globalSetup: ['test/real/rig/setup.ts'],
     testTimeout: 600_000,
     hookTimeout: 300_000,
-    // A cluster with real proxies takes both cores.
-    fileParallelism: false,
+    // Two rigs at once: one waits while the other works.
+    maxWorkers: 2,
   },
 })

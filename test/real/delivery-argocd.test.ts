@@ -327,9 +327,14 @@ describe('an object that leaves the folder', () => {
     await sleep(3000)
     expect(await site.value('kept', 'a')).toBe('1')
     const seen = await site.observe(second)
-    expect(seen).toMatchObject({ ready: false, revision: second, treeDigest: await treeAt(second, site.path) })
-    expect(seen.message).toBe('sync is OutOfSync')
-    expect(seen.inventory).toContain('ConfigMap/prune/kept')
+    // All that Git declares is applied, and the verifier says what is left over.
+    expect(seen).toMatchObject({
+      ready: true,
+      revision: second,
+      treeDigest: await treeAt(second, site.path),
+      inventory: ['ConfigMap/prune/stays'],
+      message: 'ConfigMap/prune/kept left the folder and stays, by Prune=false',
+    })
   })
 
   it('stays without prune, and the verifier does not take that for the new tree', async () => {
@@ -341,7 +346,12 @@ describe('an object that leaves the folder', () => {
     await site.settled(({ sync, revisions }) => sync === 'OutOfSync' && revisions.includes(second), 'is out of sync')
     await sleep(3000)
     expect(await site.value('pruned', 'a')).toBe('1')
-    expect(await site.observe(second)).toMatchObject({ ready: false, revision: second, message: 'sync is OutOfSync' })
+    const seen = await site.observe(second)
+    expect(seen).toMatchObject({ ready: false, revision: second, inventory: ['ConfigMap/no-prune/stays'] })
+    // Without a sync that would prune, and without the right to read ConfigMaps, it is not known which of them asks to stay.
+    expect(seen.message).toBe(
+      'sync is OutOfSync: ConfigMap/no-prune/kept, ConfigMap/no-prune/pruned left the folder and is not pruned: delete it, or sync with prune',
+    )
   })
 })
 
@@ -368,7 +378,11 @@ describe('a live object that someone changes', () => {
     )
     await sleep(4000)
     expect(await site.value('public', 'bundle')).toBe('new\n')
-    expect(await site.observe(commit)).toMatchObject({ ready: false, revision: commit, message: 'sync is OutOfSync' })
+    expect(await site.observe(commit)).toMatchObject({
+      ready: false,
+      revision: commit,
+      message: 'sync is OutOfSync: ConfigMap/drift/public',
+    })
   })
 
   it('is put back by self-healing', async () => {
@@ -423,7 +437,7 @@ describe('an Application that does not sync by itself', () => {
       suspended: true,
       ready: false,
       revision: first,
-      message: 'sync is OutOfSync; health is Missing',
+      message: `sync is OutOfSync: ConfigMap/${name}/public; health is Missing; automatic sync is off`,
     })
     // What the button does.
     await plane.objects.merge(
@@ -435,6 +449,7 @@ describe('an Application that does not sync by itself', () => {
       suspended: true,
       ready: true,
       treeDigest: await treeAt(first, site.path),
+      message: 'synced by hand: automatic sync is off',
     })
   })
 })

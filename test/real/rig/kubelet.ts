@@ -123,6 +123,7 @@ export async function startKubelet(plane: ControlPlane, options: KubeletOptions 
     while (open) {
       await sleep(heartbeat, undefined, { ref: false })
       if (open) await renewLease(connection).catch(report)
+      if (open) await keepReady(connection, plane.kwokPort).catch(report)
     }
   }
 
@@ -222,16 +223,31 @@ async function unforward(connection: Connection, pod: PodObject): Promise<void> 
   await connection.send('DELETE', path, { apiVersion: 'v1', kind: 'DeleteOptions', preconditions })
 }
 
+const architecture = process.arch === 'x64' ? 'amd64' : process.arch
+
 async function makeNode(connection: Connection, kubeletPort: number): Promise<void> {
   const path = `/api/v1/nodes/${realNode}`
   const labels = {
     'kubernetes.io/hostname': realNode,
     'kubernetes.io/os': 'linux',
-    'kubernetes.io/arch': process.arch === 'x64' ? 'amd64' : process.arch,
+    'kubernetes.io/arch': architecture,
   }
   const node = { apiVersion: 'v1', kind: 'Node', metadata: { name: realNode, labels } }
   await retry(() => connection.patch(`${path}?fieldManager=kubelet&force=true`, node, 'apply'))
   await retry(() => renewLease(connection))
+  await retry(() => tellReady(connection, kubeletPort))
+}
+
+/** The node-lifecycle controller calls a node unknown whose lease it did not see in time, as where the API server was away. Only the node can deny it. */
+async function keepReady(connection: Connection, kubeletPort: number): Promise<void> {
+  const node = (await connection.send('GET', `/api/v1/nodes/${realNode}`)) as {
+    readonly status?: { readonly conditions?: readonly { readonly type: string; readonly status: string }[] }
+  }
+  const ready = node.status?.conditions?.find(({ type }) => type === 'Ready')
+  if (ready?.status !== 'True') await tellReady(connection, kubeletPort)
+}
+
+async function tellReady(connection: Connection, kubeletPort: number): Promise<void> {
   const resources = { cpu: '64', memory: '256Gi', 'ephemeral-storage': '256Gi', pods: '500' }
   const now = new Date().toISOString()
   const conditions = [
@@ -251,7 +267,7 @@ async function makeNode(connection: Connection, kubeletPort: number): Promise<vo
       kubeProxyVersion: '',
       containerRuntimeVersion: 'rig://1',
       operatingSystem: 'linux',
-      architecture: labels['kubernetes.io/arch'],
+      architecture,
       osImage: hostname(),
       kernelVersion: '',
       machineID: realNode,
@@ -260,7 +276,7 @@ async function makeNode(connection: Connection, kubeletPort: number): Promise<vo
     },
     conditions,
   }
-  await retry(() => connection.patch(`${path}/status`, { status }))
+  await connection.patch(`/api/v1/nodes/${realNode}/status`, { status })
 }
 
 async function renewLease(connection: Connection): Promise<void> {

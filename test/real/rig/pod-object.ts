@@ -25,7 +25,7 @@ export interface PodObject extends Manifest {
   }
   readonly status?: {
     readonly phase?: string
-    readonly conditions?: readonly { readonly type: string }[]
+    readonly conditions?: readonly { readonly type: string; readonly status: string }[]
     readonly [field: string]: unknown
   }
 }

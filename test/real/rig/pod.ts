@@ -547,6 +547,9 @@ export function startPod(first: PodObject, context: PodContext): PodWork {
     uid,
     update(changed) {
       object = changed
+      // The node-lifecycle controller calls pods unready whose node it thinks is gone; what runs here is known here.
+      const told = changed.status?.conditions?.find(({ type }) => type === 'Ready')?.status
+      if (told !== undefined && writing === null && told !== transitions.get('Ready')?.status) tell()
     },
     async project() {
       if (volumes === null || running === null || ending || !context.projects(running)) return
