@@ -146,6 +146,7 @@ describe('rotations through Flux', () => {
       await report(recordOf('Flux, Sail, SOPS: graceful, once more', record, traffic))
       // Where the first one ended is where this one begins: there is nothing to adopt.
       expect(record.steps.map(step => step.step)).toEqual([
+        'plan',
         '1-trust-both/1-data',
         '1-trust-both/2-restart',
         '2-issue-new/1-data',
