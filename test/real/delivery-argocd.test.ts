@@ -526,7 +526,7 @@ describe('a step that cannot be applied', () => {
       'service.yaml': 'apiVersion: v1\nkind: Service\nmetadata: {name: bad}\nspec: {ports: [{port: 0}]}\n',
     })
     // By itself it tries five times more, after 5 s, 10 s and so on: more than two and a half minutes.
-    await site.deliver({ syncPolicy: { automated: {}, retry: { limit: 2, backoff: { duration: '3s', factor: 1 } } } })
+    await site.deliver({ syncPolicy: { automated: {}, retry: { limit: 2, backoff: { duration: '8s', factor: 1 } } } })
     await site.settled(({ message }) => message.includes('Retrying'), 'tries again')
     const kept = { 'public.yaml': configMap('public', { bundle: 'old\nnew\n' }), 'service.yaml': null }
     const second = await site.commit({ ...kept, 'kustomization.yaml': kustomization({ resources: ['public.yaml'] }) })
@@ -535,7 +535,7 @@ describe('a step that cannot be applied', () => {
     expect(seen).toMatchObject({ ready: false, observed: false, revision: second })
     expect(seen.message).toContain('a sync is running: ')
     expect(seen.message).toContain('spec.ports[0].port')
-    await timed('repair merged while a failed sync is tried twice more, 3 s apart', () => site.arrived(second))
+    await timed('repair merged while a failed sync is tried twice more, 8 s apart', () => site.arrived(second))
     expect(await site.observe(second)).toMatchObject({ ready: true, revision: second })
     expect((await site.observe(first)).revision).toBe(second)
   })

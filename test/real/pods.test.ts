@@ -251,7 +251,8 @@ describe(`${crowdSize} pods of which ${answering} answer`, () => {
     // One that ends may still be counted when the next begins.
     expect(look.openAtMost).toBeLessThanOrEqual(64 + 8)
     expect(look.connectedAtMost).toBeGreaterThan(16)
-    expect(look.connectedAtMost).toBeLessThanOrEqual(64 + 8)
+    // On a busy machine those that were hung up are still being closed while their successors are open.
+    expect(look.connectedAtMost).toBeLessThanOrEqual(2 * 64 + 8)
     expect(look.requests['port-forward']).toBeLessThanOrEqual(crowdSize + 2)
     expect(look.requests['GET pods']).toBeLessThanOrEqual(32)
     // Twice the pages of 500: the look itself, and who of the silent ones still exists.
