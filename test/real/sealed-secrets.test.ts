@@ -305,10 +305,11 @@ describe('a Secret that exists already', () => {
   async function existing(namespace: string): Promise<void> {
     await plane.objects.apply(
       {
-        ...secretAt(namespace),
+        apiVersion: 'v1',
+        kind: 'Secret',
         metadata: { name: 'cacerts', namespace },
         stringData: { 'ca-cert.pem': 'old\n', 'mine.pem': 'x' },
-      } as Manifest,
+      },
       'kubectl-client-side-apply',
     )
   }
