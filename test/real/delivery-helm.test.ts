@@ -24,6 +24,7 @@ import { moduleFolder } from './rig/components.ts'
 import { type ControlPlane, startControlPlane } from './rig/control-plane.ts'
 import { fluxNamespace, startFlux } from './rig/flux.ts'
 import { type HelmController, type HelmRun, startHelmController } from './rig/helm-controller.ts'
+import { rolledOut } from './rig/istio.ts'
 import { createNetwork, type Network } from './rig/network.ts'
 import type { Manifest, Place } from './rig/objects.ts'
 import { decryptionSecret, type FleetRepository, makeRepository } from './rig/repository.ts'
@@ -76,6 +77,8 @@ beforeAll(async () => {
   await plane.objects.apply(decryptionSecret(fleet))
   await plane.objects.applyYaml((await tree()).get(`clusters/${site}/flux-system/gotk-sync.yaml`) ?? '')
   await until('istiod is installed', async () => (await release()).ready === 'True', 60_000)
+  // A release is ready when Helm has applied it: the pods of istiod come up after that.
+  await rolledOut(plane, 'istio-system', 'istiod')
   await plane.objects.applyFile('roles/istio.yaml')
   const file = await plane.kubeconfigOf('reanchor', 'reanchor-verifier')
   cluster = await openKubernetesCluster({ kind: 'kubeconfig', file, context: null })
@@ -244,6 +247,21 @@ async function look(phase: number, step: number): Promise<Look> {
   }
 }
 
+/** Looks until these gates hold: the controllers may be at it yet. Throws with what the last look said. */
+async function holding(phase: number, step: number, ...ids: readonly string[]): Promise<Look> {
+  let said: readonly string[] = []
+  try {
+    return await until('the gates hold', async () => {
+      const seen = await look(phase, step)
+      const shut = ids.map(id => seen.gate(id)).filter(({ verdict }) => verdict !== 'holds')
+      said = shut.map(({ id, verdict, because }) => `${id} is ${verdict}: ${because.join('; ')}`)
+      return shut.length === 0 ? seen : null
+    })
+  } catch (cause) {
+    throw new Error(`${String(cause)}\n${said.join('\n')}`)
+  }
+}
+
 /** What reanchor reads out of the repository as the values of istiod's release. */
 async function valuesInGit(): Promise<unknown> {
   const files = await tree()
@@ -284,10 +302,8 @@ describe('values through the ConfigMap of the site’s folder', () => {
     await kustomizationApplied('trust', commit)
     lags.push(`HelmRelease from the merge of adopt on: ${[...reasons].join(', ')}`)
     expect(helm.runs).toHaveLength(before)
-    const seen = await look(0, 1)
-    expect(seen.gate('delivery/applied')).toMatchObject({ verdict: 'holds' })
-    expect(seen.gate('istio/canary')).toMatchObject({ verdict: 'holds' })
-    expect(seen.gate('istio/control-plane')).toMatchObject({ verdict: 'holds' })
+    const seen = await holding(0, 1, 'delivery/applied', 'istio/canary', 'istio/control-plane')
+    expect(helm.runs).toHaveLength(before)
     expect(seen.evidence.objects.find(({ id }) => id.startsWith('HelmRelease/'))?.facts).toMatchObject({
       wired: 'true',
       ready: 'True',
@@ -327,11 +343,7 @@ describe('values through the ConfigMap of the site’s folder', () => {
       defaultConfig: { proxyMetadata: object }
     }
     expect(config.defaultConfig.proxyMetadata).toMatchObject({ PROXY_CONFIG_XDS_AGENT: 'true' })
-    const seen = await until('the gate holds', async () => {
-      const now = await look(1, 1)
-      return now.gate('istio/control-plane').verdict === 'holds' ? now : null
-    })
-    expect(seen.gate('delivery/applied').verdict).toBe('holds')
+    await holding(1, 1, 'delivery/applied', 'istio/control-plane')
   })
 
   test('a restart: the token reaches the pods of istiod', async () => {
@@ -383,7 +395,7 @@ describe('inline values', () => {
     const run = await ranAfter(began)
     expect(run.values).toEqual(await valuesInGit())
     expect((await istiod()).env('ISTIO_MULTIROOT_MESH')).toBe('true')
-    await until('the gate holds', async () => (await look(2, 2)).gate('istio/control-plane').verdict === 'holds')
+    await holding(2, 2, 'istio/control-plane')
   })
 })
 
