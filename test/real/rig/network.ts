@@ -36,7 +36,9 @@ export async function createNetwork(): Promise<Network> {
   const bridge = `ra${tag}`
   const prefix = `10.${third}`
   const address = `${prefix}.0.1`
-  await ip('link', 'add', bridge, 'type', 'bridge')
+  // A bridge without an address of its own takes the lowest of its ports', so it changes as pods come and go, and pods that know the
+  // old one reach this machine only when their neighbour entry has run out, most of a minute later.
+  await ip('link', 'add', bridge, 'address', `02:00:00:00:00:${third.toString(16)}`, 'type', 'bridge')
   await ip('addr', 'add', `${address}/16`, 'dev', bridge)
   await ip('link', 'set', bridge, 'up')
   const namespaces = new Map<string, NetworkNamespace>()
