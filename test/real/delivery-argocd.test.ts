@@ -925,7 +925,7 @@ describe('what an Application makes of the repository', () => {
 describe('Argo CD that keeps what a branch points to', () => {
   it('compares with an old commit again and again, and is hurried by the command all the same', async () => {
     await argo.stop()
-    argo = await startArgoCd(plane, { resync: 2, branchCache: 12 })
+    argo = await startArgoCd(plane, { resync: 2, branchCache: 40 })
     const site = await scenario('cached')
     const first = await site.commit({
       'kustomization.yaml': kustomization({ resources: ['public.yaml'] }),
@@ -945,7 +945,7 @@ describe('Argo CD that keeps what a branch points to', () => {
     const seen = await site.observe(second)
     expect(seen).toMatchObject({ ready: true, revision: first, treeDigest: await treeAt(first, site.path) })
     expect(seen.message).toContain(`does not contain ${second}`)
-    await timed('commit to seen, comparing every 2 s, branch kept for 12 s', () => site.arrived(second))
+    await timed('commit to seen, comparing every 2 s, branch kept for 40 s', () => site.arrived(second))
     lags.push(`… ${((Date.now() - merged) / 1000).toFixed(1)} s after the commit`)
 
     const third = await site.commit({ 'public.yaml': configMap('public', { bundle: 'new\n' }) })

@@ -131,6 +131,9 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     `--service-account-private-key-file=${join(pki, 'sa.key')}`,
     `--root-ca-file=${authority}`,
     '--use-service-account-credentials=false',
+    // A test that stops the API server or etcd must not make a node out of reach of it: its pods would lose their endpoints, whatever they
+    // trust, for a machine that was busy for the default's 40 s.
+    '--node-monitor-grace-period=15m',
   ])
   run('kube-scheduler', [
     await program('kube-scheduler'),

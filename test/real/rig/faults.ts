@@ -4,8 +4,7 @@ import { connect, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { parseAllDocuments } from 'yaml'
-import { type Followed, openConnection } from './connection.ts'
-import { type ControlPlane, realNode } from './control-plane.ts'
+import type { ControlPlane } from './control-plane.ts'
 import type { Manifest } from './objects.ts'
 import type { FleetRepository } from './repository.ts'
 
@@ -123,42 +122,6 @@ export async function containerOf(
   const found = object?.status?.containerStatuses?.find(each => each.name === container)
   if (found === undefined) throw new Error(`${namespace}/${name} has no ${container}`)
   return found
-}
-
-interface NodeObject extends Manifest {
-  readonly status?: {
-    readonly conditions?: readonly {
-      readonly type: string
-      readonly status: string
-      readonly lastTransitionTime: string
-    }[]
-  }
-}
-
-/** Times, in milliseconds since 1970, in which Kubernetes took the node for gone, and with it every pod out of its Services. */
-export interface NodeWatch {
-  lost(): readonly { readonly from: number; readonly to: number }[]
-  stop(): void
-}
-
-/** An API server that comes back late to the node-lifecycle controller's leases makes it say so of a node that is well. */
-export async function watchNode(plane: ControlPlane): Promise<NodeWatch> {
-  const connection = await openConnection(plane.kubeconfig)
-  const times: { from: number; to: number }[] = []
-  let nodes: Followed<NodeObject> | null = null
-  function look(): void {
-    const conditions = nodes?.items().flatMap(({ status }) => status?.conditions ?? []) ?? []
-    const ready = conditions.find(({ type }) => type === 'Ready')
-    const last = times.at(-1)
-    const open = last !== undefined && last.to === Number.POSITIVE_INFINITY
-    // The API's times are whole seconds, and endpoints follow within some.
-    if (ready?.status === 'True' && open) last.to = Date.now() + 5000
-    else if (ready !== undefined && ready.status !== 'True' && !open)
-      times.push({ from: Date.parse(ready.lastTransitionTime) - 1000, to: Number.POSITIVE_INFINITY })
-  }
-  nodes = await connection.follow<NodeObject>(`/api/v1/nodes?fieldSelector=metadata.name=${realNode}`, look)
-  look()
-  return { lost: () => times, stop: () => connection.close() }
 }
 
 // ---------------------------------------------------------------------------------- in the middle of it
