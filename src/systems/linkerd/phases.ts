@@ -31,6 +31,8 @@ export interface LinkerdMaterial {
     readonly issuer: Fingerprint
     readonly chain: readonly Fingerprint[]
     readonly roots: readonly Fingerprint[]
+    /** Those of `roots` that the CA in use has nothing to do with, such as another cluster's: they stay trusted. @default [] */
+    readonly others?: readonly Fingerprint[]
     readonly settings: Readonly<Record<string, string>>
     /** Tokens of an earlier rotation's restarts, which stay. */
     readonly restarts: Readonly<Record<string, string>>
@@ -174,7 +176,7 @@ function trustBoth(material: LinkerdMaterial, options: LinkerdPhaseOptions): Pha
 function issueNew(material: LinkerdMaterial, options: LinkerdPhaseOptions, sameRoot: boolean): PhaseMaker {
   return before => {
     const { current, next } = material
-    const issuing = { ...before, issuer: next.issuer, chain: next.chain }
+    const issuing = { ...before, issuer: next.issuer, chain: servedChain(next) }
     const back = (state: TrustState): TrustState => ({ ...state, issuer: current.issuer, chain: current.chain })
     const token = restartToken(issuing)
     // Identity misses a change of its Secret now and then (linkerd2#15109): a restart reads it. Proxies then renew within a day, or restart too.
@@ -213,7 +215,8 @@ function issueNew(material: LinkerdMaterial, options: LinkerdPhaseOptions, sameR
 
 function trustNew(material: LinkerdMaterial, options: LinkerdPhaseOptions): PhaseMaker {
   return before => {
-    const only = { ...before, bundle: [material.next.root] }
+    const others = (material.current.others ?? []).filter(root => root !== material.next.root)
+    const only = { ...before, bundle: [material.next.root, ...others] }
     return trustPhase(before, only, options, {
       name: 'trust-new',
       title: 'trust the new root only',
@@ -227,8 +230,14 @@ function trustNew(material: LinkerdMaterial, options: LinkerdPhaseOptions): Phas
 /** The old key is in foreign hands: trust in it ends with this one phase, and what still presents it is cut off. */
 function replaceAtOnce(material: LinkerdMaterial, options: LinkerdPhaseOptions): PhaseMaker {
   return before => {
-    const { next } = material
-    const replaced: TrustState = { ...before, bundle: [next.root], issuer: next.issuer, chain: next.chain }
+    const { current, next } = material
+    const others = (current.others ?? []).filter(root => root !== next.root)
+    const replaced: TrustState = {
+      ...before,
+      bundle: [next.root, ...others],
+      issuer: next.issuer,
+      chain: servedChain(next),
+    }
     const phase = trustPhase(before, replaced, options, {
       name: 'replace',
       title: 'replace the compromised CA',
@@ -240,6 +249,11 @@ function replaceAtOnce(material: LinkerdMaterial, options: LinkerdPhaseOptions):
     })
     return { ...phase, steps: phase.steps.map(step => ({ ...step, undo: null })) }
   }
+}
+
+/** What the issuer's PEM holds: not the root, which verifiers have and peers need not be sent. */
+function servedChain({ chain, root, issuer }: LinkerdMaterial['next']): readonly Fingerprint[] {
+  return chain.filter(sha256 => sha256 !== root || sha256 === issuer)
 }
 
 interface TrustWords {
