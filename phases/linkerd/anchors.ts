@@ -4,10 +4,8 @@ import { Construct } from 'constructs'
 import { anchorText, readAsGo } from '../../src/systems/linkerd/go-pem.ts'
 import { globalAnchors, withGlobalAnchors, withValuesAnchors } from '../../src/systems/linkerd/linkerd-config.ts'
 import { placeIn } from '../istio/site-file.ts'
+import { controlPlaneComponent } from './files.ts'
 import { type LinkerdPhaseProps, managedBy, protection, rotationAnnotation } from './props.ts'
-
-/** Folder of the Component that the control plane's kustomization takes in. */
-export const controlPlaneComponent = 'components/control-plane'
 
 /**
  * The anchors of a state as text: canonical, except where they are those that stand there already. Then not a byte changes, and so not

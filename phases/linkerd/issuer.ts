@@ -3,10 +3,8 @@ import { Construct } from 'constructs'
 import { issuerData, issuerSecretName, schemeKeys } from '../../src/systems/linkerd/issuer-secret.ts'
 import { placeIn } from '../istio/site-file.ts'
 import { anchorsOf } from './anchors.ts'
+import { issuerFile } from './files.ts'
 import { type LinkerdPhaseProps, managedBy, protection } from './props.ts'
-
-/** File of the issuer Secret in a site's folder. */
-export const issuerFile = 'issuer.yaml'
 
 /**
  * The Secret that identity signs leaves with, in the form in which it stood before. Identity follows it while it runs, but accepts an issuer

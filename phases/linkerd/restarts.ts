@@ -4,7 +4,7 @@ import { Construct } from 'constructs'
 import { anchorText } from '../../src/systems/linkerd/go-pem.ts'
 import { controlPlaneKey, dataPlaneKey, literalAnchors } from '../../src/systems/linkerd/phases.ts'
 import { placeIn } from '../istio/site-file.ts'
-import { controlPlaneComponent } from './anchors.ts'
+import { controlPlaneComponent } from './files.ts'
 import {
   anchorsVariable,
   type LinkerdPhaseProps,

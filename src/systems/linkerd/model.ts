@@ -1,3 +1,6 @@
+import type { Link } from '../../safety/model.ts'
+import type { SafetyModel } from '../system.ts'
+
 /**
  * Who meets whom in a Linkerd mesh, and when each takes up what it trusts and presents.
  *
@@ -54,13 +57,6 @@ export const linkerdParties: Readonly<Record<LinkerdParty, LinkerdPartyModel>> =
   },
 }
 
-export interface LinkerdLink {
-  readonly name: string
-  readonly holder: LinkerdParty
-  readonly verifier: LinkerdParty
-  readonly acrossSites: boolean
-}
-
 const meshed: readonly LinkerdParty[] = ['proxy', 'gateway', 'external']
 
 /** Parties of a plan: always proxies, the control plane and identity; gateways and machines where they were seen. */
@@ -73,9 +69,9 @@ export function linkerdPartiesOf(names: readonly string[]): readonly LinkerdPart
  * Every link between the parties, the plainest first. Between clusters traffic goes through gateways, or straight from pod to pod on a
  * flat network, so links of the mesh cross sites; the control plane serves its own.
  */
-export function linkerdLinksOf(parties: readonly LinkerdParty[]): readonly LinkerdLink[] {
+export function linkerdLinksOf(parties: readonly LinkerdParty[]): readonly Link[] {
   const mesh = meshed.filter(party => parties.includes(party))
-  const links: LinkerdLink[] = []
+  const links: Link[] = []
   for (const holder of mesh)
     for (const verifier of mesh) links.push({ name: `${holder} to ${verifier}`, holder, verifier, acrossSites: true })
   for (const proxy of mesh) {
@@ -91,4 +87,20 @@ export function linkerdLinksOf(parties: readonly LinkerdParty[]): readonly Linke
   })
   links.push({ name: 'issuer to identity', holder: 'identity', verifier: 'identity', acrossSites: false })
   return links
+}
+
+export const linkerdModel: SafetyModel = {
+  links: parties => linkerdLinksOf(linkerdPartiesOf(parties)),
+  partyName: party => (isParty(party) ? linkerdParties[party].name : party),
+  notes: plan => {
+    const restarted = plan.phases.some(({ steps }) => steps.some(({ name }) => name.startsWith('data-plane')))
+    if (restarted || plan.strategy === 'issuer') return []
+    return [
+      'No reload target is declared, so no step restarts a workload: each gate waits until all workloads were restarted by their owners.',
+    ]
+  },
+}
+
+function isParty(name: string): name is LinkerdParty {
+  return Object.hasOwn(linkerdParties, name)
 }

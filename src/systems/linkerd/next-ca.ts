@@ -1,10 +1,13 @@
-import type { KeyObject } from 'node:crypto'
+import { createPrivateKey, type KeyObject } from 'node:crypto'
 import { exitCodes, ReanchorError } from '../../errors.ts'
 import { createIssuing, createRoot, type KeySource, serialFrom } from '../../pki/authority.ts'
 import { type Certificate, isSignedBy } from '../../pki/certificate.ts'
-import type { Fingerprint, KeyAlgorithm } from '../../rotation.ts'
+import type { NewCa, NextCa } from '../../plan/ca.ts'
+import type { Declaration, Fingerprint, KeyAlgorithm, NextSource } from '../../rotation.ts'
+import type { NewCaMeans } from '../system.ts'
 import { anchorProblem, issuerProblem } from './algorithms.ts'
 import { issuerKeyPem } from './issuer-secret.ts'
+import { linkerdOf } from './settings.ts'
 import type { VersionRules } from './version.ts'
 
 /** Certificates are valid from a little before they are made: a node whose clock is behind must not refuse them. */
@@ -15,14 +18,6 @@ export interface LinkerdNames {
   /** Namespace of the control plane. */
   readonly namespace: string
   readonly trustDomain: string
-}
-
-/**
- * Common name of a new root: `root.…` and not `identity.…` as in both runbooks, where root and issuer have one name, which was an outage for
- * one user (linkerd2#5350). The day keeps the next root apart from this one (F8).
- */
-export function rootName({ namespace, trustDomain }: LinkerdNames, now: Date): string {
-  return `CN=root.${namespace}.${trustDomain},OU=${now.toISOString().slice(0, 10)}`
 }
 
 /** Common name of the issuer, and its DNS name too: up to 2.9 identity verifies the issuer for it (pkg/identity/service.go). */
@@ -65,13 +60,14 @@ export async function createLinkerdIssuer(
   names: LinkerdNames,
   validityDays: number,
   means: LinkerdCaMeans,
+  subject?: string,
 ): Promise<LinkerdIssuer> {
   const key = await means.keys.generate('ecdsa-p256')
   const name = issuerName(names)
   const life = dates(validityDays, means)
   const end = new Date(Math.min(life.notAfter.getTime(), root.certificate.parts.notAfter.getTime()))
   const issuer = await createIssuing({
-    subject: `CN=${name}`,
+    subject: subject ?? `CN=${name}`,
     key,
     issuer: root,
     dns: [name],
@@ -127,6 +123,29 @@ export function acceptLinkerdCa(
     `the DNS name ${name} among its alternative names, which this version verifies`,
     'sign it again with that name, or leave it to spec.next.generate',
   )
+}
+
+/** A new root and an issuer of its own for each site, or the user's own. */
+export async function newLinkerdCa(
+  declaration: Declaration,
+  next: Extract<NextSource, { from: 'generate' | 'files' }>,
+  means: NewCaMeans,
+): Promise<NewCa> {
+  const names = linkerdOf(declaration)
+  if (next.from === 'files') {
+    const { caFromFiles } = await import('../../plan/next-ca.ts')
+    const given = caFromFiles(declaration, next, means.read)
+    // SEC1, whatever form the file has: 2.8 and earlier die on PKCS#8.
+    const sites = Object.entries(given.sites).map(([site, ca]) => {
+      return [site, { ...ca, key: issuerKeyPem(createPrivateKey(ca.key)) }] as const
+    })
+    return { ...given, sites: Object.fromEntries(sites) }
+  }
+  const root = await createLinkerdRoot(next, means)
+  const sites: Record<string, NextCa> = {}
+  for (const { name } of declaration.sites)
+    sites[name] = await createLinkerdIssuer(root, names, next.issuing.validityDays, means, next.issuing.subject)
+  return { sites, rootKey: root.key, root: root.certificate }
 }
 
 /** How today's CA stands, which decides what can still be done without an outage. */

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { exitCodes, ReanchorError } from '../../errors.ts'
 import type { Fingerprint, Strategy, TrustState } from '../../rotation.ts'
+import type { MissingStrategy, PhaseDraft, StepDraft } from '../system.ts'
 import type { LinkerdFlow } from './version.ts'
 
 /**
@@ -38,20 +39,6 @@ export interface LinkerdMaterial {
     readonly restarts: Readonly<Record<string, string>>
   }
   readonly next: { readonly root: Fingerprint; readonly issuer: Fingerprint; readonly chain: readonly Fingerprint[] }
-}
-
-export interface LinkerdStepDraft {
-  readonly name: string
-  readonly what: string
-  readonly state: TrustState
-  readonly undo: TrustState | null
-  readonly nudge: TrustState | null
-}
-
-export interface LinkerdPhaseDraft {
-  readonly name: string
-  readonly title: string
-  readonly steps: readonly LinkerdStepDraft[]
 }
 
 export interface LinkerdPhaseOptions {
@@ -99,10 +86,10 @@ export function linkerdPhases(
   strategy: Strategy,
   material: LinkerdMaterial,
   options: LinkerdPhaseOptions,
-): readonly LinkerdPhaseDraft[] {
+): readonly PhaseDraft[] {
   refuseStrategy(strategy)
   const before = adoptedState(material, options)
-  const adopt: LinkerdPhaseDraft = {
+  const adopt: PhaseDraft = {
     name: 'adopt',
     title: 'adopt',
     steps: [
@@ -123,10 +110,10 @@ export function linkerdPhases(
   ]
 }
 
-type PhaseMaker = (before: TrustState) => LinkerdPhaseDraft
+type PhaseMaker = (before: TrustState) => PhaseDraft
 
-function chained(start: TrustState, makers: readonly PhaseMaker[]): readonly LinkerdPhaseDraft[] {
-  const phases: LinkerdPhaseDraft[] = []
+function chained(start: TrustState, makers: readonly PhaseMaker[]): readonly PhaseDraft[] {
+  const phases: PhaseDraft[] = []
   let state = start
   for (const make of makers) {
     const phase = make(state)
@@ -184,7 +171,7 @@ function issueNew(material: LinkerdMaterial, options: LinkerdPhaseOptions, sameR
       ...state,
       restarts: { ...state.restarts, ...Object.fromEntries(placesOf(options).map(key => [key, token])) },
     })
-    const steps: LinkerdStepDraft[] = [
+    const steps: StepDraft[] = [
       {
         name: 'data',
         what: sameRoot
@@ -270,11 +257,11 @@ function trustPhase(
   after: TrustState,
   options: LinkerdPhaseOptions,
   words: TrustWords,
-): LinkerdPhaseDraft {
+): PhaseDraft {
   const token = restartToken(after)
   const back = restartToken(before)
   const literal = after.bundle.join(' ')
-  const steps: LinkerdStepDraft[] = []
+  const steps: StepDraft[] = []
   const touched: string[] = []
   const add = (name: string, what: string, state: TrustState) => {
     // What this phase restarted must restart once more to read what stood before; what it did not is left alone.
@@ -304,15 +291,20 @@ function restartToken(state: Pick<TrustState, 'bundle' | 'issuer' | 'chain'>): s
   return hash.digest('hex').slice(0, 16)
 }
 
-/** Refuses the strategy that Linkerd has no place for, with what to use in its place. */
-export function refuseStrategy(strategy: Strategy): void {
-  if (strategy !== 'renew') return
-  throw new ReanchorError({
+/** Strategies that Linkerd has no place for, with what to use in their place. */
+export const missingStrategies: Readonly<Record<Strategy, null | MissingStrategy>> = {
+  graceful: null,
+  issuer: null,
+  emergency: null,
+  renew: {
     what: 'strategy renew does not exist for Linkerd: a proxy keeps the anchors that it started with, so a renewed root costs the same restarts as a new one',
-    where: { field: 'spec.strategy' },
     expected: 'graceful, issuer where the root stays, or emergency for a key that is in foreign hands',
-    found: strategy,
-    todo: 'choose issuer if only the issuing CA ends soon and the root’s key is at hand, else graceful',
-    exit: exitCodes.refused,
-  })
+    todo: 'choose issuer if only the issuer ends soon and the root’s key is at hand, else graceful',
+  },
+}
+
+function refuseStrategy(strategy: Strategy): void {
+  const missing = missingStrategies[strategy]
+  if (missing === null) return
+  throw new ReanchorError({ ...missing, where: { field: 'spec.strategy' }, found: strategy, exit: exitCodes.refused })
 }

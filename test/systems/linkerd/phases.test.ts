@@ -4,12 +4,11 @@ import {
   bothRoots,
   controlPlaneKey,
   type LinkerdMaterial,
-  type LinkerdPhaseDraft,
   type LinkerdPhaseOptions,
-  type LinkerdStepDraft,
   linkerdPhases,
   literalAnchors,
 } from '../../../src/systems/linkerd/phases.ts'
+import type { PhaseDraft, StepDraft } from '../../../src/systems/system.ts'
 import { linkerdCa } from './material.ts'
 
 let old: LinkerdIssuer
@@ -28,11 +27,11 @@ function material(roots: readonly string[] = [old.root.sha256], others: readonly
   }
 }
 
-function steps(phases: readonly LinkerdPhaseDraft[]): readonly string[] {
+function steps(phases: readonly PhaseDraft[]): readonly string[] {
   return phases.flatMap(phase => phase.steps.map(step => `${phase.name}/${step.name}`))
 }
 
-function stateAt(phases: readonly LinkerdPhaseDraft[], name: string): LinkerdStepDraft {
+function stateAt(phases: readonly PhaseDraft[], name: string): StepDraft {
   const found = phases.flatMap(phase => phase.steps.map(step => [`${phase.name}/${step.name}`, step] as const))
   const step = found.find(([each]) => each === name)?.[1]
   if (step === undefined) throw new Error(`no step ${name}`)
