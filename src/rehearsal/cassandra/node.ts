@@ -10,6 +10,8 @@ import { Endpoint, loadMaterial } from '../workload-tls.ts'
  * changes nothing, and a node that has not restarted trusts what it trusted.
  */
 export class CassandraNode implements PodProcess {
+  /** Milliseconds until a node of little data serves. An assumption. */
+  readonly startLag = [15_000, 40_000] as const
   readonly #site: Site
   readonly #files: () => VolumeFiles
   readonly #ready: () => void
@@ -26,8 +28,9 @@ export class CassandraNode implements PodProcess {
     this.#id = `${site.name}/${podKey(pod)}`
   }
 
-  get endpoint(): Endpoint | null {
-    return this.#endpoint
+  /** `ssl_storage_port`, on which nodes speak to one another. */
+  endpointAt(port: number): Endpoint | null {
+    return port === 7001 ? this.#endpoint : null
   }
 
   async start(): Promise<void> {
@@ -44,14 +47,23 @@ export class CassandraNode implements PodProcess {
   filesChanged(): void {}
 
   /** The pod is Ready: peers connect to it from now on. */
-  join(): void {
-    if (this.#endpoint === null || this.#draining) return
+  joined(): void {
+    const endpoint = this.#endpoint
+    if (endpoint === null || this.#draining) return
     this.#site.handshakes.join({
       id: this.#id,
       site: this.#site.name,
       owner: ownerOf(this.#site.store, this.#pod),
-      endpoint: this.#endpoint,
+      endpoint,
       trustDomain: '',
+      // `requireEndpointVerification` is false by default: no name is looked at, in either direction.
+      connect: () => ({
+        context: endpoint.material.context,
+        alpn: 'istio',
+        serverName: null,
+        trustDomain: '',
+        anyName: true,
+      }),
     })
   }
 

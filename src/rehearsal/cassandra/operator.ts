@@ -60,6 +60,23 @@ export class CassandraOperator {
     })
   }
 
+  /** Whether it has taken up every CA Secret and calls every cluster ready. */
+  get settled(): boolean {
+    const { store } = this.#site
+    return (
+      this.#running.size === 0 &&
+      store.list('db.ibm.com', 'CassandraCluster').every(cluster => {
+        const taken = encryptionOf(cluster).every(ca => {
+          const facts = readCassandraCluster(cluster, ca, cluster.metadata.name)
+          const secret = store.get('', 'Secret', facts.namespace, facts.secret)
+          const seen = secret?.metadata.annotations?.[operatorAnnotations.checksum]
+          return secret !== null && seen === operatorChecksum(decoded(secret))
+        })
+        return taken && at(cluster, 'status', 'ready') === true
+      })
+    )
+  }
+
   #cluster(namespace: string, name: string): StoredObject | null {
     return this.#site.store.get('db.ibm.com', 'CassandraCluster', namespace, name)
   }

@@ -20,7 +20,6 @@ export interface CassandraClusterFacts {
   readonly inMaintenance: readonly string[]
   /** `dc` and `rack` hide a break between regions from every look at one of them. */
   readonly internodeEncryption: string
-  readonly reaper: boolean
 }
 
 /**
@@ -89,7 +88,6 @@ export function readCassandraCluster(object: unknown, ca: CassandraCa, where: st
     ),
     inMaintenance: [...new Set(maintenance.map(each => text(at(each, 'dc')) ?? ''))].filter(dc => dc !== ''),
     internodeEncryption: internode,
-    reaper: at(object, 'spec', 'reaper') !== undefined,
   }
 }
 

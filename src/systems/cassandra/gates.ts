@@ -1,56 +1,49 @@
-import type {
-  ConsumerClass,
-  Evidence,
-  EvidenceException,
-  GateResult,
-  ObjectEvidence,
-  Plan,
-  Verdict,
-} from '../../rotation.ts'
+import type { ConsumerClass, Evidence, EvidenceException, ObjectEvidence, Plan, Verdict } from '../../rotation.ts'
+import { canaryUnsealed, deliveredWith } from '../../verify/common-gates.ts'
+import type { Case, Judged, Rule } from '../../verify/gate.ts'
 import { bundleDigest, type PlannedPlace } from '../../verify/planned.ts'
 import { instantOf } from '../../verify/values.ts'
 import { worst } from '../../verify/verdict.ts'
-import { type Departure, departures, type Expected, short } from './expected.ts'
+import { type Departure, departures, type Expected, expectedOf, short } from './expected.ts'
 
-/** What the judging of one gate needs to know. */
-export interface CassandraCase {
-  readonly plan: Plan
-  readonly now: Date
-  readonly attestations: readonly { readonly name: string; readonly phase: number; readonly bundle: string }[]
-  readonly evidence: Evidence
-  readonly place: PlannedPlace
+/** A rule of a Cassandra step, whose `expected` is what the state at its place declares. */
+interface CassandraRule extends Pick<Rule, 'id' | 'claim' | 'hint'> {
+  judge(subject: CassandraCase): Judged
+}
+
+interface CassandraCase extends Case {
   readonly expected: Expected
 }
 
-export interface CassandraJudged {
-  readonly verdict: Verdict
-  readonly because: readonly string[]
-  readonly retryAt?: string | null
-  readonly counted?: GateResult['counted']
-  readonly hint?: string
-}
-
-export interface CassandraRule {
-  readonly id: string
-  readonly claim: string
-  readonly hint: string
-  judge(subject: CassandraCase): CassandraJudged
-}
-
-const holds: CassandraJudged = { verdict: 'holds', because: [] }
+const holds: Judged = { verdict: 'holds', because: [] }
 
 /**
  * The gates of one step, in the order in which a roll-out fulfils them, beside those of delivery and canary. Steps, undos and both strategies have
  * the same: what each expects is derived from the declared state.
  */
-export function cassandraRules(plan: Plan, place: PlannedPlace): readonly CassandraRule[] {
-  const rules = [secretDelivered, clusterReady, dataTakenUp, setsRolled, nodesRestarted, rootsTrusted, leavesPresented]
+export function cassandraRules(plan: Plan, place: PlannedPlace): readonly Rule[] {
+  const rules: CassandraRule[] = [
+    secretDelivered,
+    clusterReady,
+    dataTakenUp,
+    setsRolled,
+    nodesRestarted,
+    rootsTrusted,
+    leavesPresented,
+  ]
   if (helpersIn(plan)) rules.push(helpersRestarted)
   rules.push(strangersDeclared, everythingSeen)
   if (place.phase > 0) rules.push(stable)
   // Who is not seen must trust the new CA before anyone presents it, and present it before the old one goes.
   if (place.before !== null && place.tree.state.bundle.length > 1) rules.push(attested)
-  return rules
+  return [
+    deliveredWith(at => [at.tree.state.settings.secret ?? '']),
+    canaryUnsealed('cassandra/canary', everythingSeen.claim),
+    ...rules.map(rule => ({
+      ...rule,
+      judge: (subject: Case) => rule.judge({ ...subject, expected: expectedOf(subject.plan, subject.place) }),
+    })),
+  ]
 }
 
 function helpersIn(plan: Plan): boolean {
@@ -306,7 +299,7 @@ function judgeConsumers(
   classes: readonly ConsumerClass[],
   aspects: readonly Departure['aspect'][],
   mayBeNone = false,
-): CassandraJudged {
+): Judged {
   const verdicts: Verdict[] = []
   const because: string[] = []
   let of = 0
@@ -331,7 +324,7 @@ function judgeConsumers(
   return { verdict: worst(verdicts), because: [...new Set(because)], counted }
 }
 
-function unread(because: string): CassandraJudged {
+function unread(because: string): Judged {
   return {
     verdict: 'unknown',
     because: [because],

@@ -1,5 +1,6 @@
 import type { Cluster, KubernetesObject } from '../../cluster/cluster.ts'
 import { exitCodes, ReanchorError } from '../../errors.ts'
+import type { CurrentCa } from '../../plan/ca.ts'
 import { type CaSecret, idOf, refuseUnreadableKey, trustedEntries } from './ca-secret.ts'
 import { type CassandraClusterFacts, operatorAnnotations, readCassandraCluster } from './cassandra-cluster.ts'
 import { operatorChecksum } from './checksum.ts'
@@ -13,6 +14,8 @@ export const cassandraResources = {
 export interface LiveCa {
   readonly cluster: CassandraClusterFacts
   readonly secret: CaSecret
+  /** Annotations of the Secret. */
+  readonly annotations: Readonly<Record<string, string>>
 }
 
 /**
@@ -47,7 +50,7 @@ export async function liveCa(
       todo: 'see that the name is right and the operator ready (kubectl get cassandracluster), then plan again',
       exit: exitCodes.refused,
     })
-  return { cluster: facts, secret: caSecretOf(secret, facts) }
+  return { cluster: facts, secret: caSecretOf(secret, facts), annotations: secret.metadata.annotations ?? {} }
 }
 
 /** Refuses what cannot be carried unchanged. */
@@ -77,8 +80,92 @@ function caSecretOf(object: KubernetesObject, facts: CassandraClusterFacts): CaS
   }
 }
 
-/** What keeps a rotation from starting from this Secret, beyond what reading it refuses. `annotations` are the live ones. */
-export function refuseUnfitSecret({ cluster, secret }: LiveCa, annotations: Readonly<Record<string, string>>): void {
+const dataPrefix = 'data/'
+const checksumExtra = 'checksum'
+const maintenanceExtra = 'maintenance'
+
+/**
+ * One region's CA as the rest of reanchor knows it. What the plan is made from stands in `settings`; the values of the Secret, and what
+ * changes by itself, in `extra`.
+ */
+export function currentCa({ cluster, secret, annotations }: LiveCa): CurrentCa {
+  const entries = trustedEntries(secret)
+  const issuer = entries.get(secret.certificateKey)
+  if (issuer === undefined) throw new Error('the entries were read with their main one')
+  const plain = [...entries].every(([key, certificate]) => secret.data[key] === certificate.pem)
+  return {
+    issuer,
+    chain: [],
+    roots: [...entries.values()],
+    key: secret.data[secret.privateKey] ?? null,
+    source: 'plugged',
+    settings: {
+      cluster: cluster.name,
+      namespace: secret.namespace,
+      secret: secret.name,
+      type: secret.type,
+      certificateKey: secret.certificateKey,
+      privateKey: secret.privateKey,
+      nodeSecret: cluster.nodeSecret,
+      plain: String(plain),
+      datacenters: cluster.datacenters.map(({ name, replicas }) => `${name}=${replicas}`).join(' '),
+      managedRegions: cluster.managedRegions.join(' '),
+      unmanagedRegions: cluster.unmanagedRegions.join(' '),
+      internodeEncryption: cluster.internodeEncryption,
+    },
+    restarts: {},
+    extra: {
+      ...Object.fromEntries(Object.entries(secret.data).map(([key, value]) => [`${dataPrefix}${key}`, value])),
+      [checksumExtra]: annotations[operatorAnnotations.checksum] ?? '',
+      [maintenanceExtra]: cluster.inMaintenance.join(' '),
+    },
+  }
+}
+
+/** The Secret that `currentCa` was made from. */
+export function secretOf({ settings, extra = {} }: CurrentCa): CaSecret {
+  return {
+    namespace: settings.namespace ?? '',
+    name: settings.secret ?? '',
+    type: settings.type ?? 'Opaque',
+    certificateKey: settings.certificateKey ?? 'ca.crt',
+    privateKey: settings.privateKey ?? 'ca.key',
+    data: Object.fromEntries(
+      Object.entries(extra)
+        .filter(([key]) => key.startsWith(dataPrefix))
+        .map(([key, value]) => [key.slice(dataPrefix.length), value]),
+    ),
+  }
+}
+
+/** What of the CassandraCluster acceptance asks for. */
+export function factsOf({ settings, extra = {} }: CurrentCa): CassandraClusterFacts {
+  const words = (value: string | undefined): readonly string[] => (value ?? '').split(' ').filter(word => word !== '')
+  return {
+    namespace: settings.namespace ?? '',
+    name: settings.cluster ?? '',
+    secret: settings.secret ?? '',
+    certificateKey: settings.certificateKey ?? '',
+    privateKey: settings.privateKey ?? '',
+    nodeSecret: settings.nodeSecret ?? '',
+    datacenters: words(settings.datacenters).map(word => {
+      const [name = '', replicas = '0'] = word.split('=')
+      return { name, replicas: Number(replicas) }
+    }),
+    managedRegions: words(settings.managedRegions),
+    unmanagedRegions: words(settings.unmanagedRegions),
+    inMaintenance: words(extra[maintenanceExtra]),
+    internodeEncryption: settings.internodeEncryption ?? '',
+  }
+}
+
+/** The operator's checksum as it stands at the live Secret; empty: it has none. */
+export function checksumOf({ extra = {} }: CurrentCa): string {
+  return extra[checksumExtra] ?? ''
+}
+
+/** What keeps a rotation from starting from this Secret, beyond what reading it refuses. `checksum`: the operator's, as it stands there. */
+export function refuseUnfitSecret({ cluster, secret }: Pick<LiveCa, 'cluster' | 'secret'>, checksum: string): void {
   const main = trustedEntries(secret).get(secret.certificateKey)
   const key = secret.data[secret.privateKey]
   if (main === undefined || key === undefined || key === '')
@@ -99,14 +186,13 @@ export function refuseUnfitSecret({ cluster, secret }: LiveCa, annotations: Read
       todo: 'end the maintenance, wait until status.ready is true, then plan again',
       exit: exitCodes.refused,
     })
-  const seen = annotations[operatorAnnotations.checksum]
   const expected = operatorChecksum(secret.data)
-  if (seen === expected) return
+  if (checksum === expected) return
   throw new ReanchorError({
     what: 'the operator has not taken up the CA Secret as it is now',
     where: { object: idOf(secret), field: `metadata.annotations["${operatorAnnotations.checksum}"]` },
     expected,
-    found: seen ?? 'no such annotation',
+    found: checksum === '' ? 'no such annotation' : checksum,
     todo: 'wait until the operator is done with it (it looks once a minute), and see its events TLSSecretInvalid; then plan again',
     exit: exitCodes.refused,
   })
@@ -114,7 +200,7 @@ export function refuseUnfitSecret({ cluster, secret }: LiveCa, annotations: Read
 
 /** What one look at the declared regions says of how they fit together. `attested`: names under gates.attest. */
 export function refuseUnfitRegions(
-  regions: Readonly<Record<string, LiveCa>>,
+  regions: Readonly<Record<string, Pick<LiveCa, 'cluster' | 'secret'>>>,
   ca: CassandraCa,
   attested: readonly string[],
 ): void {

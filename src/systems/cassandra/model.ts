@@ -1,3 +1,5 @@
+import type { SafetyModel } from '../system.ts'
+
 /**
  * Who meets whom in a Cassandra cluster, and when each takes up what it trusts and presents.
  *
@@ -48,20 +50,13 @@ export const cassandraParties: Readonly<Record<CassandraParty, CassandraPartyMod
   },
 }
 
-export interface CassandraLink {
-  readonly name: string
-  readonly holder: CassandraParty
-  readonly verifier: CassandraParty
-  readonly acrossSites: boolean
-}
-
 /** The parties that use one of the two CAs. */
 export function partiesOf(ca: CassandraCa): readonly CassandraParty[] {
   return ca === 'server' ? ['node'] : ['node', 'client', 'prober', 'reaper']
 }
 
 /** Every link that uses the CA of these parties: nodes among each other for the server CA, else nodes and those that connect to them. */
-export function linksOf(parties: readonly CassandraParty[]): readonly CassandraLink[] {
+function linksOf(parties: readonly string[]): ReturnType<SafetyModel['links']> {
   const others = parties.filter(party => party !== 'node')
   if (others.length === 0) return [{ name: 'node to node', holder: 'node', verifier: 'node', acrossSites: true }]
   return others.flatMap(other => {
@@ -72,4 +67,25 @@ export function linksOf(parties: readonly CassandraParty[]): readonly CassandraL
       { name: `${other} to node`, holder: other, verifier: 'node', acrossSites },
     ] as const
   })
+}
+
+export const cassandraModel: SafetyModel = {
+  links: linksOf,
+  partyName: party => (Object.hasOwn(cassandraParties, party) ? cassandraParties[party as CassandraParty].name : party),
+  notes(plan) {
+    const notes: string[] = []
+    const seen = new Set<string>()
+    for (const site of plan.sites) {
+      const state = plan.phases[0]?.steps[0]?.sites[site.name]?.state
+      for (const datacenter of (state?.settings.datacenters ?? '').split(' ')) {
+        const [name, replicas] = datacenter.split('=')
+        if (replicas === undefined || Number(replicas) > 2 || seen.has(`${site.name} ${name}`)) continue
+        seen.add(`${site.name} ${name}`)
+        notes.push(
+          `datacenter ${name} of ${site.name} has ${replicas} ${replicas === '1' ? 'node' : 'nodes'}: while one restarts, what asks for a quorum there fails; a replication factor of 3 or more goes on`,
+        )
+      }
+    }
+    return notes
+  },
 }

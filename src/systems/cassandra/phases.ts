@@ -47,6 +47,8 @@ export interface CassandraMaterial {
    * @default it is computed
    */
   readonly checksumOf?: (entries: Readonly<Record<string, Fingerprint>>, issuer: Fingerprint) => string | null
+  /** `dc1=3 dc2=3`: what the proof notes of a datacenter with one node. @default '' */
+  readonly datacenters?: string
 }
 
 /** The phases of one region, from `adopt` on. The closing phase changes no folder and is the plan's to add. */
@@ -123,6 +125,7 @@ function stateOf(
 ): TrustState {
   const { secret, next } = material
   const data = dataOf({ entries, issuer }, secret, next)
+  const plain = [...trustedEntries(secret)].every(([key, certificate]) => secret.data[key] === certificate.pem)
   const checksum = material.checksumOf === undefined ? operatorChecksum(data) : material.checksumOf(entries, issuer)
   if (checksum === null) throw new Error('the checksum of a state with sealed keys is not known')
   const keys = Object.keys(data).filter(key => entries[key] !== undefined)
@@ -134,9 +137,12 @@ function stateOf(
     settings: {
       namespace: secret.namespace,
       secret: secret.name,
+      type: secret.type,
       certificateKey: secret.certificateKey,
       privateKey: secret.privateKey,
       keys: Object.keys(data).join(' '),
+      plain: String(plain),
+      datacenters: material.datacenters ?? '',
       ...Object.fromEntries(keys.map(key => [`${entrySetting}${key}`, entries[key] as Fingerprint])),
       [checksumSetting]: checksum,
     },
@@ -153,19 +159,34 @@ export function entriesOf(state: Pick<TrustState, 'settings'>): Readonly<Record<
   )
 }
 
-/** Every strategy that has no meaning for Cassandra, with what to use in its place. */
+const useGraceful = {
+  expected: 'graceful, or emergency for a key that is in foreign hands',
+  todo: 'choose graceful: it makes a new CA under a Subject of its own, without downtime and with the same number of restarts',
+}
+
+/** Strategies that have no meaning for Cassandra, with the reason and what to use. */
+export const missingStrategies: Readonly<
+  Record<Strategy, null | { readonly what: string; readonly expected: string; readonly todo: string }>
+> = {
+  graceful: null,
+  emergency: null,
+  renew: {
+    what: 'strategy renew does not exist for Cassandra: a truststore of the operator names its entries by Subject, so an old and a new certificate of one Subject cannot stand side by side in it',
+    ...useGraceful,
+  },
+  issuer: {
+    what: 'strategy issuer does not exist for Cassandra: the CA that signs nodes is what nodes trust, and there is no root above it whose trust could stay while the issuing CA changes',
+    ...useGraceful,
+  },
+}
+
 export function refuseStrategy(strategy: Strategy): void {
-  if (strategy === 'graceful' || strategy === 'emergency') return
-  const why =
-    strategy === 'renew'
-      ? 'a truststore of the operator names its entries by Subject, so an old and a new certificate of one Subject cannot stand side by side in it'
-      : 'the CA that signs nodes is what nodes trust: there is no root above it whose trust could stay while the issuing CA changes'
+  const missing = missingStrategies[strategy]
+  if (missing === null) return
   throw new ReanchorError({
-    what: `strategy ${strategy} does not exist for Cassandra: ${why}`,
+    ...missing,
     where: { field: 'spec.strategy' },
-    expected: 'graceful, or emergency for a key that is in foreign hands',
     found: strategy,
-    todo: 'choose graceful: it makes a new CA under a Subject of its own, without downtime and with the same number of restarts',
     exit: exitCodes.refused,
   })
 }

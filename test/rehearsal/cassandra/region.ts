@@ -1,16 +1,13 @@
-import { createHash } from 'node:crypto'
 import { parseAllDocuments } from 'yaml'
-import { type Cluster, ClusterError } from '../../../src/cluster/cluster.ts'
+import type { Cluster } from '../../../src/cluster/cluster.ts'
 import { type CaPair, scriptCa } from '../../../src/rehearsal/cassandra/certificates.ts'
 import { cassandraFleet, demoCluster } from '../../../src/rehearsal/cassandra/fleet.ts'
+import { CassandraNode } from '../../../src/rehearsal/cassandra/node.ts'
 import { CassandraOperator, nodeVolumes } from '../../../src/rehearsal/cassandra/operator.ts'
-import { certificatesIn, derOf } from '../../../src/rehearsal/certificates.ts'
 import { createClock, seededRandom, type VirtualClock } from '../../../src/rehearsal/clock.ts'
 import { readableCluster } from '../../../src/rehearsal/cluster.ts'
 import { noFaults } from '../../../src/rehearsal/faults.ts'
 import { Handshakes } from '../../../src/rehearsal/handshakes.ts'
-import { Injector } from '../../../src/rehearsal/injection.ts'
-import { ControlPlane } from '../../../src/rehearsal/istiod.ts'
 import { Kubelets } from '../../../src/rehearsal/kubelet.ts'
 import { asRead, type Manifest, ObjectStore, type StoredObject, textsAt } from '../../../src/rehearsal/objects.ts'
 import { Workloads } from '../../../src/rehearsal/rollout.ts'
@@ -25,7 +22,7 @@ export interface Region {
   readonly store: ObjectStore
   readonly operator: CassandraOperator
   readonly workloads: Workloads
-  /** What the verifier reads; a node serves what stood in its files when it started. */
+  /** What the verifier reads. */
   readonly cluster: Cluster
   readonly old: CaPair
   caSecret(): StoredObject
@@ -65,16 +62,13 @@ export async function startRegion(
     }),
     log: () => {},
   }
-  const plane = new ControlPlane(site)
-  const kubelets = new Kubelets(site)
-  const workloads = new Workloads(site, kubelets, plane, new Injector(site, plane))
-  const operator = new CassandraOperator(site)
-  const served = new Map<string, string>()
-  store.onChange(({ what, object }) => {
-    if (object.kind !== 'Pod' || what !== 'status' || served.has(object.metadata.uid)) return
-    const keystore = kubelets.files(object, nodeVolumes.server)['keystore.p12']
-    if (keystore !== undefined) served.set(object.metadata.uid, keystore)
+  const workloads = new Workloads(site, new Kubelets(site), {
+    process: (pod, { files, ready }) =>
+      pod.metadata.labels?.['cassandra-cluster-component'] === 'cassandra'
+        ? new CassandraNode(site, pod, () => files(nodeVolumes.server), ready)
+        : null,
   })
+  const operator = new CassandraOperator(site)
   for (const name of ['kube-system', demoCluster.namespace])
     store.put({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } }, 'kubectl')
   const old = options.ca ?? (await scriptCa('ca', site.life(10 * 365 * 24)))
@@ -101,13 +95,6 @@ export async function startRegion(
         if (type.plural !== 'cassandraclusters') return await reader.get(type, namespace, name)
         const found = store.get(type.group, 'CassandraCluster', namespace, name)
         return found === null ? null : asRead(found)
-      },
-      async servedChain(pod, port) {
-        const found = store.get('', 'Pod', pod.namespace, pod.name)
-        const chain = found === null ? undefined : served.get(found.metadata.uid)
-        if (chain === undefined || port !== 7001)
-          throw new ClusterError('unreachable', `handshake with ${pod.name}:${port}`, 'connection refused')
-        return certificatesIn(chain).map(derOf)
       },
     },
     caSecret: () => store.get('', 'Secret', demoCluster.namespace, demoCluster.secret) as StoredObject,
@@ -150,8 +137,4 @@ function secretManifest(data: Readonly<Record<string, string>>): Manifest {
     type: 'Opaque',
     data: Object.fromEntries(Object.entries(data).map(([key, text]) => [key, Buffer.from(text).toString('base64')])),
   }
-}
-
-export function digestOf(text: string): string {
-  return createHash('sha256').update(text).digest('hex')
 }
