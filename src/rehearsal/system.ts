@@ -1,11 +1,21 @@
-import type { FileTree, Plan, SystemName, TrustState } from '../rotation.ts'
-import type { Pair } from './certificates.ts'
+import type { Cluster } from '../cluster/cluster.ts'
+import type { Context } from '../commands/context.ts'
+import type { Declaration, FileTree, GateResult, Plan, SystemName, TrustState } from '../rotation.ts'
+import type { Life, Pair } from './certificates.ts'
 import type { VirtualClock } from './clock.ts'
 import type { FaultName } from './faults.ts'
 import type { VolumeFiles } from './kubelet.ts'
 import type { Manifest, StoredObject } from './objects.ts'
+import type { Rehearsal } from './rehearsal.ts'
 import type { PodProcess, Site } from './site.ts'
-import type { Life } from './certificates.ts'
+
+/** Where a demo stands while `next` waits. */
+export interface DemoMoment {
+  readonly context: Context
+  readonly rotation: string
+  readonly rehearsal: Rehearsal
+  readonly gates: readonly GateResult[]
+}
 
 /** What the rehearsal knows of one system: what runs in its sites, and the fleet of its demo. */
 export interface RehearsalSystem {
@@ -31,6 +41,8 @@ export interface WorldOptions {
 export interface RehearsalWorld {
   /** Whether parties of different sites meet. */
   readonly crossSite: boolean
+  /** Clusters beside those of the sites, which the system reads, by name. @default none */
+  readonly clusters?: ReadonlyMap<string, Cluster>
   /** Starts the controllers of a system in one site, on its store and clock. Nothing is in the store yet. */
   startSite(site: Site): SiteSystem
 }
@@ -77,6 +89,14 @@ export interface FleetOptions {
   readonly variant: string | null
 }
 
+export interface DeclareOptions {
+  /** Name of the rotation. */
+  readonly rotation: string
+  /** The folder that reanchor is to own, by site. */
+  readonly paths: Readonly<Record<string, string>>
+  readonly now: Date
+}
+
 export interface DemoSystem {
   /** Of the rotation, such as `mesh-2026`. */
   readonly rotation: string
@@ -84,8 +104,12 @@ export interface DemoSystem {
   readonly sites: readonly string[]
   /** How many it takes where nothing is said. */
   readonly usualSites: number
-  /** Values of its own flag (`--install`, `--flow`, `--scenario`), the usual one first; empty: it has none. */
+  /** The flag of its own; null: it has none. */
+  readonly variantFlag: 'install' | 'flow' | 'scenario' | null
+  /** Values of that flag, the usual one first; empty: it has none. */
   readonly variants: readonly string[]
+  /** The variant whose fleet comes nearest to what is declared, for `rehearse`. */
+  variantOf(declaration: Declaration): string | null
   /** Variants in which Argo CD delivers and Sealed Secrets seals. */
   readonly byArgo: (variant: string | null) => boolean
   /** For `--fault`; empty: none is acted out. */
@@ -97,8 +121,12 @@ export interface DemoSystem {
   /** rotation.yaml for that fleet: what `init <system>` writes, and an engineer's look at it. */
   declare(
     fleet: FileTree,
-    options: FleetOptions & { readonly now: Date },
+    options: FleetOptions & DeclareOptions,
   ): Promise<{ readonly path: string; readonly text: string }>
   /** Whether a merged move from one state to the next is meant to restart this workload (`namespace/kind/name`). */
   plansRestart(consumer: string, before: TrustState, after: TrustState, plan: Plan): boolean
+  /** What a person does while `next` waits: renews what is outside the clusters, attests. @default nothing */
+  meanwhile?(at: DemoMoment): Promise<void>
+  /** Virtual milliseconds that `next` may wait in one place. @default half a day */
+  readonly patience?: number
 }

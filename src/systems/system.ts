@@ -1,7 +1,7 @@
 import type { Cluster } from '../cluster/cluster.ts'
 import type { Custody } from '../custody/custody.ts'
-import type { Finding } from '../declaration/checks.ts'
 import type { FieldPath } from '../declaration/located-yaml.ts'
+import type { Finding } from '../declaration/raw.ts'
 import type { Surface } from '../declaration/schema.ts'
 import type { DeclarationWriter } from '../declaration/write.ts'
 import type { KeySource } from '../pki/authority.ts'
@@ -48,18 +48,22 @@ export interface System {
   readonly role: string
   readonly settings: SettingsRules
   /** What `init <system>` finds in the repository and asks for. */
-  init(scene: InitScene): Promise<InitPart>
+  init(): Promise<(scene: InitScene) => InitPart>
   /** Null: the strategy exists. Else why it does not, and what to do in its place. */
   readonly strategies: Readonly<Record<Strategy, null | MissingStrategy>>
 
   /** Today's CA of one site. Throws ReanchorError where there is none, or none that can be carried unchanged. */
-  currentFromCluster(cluster: Cluster, declaration: Declaration, site: Site): Promise<CurrentCa>
+  currentFromCluster(cluster: Cluster, declared: SystemPart, site: Pick<Site, 'name'>): Promise<CurrentCa>
   /** The same from PEM files. Throws ReanchorError (2) where the system needs more than files can say. */
   currentFromFiles(
     source: Extract<CurrentSource, { from: 'files' }>,
     read: (path: string) => string,
     declaration: Declaration,
   ): Promise<CurrentCa>
+  /** The Secret in which a signing key waits, sealed, for an offline root's answer. Null: the system takes no CA by request. */
+  requestSecret(
+    declared: SystemPart,
+  ): { readonly name: string; readonly namespace: string; readonly file: string; readonly key: string } | null
   /** A new CA for all sites. Keys and random come from `means`; nothing is written. Sources other than `generate` and `files` are the caller's. */
   newCa(
     declaration: Declaration,
@@ -73,17 +77,19 @@ export interface System {
     next: NewCa,
     now: Date,
   ): Promise<void> | void
-  /** Files of a site's folder that hold sealed values, the CA's first. None of them is ever removed by a step. */
+  /** Files of a site's folder that hold sealed values, the CA's first. */
   readonly sealedFiles: readonly string[]
+  /** Files of a site's folder that no step takes away, an undo as little: what is in them must stay in the cluster. */
+  readonly keptFiles: readonly string[]
   /** Where a state's folder holds the signing key sealed. Null: it delivers none in this state. */
   sealedKey(state: TrustState): { readonly file: string; readonly key: string } | null
 
   /** Everything that is planned for one site. Asked once for each site of a plan, so what it searches in the users' files is searched once. */
   planSite(inputs: SitePlanInputs): Promise<SitePlan>
   /** Hours that a leaf lives, which the proof waits for at the end of a phase. 0: no phase waits for renewals. */
-  leafHours(declaration: Declaration): number
+  leafHours(declared: SystemPart): number
   /** Classes of parties of the whole plan, as `model` knows them. */
-  parties(declaration: Declaration): readonly string[]
+  parties(declared: SystemPart): readonly string[]
   readonly model: SafetyModel
 
   /** Looks at everything in one cluster that verifies or presents a certificate of the system. Judges nothing; what it cannot see is an exception. */
@@ -129,6 +135,8 @@ export interface SettingsRules {
     readonly issuingAlgorithm?: KeyAlgorithm
     readonly issuingValidity?: string
   }
+  /** `mesh`: a rotation of 2026 that was given no name is called `mesh-2026`. */
+  readonly stem: string
   /** False: there is no issuing CA under the new one, so `next.generate.issuing` is neither read nor written. */
   readonly issuing: boolean
   /** Subjects of a generated CA where none is given; `{site}` stands for the site's name. */
@@ -260,6 +268,14 @@ export interface SystemWords {
   readonly acceptOutage: string
   /** What `nudge` does: `so that proxies that kept an old leaf renew it now`. */
   readonly nudge: string
+  /** Where today's CA was read, for `inspect`: `Secret istio-system/cacerts: root-cert.pem`. */
+  places(
+    declared: SystemPart,
+    site: Pick<Site, 'name'>,
+    current: CurrentCa,
+  ): { readonly anchors: string; readonly issuer: string }
+  /** Which strategies would fit what `inspect` has seen; in the order in which to consider them. */
+  fitting(currents: readonly CurrentCa[], now: Date): readonly FittingStrategy[]
   /** What is left to a person once the rotation is closed, beside the sealed keys in Git's history. */
   cleanUp(declaration: Declaration, plan: Plan): readonly string[]
   /** Secrets that exist before Git delivers them, by the file that takes them over: SealedSecrets needs a leave for each. */
@@ -268,4 +284,10 @@ export interface SystemWords {
     site: Site,
     adopted: TrustState,
   ): readonly { readonly namespace: string; readonly name: string; readonly file: string }[]
+}
+
+export interface FittingStrategy {
+  readonly strategy: Strategy
+  readonly fits: boolean
+  readonly why: string
 }

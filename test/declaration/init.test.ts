@@ -12,6 +12,7 @@ import {
 import { readDeclaration } from '../../src/declaration/read.ts'
 import { ReanchorError } from '../../src/errors.ts'
 import type { FileTree } from '../../src/rotation.ts'
+import { initIstio } from '../../src/systems/istio/init.ts'
 import { recipients } from './declarations.ts'
 
 const sync = (cluster: string): readonly [string, string] => [
@@ -511,7 +512,7 @@ test('the names of sites are told apart as words: eu-1 is not eu-10', () => {
     ['clusters/eu-10/istio.yaml', istio],
     ['.sops.yaml', sopsRules],
   ])
-  expect(openQuestions(findInRepository(files), initAnswers({ site: ['eu-1', 'eu-10'] }), files)).toEqual([])
+  expect(openQuestions(findInRepository(files), initAnswers({ site: ['eu-1', 'eu-10'] }), files, initIstio)).toEqual([])
 })
 
 test('what init proposes is small', async () => {

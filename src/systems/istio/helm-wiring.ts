@@ -1,8 +1,8 @@
 import { posix } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
-import { exitCodes, ReanchorError } from '../errors.ts'
-import { type ArgoApplication, type ArgoSource, applicationOf, argoObjects } from '../gitops/argocd.ts'
-import { type FluxHelmRelease, fluxObjects, helmReleaseOf } from '../gitops/flux.ts'
+import { exitCodes, ReanchorError } from '../../errors.ts'
+import { type ArgoApplication, type ArgoSource, applicationOf, argoObjects } from '../../gitops/argocd.ts'
+import { type FluxHelmRelease, fluxObjects, helmReleaseOf } from '../../gitops/flux.ts'
 import {
   applicationValues,
   configMapsOf,
@@ -15,15 +15,16 @@ import {
   takesValues,
   valueAt,
   valueFilePath,
-} from '../gitops/helm.ts'
-import { isPlain, type ManifestObject, type Plain, shareParsed } from '../gitops/manifests.ts'
-import { folderOf } from '../gitops/paths.ts'
-import { repositoryAddress } from '../gitops/reach.ts'
-import { builtObjects } from '../gitops/wiring.ts'
-import { applyWiring } from '../gitops/yaml-edit.ts'
-import type { Declaration, DocumentSelector, FileTree, Site, WiringPoint } from '../rotation.ts'
-import { helmValuesName } from '../systems/istio/observe-objects.ts'
-import { multirootSetting, xdsAgentSetting } from '../systems/istio/phases.ts'
+} from '../../gitops/helm.ts'
+import { isPlain, type ManifestObject, type Plain, shareParsed } from '../../gitops/manifests.ts'
+import { folderOf } from '../../gitops/paths.ts'
+import { repositoryAddress } from '../../gitops/reach.ts'
+import { builtObjects } from '../../gitops/wiring.ts'
+import { applyWiring } from '../../gitops/yaml-edit.ts'
+import type { Declaration, DocumentSelector, FileTree, Site, WiringPoint } from '../../rotation.ts'
+import { helmValuesName } from './observe-objects.ts'
+import { multirootSetting, xdsAgentSetting } from './phases.ts'
+import { istioOf } from './settings.ts'
 
 /** The HelmRelease or Application that installs istiod, and where its chart takes istiod's values. */
 export interface HelmCarrier {
@@ -52,8 +53,8 @@ const valuesFile = 'istiod-values.yaml'
 
 /** What installs istiod at a site. Null where that is no chart (Sail), or where the declaration does not say. */
 export function helmCarrier(declaration: Declaration, site: Site, files: FileTree): HelmCarrier | null {
-  const place = declaration.istio.controlPlane[site.name]
-  if (place === undefined || declaration.istio.install === 'sail') return null
+  const place = istioOf(declaration).controlPlane[site.name]
+  if (place === undefined || istioOf(declaration).install === 'sail') return null
   const installer = installerOf(declaration, site, files)
   const { object } = installer
   const built = builtObject(files, place.path, installer)
@@ -68,9 +69,9 @@ export function helmCarrier(declaration: Declaration, site: Site, files: FileTre
 }
 
 function installerOf(declaration: Declaration, site: Site, files: FileTree): IstiodInstaller {
-  const place = declaration.istio.controlPlane[site.name]
+  const place = istioOf(declaration).controlPlane[site.name]
   if (place === undefined) throw new Error(`no control plane declared for ${site.name}`)
-  const { install } = declaration.istio
+  const { install } = istioOf(declaration)
   if (install === 'helmValues') {
     const itself = istiodInstallers(files).filter(
       ({ object }) => object.file === place.file && object.name === place.name,
@@ -171,7 +172,7 @@ function refuseShared(declaration: Declaration, site: Site, installer: IstiodIns
   if (installer.kind === 'helmRelease') return
   const { file, name } = installer.object
   const other = declaration.sites.find(each => {
-    const place = declaration.istio.controlPlane[each.name]
+    const place = istioOf(declaration).controlPlane[each.name]
     return each.name !== site.name && place?.file === file && place.name === name
   })
   if (other === undefined) return
@@ -489,7 +490,7 @@ export function refuseChangedValues(inputs: AdoptedValues): void {
   const wired = wiredTree(files, points)
   // Wired by an earlier rotation: then its folder says what the values are, and no edit changes them.
   if (wired === null) return
-  const place = declaration.istio.controlPlane[site.name]
+  const place = istioOf(declaration).controlPlane[site.name]
   const before = valuesAt(declaration, site, files, null)
   const after = valuesAt(declaration, site, wired, delivered)
   if (place === undefined) return
@@ -554,7 +555,7 @@ interface ValuesAt extends HelmValues {
 
 /** Values of istiod's installation at a site. `delivered`: what lies in the site's folder, null where nothing does yet. */
 function valuesAt(declaration: Declaration, site: Site, files: FileTree, delivered: string | null): ValuesAt {
-  const place = declaration.istio.controlPlane[site.name]
+  const place = istioOf(declaration).controlPlane[site.name]
   const installer = installerOf(declaration, site, files)
   const object = builtObject(files, place?.path ?? '', installer) ?? installer.object.object
   if (installer.kind === 'helmRelease') {

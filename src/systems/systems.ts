@@ -1,0 +1,16 @@
+import type { SystemName } from '../rotation.ts'
+import { istio } from './istio/system.ts'
+import type { System } from './system.ts'
+
+/** The one place where systems are chosen. */
+const systems: Readonly<Record<SystemName, System>> = { istio }
+
+export const systemNames = Object.keys(systems) as readonly SystemName[]
+
+export function isSystemName(text: string): text is SystemName {
+  return Object.hasOwn(systems, text)
+}
+
+export function systemOf(name: SystemName): System {
+  return systems[name]
+}
