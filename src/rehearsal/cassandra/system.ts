@@ -1,6 +1,5 @@
 import type { RehearsalSystem, StartingCa } from '../system.ts'
 import { type CaPair, scriptCa } from './certificates.ts'
-import { cassandraDeclaration } from './declaration.ts'
 import { cassandraFleet, demoCluster } from './fleet.ts'
 import { CassandraNode } from './node.ts'
 import { CassandraOperator, nodeVolumes } from './operator.ts'
@@ -63,7 +62,26 @@ export const cassandraRehearsal: RehearsalSystem = {
     faults: [],
     start: () => 'one Cassandra cluster, a CA of its own',
     fleet: ({ sites, ageRecipient }) => cassandraFleet({ sites, ageRecipient }),
-    declare: cassandraDeclaration,
+    variantFlag: null,
+    variantOf: () => null,
+    async declare(fleet, { rotation, sites, paths, ageRecipient, now }) {
+      const { runInit } = await import('../../declaration/init.ts')
+      return await runInit({
+        system: 'cassandra',
+        files: fleet,
+        flags: {
+          name: rotation,
+          site: sites.map(name => `${name}=${paths[name] ?? `trust/${name}`}`),
+          context: sites.map(name => `${name}=${name}`),
+          delivery: sites.map(name => `${name}=flux:flux-system/trust`),
+          age: [ageRecipient],
+          forge: 'local',
+        },
+        existing: () => null,
+        now,
+        ask: null,
+      })
+    },
     plansRestart(consumer, before, after) {
       return consumer.includes('/StatefulSet/') && before.settings.checksum !== after.settings.checksum
     },

@@ -1,14 +1,11 @@
 import type { Cluster, KubernetesObject } from '../../cluster/cluster.ts'
+import { resources } from '../../cluster/resources.ts'
 import { exitCodes, ReanchorError } from '../../errors.ts'
 import type { CurrentCa } from '../../plan/ca.ts'
 import { type CaSecret, idOf, refuseUnreadableKey, trustedEntries } from './ca-secret.ts'
 import { type CassandraClusterFacts, operatorAnnotations, readCassandraCluster } from './cassandra-cluster.ts'
 import { operatorChecksum } from './checksum.ts'
 import type { CassandraCa } from './model.ts'
-
-export const cassandraResources = {
-  cassandraClusters: { group: 'db.ibm.com', version: 'v1alpha1', plural: 'cassandraclusters', namespaced: true },
-} as const
 
 /** The CA of one region as the cluster has it, with what the CassandraCluster says of it. */
 export interface LiveCa {
@@ -26,7 +23,7 @@ export async function liveCa(
   cluster: Cluster,
   place: { readonly namespace: string; readonly name: string; readonly ca: CassandraCa },
 ): Promise<LiveCa> {
-  const object = await cluster.get(cassandraResources.cassandraClusters, place.namespace, place.name)
+  const object = await cluster.get(resources.cassandraClusters, place.namespace, place.name)
   const id = `CassandraCluster ${place.namespace}/${place.name}`
   if (object === null)
     throw new ReanchorError({
@@ -37,11 +34,7 @@ export async function liveCa(
       todo: 'check spec.cassandra and the cluster of this site',
     })
   const facts = readCassandraCluster(object, place.ca, id)
-  const secret = await cluster.get(
-    { group: '', version: 'v1', plural: 'secrets', namespaced: true },
-    facts.namespace,
-    facts.secret,
-  )
+  const secret = await cluster.get(resources.secrets, facts.namespace, facts.secret)
   if (secret === null)
     throw new ReanchorError({
       what: 'the CA Secret that the CassandraCluster names does not exist',

@@ -25,7 +25,6 @@ import {
   statefulSetName,
 } from './cassandra-cluster.ts'
 import { departures, type Expected, expectedOf, rootsByChecksum } from './expected.ts'
-import { cassandraResources } from './material.ts'
 import type { CassandraCa } from './model.ts'
 
 export interface CassandraObserveOptions {
@@ -161,7 +160,7 @@ async function observeCluster(looking: Looking): Promise<CassandraClusterFacts |
   const { cluster, cassandra } = looking.options
   let facts: CassandraClusterFacts | null = null
   await observed(looking, objectId('CassandraCluster', cassandra.namespace, cassandra.name), async id => {
-    const object = await cluster.get(cassandraResources.cassandraClusters, cassandra.namespace, cassandra.name)
+    const object = await cluster.get(resources.cassandraClusters, cassandra.namespace, cassandra.name)
     if (object === null) return absent(id)
     facts = readCassandraCluster(object, cassandra.ca, id)
     return present(id, object, {

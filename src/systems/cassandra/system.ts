@@ -35,6 +35,8 @@ export const cassandra: System = {
       todo: 'let plan read the cluster: current: {from: cluster}',
     })
   },
+  // The new CA's key stands in the Secret: an offline root that keeps its key could sign nothing that the operator uses.
+  requestSecret: () => null,
   async newCa(declaration: Declaration, next: Extract<NextSource, { from: 'generate' | 'files' }>, means) {
     const { newCassandraCa } = await import('./next-ca.ts')
     return await newCassandraCa(declaration, next, means)

@@ -9,7 +9,7 @@ import { readableCluster } from '../../../src/rehearsal/cluster.ts'
 import { noFaults } from '../../../src/rehearsal/faults.ts'
 import { Handshakes } from '../../../src/rehearsal/handshakes.ts'
 import { Kubelets } from '../../../src/rehearsal/kubelet.ts'
-import { asRead, type Manifest, ObjectStore, type StoredObject, textsAt } from '../../../src/rehearsal/objects.ts'
+import { type Manifest, ObjectStore, type StoredObject, textsAt } from '../../../src/rehearsal/objects.ts'
 import { Workloads } from '../../../src/rehearsal/rollout.ts'
 import type { Site } from '../../../src/rehearsal/site.ts'
 
@@ -81,7 +81,6 @@ export async function startRegion(
   for (const document of parseAllDocuments(fleet.get('databases/eu-1/cassandra.yaml') ?? ''))
     store.apply(document.toJS() as Manifest, 'kustomize-controller')
 
-  const reader = readableCluster(site, workloads)
   const region: Region = {
     site,
     clock,
@@ -89,14 +88,7 @@ export async function startRegion(
     operator,
     workloads,
     old,
-    cluster: {
-      ...reader,
-      async get(type, namespace, name) {
-        if (type.plural !== 'cassandraclusters') return await reader.get(type, namespace, name)
-        const found = store.get(type.group, 'CassandraCluster', namespace, name)
-        return found === null ? null : asRead(found)
-      },
-    },
+    cluster: readableCluster(site, workloads),
     caSecret: () => store.get('', 'Secret', demoCluster.namespace, demoCluster.secret) as StoredObject,
     nodeSecret() {
       const secret = store.get('', 'Secret', demoCluster.namespace, 'example-cluster-tls-node')
