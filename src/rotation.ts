@@ -4,8 +4,11 @@
  * The data flows: declaration → plan → phases (rendered) → custody → repository → forge → (merge, roll-out)
  * → cluster → evidence → gates → verdict → the next pull request.
  */
+import type { CassandraSettings } from './systems/cassandra/settings.ts'
+import type { LinkerdSettings } from './systems/linkerd/settings.ts'
 import type { consumerClasses } from './systems/consumers.ts'
 import type { IstioSettings } from './systems/istio/settings.ts'
+import type { KymaSettings } from './systems/kyma/settings.ts'
 
 /** SHA-256 of a certificate's DER: 64 lower-case hex digits. A certificate is never identified by its subject. */
 export type Fingerprint = string
@@ -64,6 +67,9 @@ export type SystemPartOf<Name extends keyof SystemSettings> = { readonly system:
 /** What `spec.<system>` holds, by system. */
 export interface SystemSettings {
   readonly istio: IstioSettings
+  readonly kyma: KymaSettings
+  readonly cassandra: CassandraSettings
+  readonly linkerd: LinkerdSettings
 }
 
 export type SystemName = keyof SystemSettings

@@ -1,5 +1,8 @@
 import * as z from 'zod'
+import { cassandraSchema } from '../systems/cassandra/schema.ts'
+import { linkerdSchema } from '../systems/linkerd/schema.ts'
 import { istioSchema } from '../systems/istio/schema.ts'
+import { kymaSchema } from '../systems/kyma/schema.ts'
 import { isSystemName, systemNames } from '../systems/systems.ts'
 import {
   choice,
@@ -714,6 +717,9 @@ export const declarationSchema = z
         gates: gates.prefault({}),
         reload: reload.prefault({}),
         istio: istioSchema.optional(),
+        kyma: kymaSchema.optional(),
+        cassandra: cassandraSchema.optional(),
+        linkerd: linkerdSchema.optional(),
         paused: z
           .boolean()
           .default(false)

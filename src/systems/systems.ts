@@ -1,9 +1,12 @@
 import type { SystemName } from '../rotation.ts'
+import { cassandra } from './cassandra/system.ts'
+import { linkerd } from './linkerd/system.ts'
 import { istio } from './istio/system.ts'
+import { kyma } from './kyma/system.ts'
 import type { System } from './system.ts'
 
 /** The one place where systems are chosen. */
-const systems: Readonly<Record<SystemName, System>> = { istio }
+const systems: Readonly<Record<SystemName, System>> = { istio, kyma, cassandra, linkerd }
 
 export const systemNames = Object.keys(systems) as readonly SystemName[]
 

@@ -13,6 +13,7 @@ import { readDeclaration } from '../../src/declaration/read.ts'
 import { ReanchorError } from '../../src/errors.ts'
 import type { FileTree } from '../../src/rotation.ts'
 import { initIstio } from '../../src/systems/istio/init.ts'
+import { istioOf } from '../../src/systems/istio/settings.ts'
 import { recipients } from './declarations.ts'
 
 const sync = (cluster: string): readonly [string, string] => [
@@ -330,7 +331,7 @@ spec:
         file: 'argocd/apps/trust.yaml',
         repoURL: url,
       })
-      expect(declaration.istio).toMatchObject({
+      expect(istioOf(declaration)).toMatchObject({
         install: 'argoApplication',
         trustDomain: 'acme.example',
         leafHours: 12,
@@ -350,7 +351,7 @@ spec:
       istiod.replace('chart: istiod, version: 1.27.0, sourceRef: {kind: HelmRepository, name: istio}', chart),
     )
     const result = await run(files, { age: [recipients[0]!] })
-    const { istio } = await readDeclaration(result.text, result.path)
+    const istio = istioOf(await readDeclaration(result.text, result.path))
     expect(istio).toMatchObject({
       install: 'helmRelease',
       controlPlane: { 'eu-1': { file: 'infra/eu-1/istiod.yaml', name: 'istiod' } },
@@ -370,7 +371,7 @@ spec:
     const files = new Map([...sail].filter(([path]) => path !== 'clusters/eu-1/istio.yaml'))
     files.set('helm/istiod-values.yaml', 'pilot: {env: {}}\n')
     const { text, path } = await run(files, { controlPlane: ['helm/istiod-values.yaml'], site: ['eu-1'] })
-    expect((await readDeclaration(text, path)).istio).toMatchObject({
+    expect(istioOf(await readDeclaration(text, path))).toMatchObject({
       install: 'helmValues',
       controlPlane: { 'eu-1': { file: 'helm/istiod-values.yaml' } },
     })

@@ -30,7 +30,8 @@ export interface IstioControlPlane {
 
 /** The settings of a declaration, or of a part of one, that is Istio's. */
 export function istioOf(part: SystemPart): IstioSettings {
-  return part.istio
+  if (part.system === 'istio') return part.istio
+  throw new Error(`spec.istio was asked for in a rotation of ${part.system}`)
 }
 
 export const istioSettings: SettingsRules = {
