@@ -5,10 +5,10 @@
  * → cluster → evidence → gates → verdict → the next pull request.
  */
 import type { CassandraSettings } from './systems/cassandra/settings.ts'
-import type { LinkerdSettings } from './systems/linkerd/settings.ts'
 import type { consumerClasses } from './systems/consumers.ts'
 import type { IstioSettings } from './systems/istio/settings.ts'
 import type { KymaSettings } from './systems/kyma/settings.ts'
+import type { LinkerdSettings } from './systems/linkerd/settings.ts'
 
 /** SHA-256 of a certificate's DER: 64 lower-case hex digits. A certificate is never identified by its subject. */
 export type Fingerprint = string

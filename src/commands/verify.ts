@@ -145,6 +145,7 @@ async function lookOnce(
     previous,
     now: context.now(),
     onProgress: progress => context.progress(progressText(site.name, progress)),
+    openCluster: (name, cluster) => context.openCluster({ ...site, name, cluster }),
   })
 }
 

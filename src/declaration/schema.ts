@@ -1,8 +1,8 @@
 import * as z from 'zod'
 import { cassandraSchema } from '../systems/cassandra/schema.ts'
-import { linkerdSchema } from '../systems/linkerd/schema.ts'
 import { istioSchema } from '../systems/istio/schema.ts'
 import { kymaSchema } from '../systems/kyma/schema.ts'
+import { linkerdSchema } from '../systems/linkerd/schema.ts'
 import { isSystemName, systemNames } from '../systems/systems.ts'
 import {
   choice,

@@ -12,6 +12,7 @@ import type { FoundPlace } from '../report/trust-places.ts'
 import type { TrustHeader } from '../report/trust-txt.ts'
 import type {
   CertificateFacts,
+  ClusterChoice,
   CurrentSource,
   Declaration,
   EvidenceException,
@@ -242,6 +243,8 @@ export interface ObserveOptions {
   /** For consumers that give no answer. @default defaultPatience */
   readonly patience?: PatienceSettings
   readonly onProgress: (progress: Progress) => void
+  /** Opens a cluster beside that of the site, which the caller closes: `name` is what demo and tests know it by. @default none can be opened */
+  readonly openCluster?: (name: string, choice: ClusterChoice) => Promise<Cluster>
 }
 
 export interface Observation {

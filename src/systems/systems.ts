@@ -1,8 +1,8 @@
 import type { SystemName } from '../rotation.ts'
 import { cassandra } from './cassandra/system.ts'
-import { linkerd } from './linkerd/system.ts'
 import { istio } from './istio/system.ts'
 import { kyma } from './kyma/system.ts'
+import { linkerd } from './linkerd/system.ts'
 import type { System } from './system.ts'
 
 /** The one place where systems are chosen. */

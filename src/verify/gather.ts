@@ -2,7 +2,15 @@ import { type Cluster, ClusterError, credentialsRefused } from '../cluster/clust
 import { type DeliveredRepository, observeDelivery } from '../delivery/delivery.ts'
 import { exitCodes, ReanchorError } from '../errors.ts'
 import type { Variant } from '../plan/steps.ts'
-import type { DeliveryChoice, Evidence, EvidenceException, Instant, Plan, SystemPart } from '../rotation.ts'
+import type {
+  ClusterChoice,
+  DeliveryChoice,
+  Evidence,
+  EvidenceException,
+  Instant,
+  Plan,
+  SystemPart,
+} from '../rotation.ts'
 import type { Progress } from '../systems/system.ts'
 import { systemOf } from '../systems/systems.ts'
 import { causeText, sortedExceptions } from './exceptions.ts'
@@ -33,6 +41,8 @@ export interface GatherOptions {
   readonly concurrency?: number
   /** For proxies that give no answer. @default as long as the cluster's time-out for each of the first 32, then 2 s, and 6 min for all of those */
   readonly patience?: PatienceSettings
+  /** For what lies in another cluster than the site's. @default none can be opened */
+  readonly openCluster?: (name: string, choice: ClusterChoice) => Promise<Cluster>
 }
 
 /**
@@ -69,6 +79,7 @@ export async function gatherEvidence(options: GatherOptions): Promise<Evidence> 
     concurrency: options.concurrency ?? 16,
     ...(options.patience === undefined ? {} : { patience: options.patience }),
     onProgress: options.onProgress ?? (() => {}),
+    ...(options.openCluster === undefined ? {} : { openCluster: options.openCluster }),
   })
   const last = await identify(cluster, site, systemOf(plan.system).role)
   const exceptions = sortedExceptions([...seen.exceptions, ...changedCluster(first.uid, last.uid)])
