@@ -29,6 +29,15 @@ export interface LiveKyma {
   readonly otherKeys: { readonly signer: readonly string[]; readonly gateway: readonly string[] }
 }
 
+/** Texts and types of today's Secrets, as `CurrentCa.extra` and `CurrentCa.settings` carry them. */
+export const carried = {
+  signerText: 'signer-text',
+  gatewayText: 'gateway-text',
+  signerType: 'signer-type',
+  gatewayType: 'gateway-type',
+  otherSignerKeys: 'other-signer-keys',
+} as const
+
 /** Reads the two Secrets. Throws ReanchorError where either is missing, or holds what connector and gateway would not read as a person expects. */
 export async function liveKyma(cluster: Cluster, profile: KymaProfile): Promise<LiveKyma> {
   const unseen = unseenSecret(profile)
