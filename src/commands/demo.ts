@@ -116,6 +116,7 @@ export async function demo(options: DemoOptions): Promise<DemoOutcome> {
       return await demo.declare(fleet, { ...fleetOptions(recipient, ''), rotation: demo.rotation, paths, now })
     },
     sharedRoot: sites.length > 1,
+    acceptOutage: demo.acceptsOutage?.(variant) ?? false,
   })
 }
 
@@ -327,6 +328,9 @@ export async function planAndMerge(world: World): Promise<Plan> {
     acceptOutage: world.acceptOutage,
   })
   if (outcome.pullRequest === null) throw new Error('plan opened no pull request')
+  const { demo: of } = world.system
+  if (world.acceptOutage && of.foretells !== undefined)
+    world.rehearsal.handshakes.foretells = failure => of.foretells?.(outcome.plan, failure) === true
   announce(world, outcome.pullRequest, 'nothing that is deployed changes')
   await merge(world, outcome.pullRequest)
   return outcome.plan

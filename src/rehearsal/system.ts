@@ -4,6 +4,7 @@ import type { Declaration, FileTree, GateResult, Plan, SystemName, TrustState } 
 import type { Life, Pair } from './certificates.ts'
 import type { VirtualClock } from './clock.ts'
 import type { FaultName } from './faults.ts'
+import type { HandshakeFailure } from './handshakes.ts'
 import type { VolumeFiles } from './kubelet.ts'
 import type { Manifest, StoredObject } from './objects.ts'
 import type { Rehearsal } from './rehearsal.ts'
@@ -125,6 +126,10 @@ export interface DemoSystem {
   ): Promise<{ readonly path: string; readonly text: string }>
   /** Whether a merged move from one state to the next is meant to restart this workload (`namespace/kind/name`). */
   plansRestart(consumer: string, before: TrustState, after: TrustState, plan: Plan): boolean
+  /** Whether a variant cuts connections on purpose. @default none does */
+  acceptsOutage?(variant: string | null): boolean
+  /** Whether the plan, made with --accept-outage, says that this handshake fails. @default every failure of such a plan is foretold */
+  foretells?(plan: Plan, failure: HandshakeFailure): boolean
   /** What a person does while `next` waits: renews what is outside the clusters, attests. @default nothing */
   meanwhile?(at: DemoMoment): Promise<void>
   /** Virtual milliseconds that `next` may wait in one place. @default half a day */
