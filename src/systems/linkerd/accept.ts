@@ -1,7 +1,8 @@
 import { acceptIssuing, acceptRoot, acceptSuccessor } from '../../pki/accept.ts'
 import type { CurrentCa, NewCa, NextCa } from '../../plan/ca.ts'
 import type { Declaration } from '../../rotation.ts'
-import { acceptLinkerdCa, refuseExpired } from './next-ca.ts'
+import { refuseExpired } from './health.ts'
+import { acceptLinkerdCa } from './next-ca.ts'
 import { linkerdOf } from './settings.ts'
 import { linkerdVersion, refuseFlow, rulesOf } from './version.ts'
 

@@ -1,16 +1,17 @@
 import { readCertificate } from '../../pki/certificate.ts'
-import type { ConsumerClass, Evidence, EvidenceException, Fingerprint, Plan, Verdict } from '../../rotation.ts'
+import type { ConsumerClass, Evidence, EvidenceException, Fingerprint, Instant, Plan, Verdict } from '../../rotation.ts'
 import {
   attested,
   canaryUnsealed,
   deliveredWith,
   limited,
-  notRead,
+  notReadWith,
   objectNamed,
   stillSealed,
 } from '../../verify/common-gates.ts'
 import type { Case, Judged, Rule } from '../../verify/gate.ts'
 import { bundleDigest, type PlannedPlace } from '../../verify/planned.ts'
+import { instantOf } from '../../verify/values.ts'
 import { worst } from '../../verify/verdict.ts'
 import { type IdentityView, identityChecks } from './checks.ts'
 import { type Departure, departures, type Expected, expectedOf } from './expected.ts'
@@ -26,6 +27,9 @@ interface LinkerdRule extends Pick<Rule, 'id' | 'claim' | 'hint'> {
 interface LinkerdCase extends Case {
   readonly expected: Expected
 }
+
+/** The claim of the gate that names what was not seen: other gates refer to it. */
+const seenClaim = 'every proxy runs, and its leaf and anchors were read'
 
 const holds: Judged = { verdict: 'holds', because: [] }
 
@@ -43,7 +47,7 @@ export function linkerdRules(plan: Plan, place: PlannedPlace): readonly Rule[] {
   const vouched = place.full && place.before !== null && bundleDigest(plan, place.before) !== bundleDigest(plan, state)
   return [
     deliveredWith(() => [issuerSecretName]),
-    canaryUnsealed('linkerd/canary'),
+    canaryUnsealed('linkerd/canary', seenClaim),
     ...rules.map(rule => ({
       ...rule,
       judge: (subject: Case) => rule.judge({ ...subject, expected: expectedOf(subject.plan, subject.place) }),
@@ -189,7 +193,7 @@ const claimed: ReadonlySet<string> = new Set([
 
 const consumersSeen: LinkerdRule = {
   id: 'linkerd/consumers-seen',
-  claim: 'every proxy runs, and its leaf and anchors were read',
+  claim: seenClaim,
   hint: 'a proxy that cannot be seen cannot be counted: allow port-forwards (roles/linkerd-portforward.yaml), or make it run',
   judge({ evidence }) {
     const standing = evidence.exceptions.filter(({ reason }) => !claimed.has(reason))
@@ -260,9 +264,22 @@ const leavesIssued: LinkerdRule = {
     )
     const ends = behind.flatMap(({ leavesExpire }) => (leavesExpire === null ? [] : [leavesExpire.last])).sort()
     const last = ends.at(-1)
-    const cleared = last === undefined ? [] : [`at the latest at ${last} the last of these leaves has ended`]
-    return { ...judged, ...hinted(subject.evidence), because: [...judged.because, ...cleared] }
+    if (last === undefined) return { ...judged, ...hinted(subject.evidence) }
+    const cleared = [`at the latest at ${last} the last of these leaves has ended`]
+    const retryAt = renewalOf(last, subject)
+    return { ...judged, ...hinted(subject.evidence), because: [...judged.because, ...cleared], retryAt }
   },
+}
+
+/** Share of a leaf's life after which its proxy renews it (linkerd2-proxy linkerd/proxy/identity-client/src/certify.rs). */
+const renewedAfter = 0.7
+/** Milliseconds after which to look again where the renewal should have been by now. */
+const soon = 10 * 60_000
+
+/** When the leaf that ends last is due for its renewal. */
+function renewalOf(last: Instant, { plan, now }: Case): Instant {
+  const due = Date.parse(last) - (1 - renewedAfter) * plan.leafHours * 3_600_000
+  return instantOf(new Date(Math.max(due + 60_000, now.getTime() + soon)))
 }
 
 /** What identity's events say, as a hint beside what was seen. */
@@ -374,6 +391,10 @@ function judgeConsumers(
 function overdue({ evidence, plan, now }: Case, verdict: Verdict): Verdict {
   if (verdict !== 'pending' || evidence.lastChange === null) return verdict
   return now.getTime() - Date.parse(evidence.lastChange) > plan.leafHours * 3_600_000 ? 'violated' : verdict
+}
+
+function notRead(because: string): Judged {
+  return notReadWith(seenClaim, because)
 }
 
 function exceptionText({ consumer, name, detail }: EvidenceException): string {

@@ -26,6 +26,7 @@ export function linkerdOf(part: SystemPart): LinkerdSettings {
 }
 
 export const linkerdSettings: SettingsRules = {
+  stem: 'mesh',
   defaults: { issuingValidity: '365d' },
   issuing: true,
   subjects(rotation, part) {

@@ -15,10 +15,7 @@ export const linkerd: System = {
   role: 'roles/linkerd.yaml',
   settings: linkerdSettings,
   strategies: missingStrategies,
-  async init(scene) {
-    const { initLinkerd } = await import('./init.ts')
-    return initLinkerd(scene)
-  },
+  init: async () => (await import('./init.ts')).initLinkerd,
 
   async currentFromCluster(cluster, declaration) {
     const { liveCa } = await import('./material.ts')
@@ -28,6 +25,8 @@ export const linkerd: System = {
     const { caFromFiles } = await import('./material.ts')
     return caFromFiles(source, read, linkerdOf(declaration).version)
   },
+  // Identity's key has a form of its own by version (SEC1), which a request does not carry yet.
+  requestSecret: () => null,
   async newCa(declaration, next, means) {
     const { newLinkerdCa } = await import('./next-ca.ts')
     return await newLinkerdCa(declaration, next, means)
@@ -37,6 +36,7 @@ export const linkerd: System = {
     acceptLinkerd(declaration, current, next, now)
   },
   sealedFiles: ['issuer.yaml', 'canary.yaml'],
+  keptFiles: ['issuer.yaml'],
   sealedKey: state => ({ file: 'issuer.yaml', key: keysOf(state).key }),
 
   async planSite(inputs) {
@@ -57,7 +57,7 @@ export const linkerd: System = {
   words: linkerdWords,
   async rehearsal() {
     const { linkerdRehearsal } = await import('../../rehearsal/linkerd/system.ts')
-    return linkerdRehearsal
+    return await linkerdRehearsal()
   },
 }
 

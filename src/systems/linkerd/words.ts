@@ -1,5 +1,6 @@
 import { issuerFile } from '../../../phases/linkerd/files.ts'
 import type { SystemWords } from '../system.ts'
+import { healthOf } from './health.ts'
 import { issuerSecretName } from './issuer-secret.ts'
 import { linkerdOf } from './settings.ts'
 
@@ -36,6 +37,45 @@ export const linkerdWords: SystemWords = {
     return [
       own,
       `look at pods that were injected by hand outside of this repository: \`kubectl get pods --all-namespaces --selector linkerd.io/control-plane-ns=${namespace}\``,
+    ]
+  },
+  places(declared) {
+    const { namespace, flow } = linkerdOf(declared)
+    const anchors =
+      flow === 'trust-roots'
+        ? `ConfigMap ${namespace}/linkerd-identity-trust-roots: ca-bundle.crt`
+        : `ConfigMap ${namespace}/linkerd-config: data.global identityContext.trustAnchorsPem`
+    return { anchors, issuer: `Secret ${namespace}/${issuerSecretName}` }
+  },
+  fitting(currents, now) {
+    const states = currents.map(current => healthOf(current, now))
+    const root = states.includes('root-expired')
+    const issuer = states.includes('issuer-expired')
+    const selfMade = currents.some(({ issuer: ca, roots }) => roots.some(each => each.sha256 === ca.sha256))
+    return [
+      {
+        strategy: 'graceful',
+        fits: !root && !issuer,
+        why: root
+          ? 'the root has expired: there is no overlap to keep'
+          : issuer
+            ? 'the issuer has expired: no leaf can be issued while both roots become trusted'
+            : 'a new root with a new key, and no outage',
+      },
+      {
+        strategy: 'issuer',
+        fits: !root && !selfMade,
+        why: selfMade
+          ? 'root and issuer are one certificate, as linkerd install makes it, and its key is thrown away'
+          : root
+            ? 'the root has expired'
+            : 'a new issuer under the root that everyone trusts, where the root’s key is at hand; one phase',
+      },
+      {
+        strategy: 'emergency',
+        fits: true,
+        why: 'only where the key is in foreign hands, or the root has expired: it cuts connections',
+      },
     ]
   },
   takeOvers(declaration) {

@@ -1,10 +1,24 @@
 import { describe, expect, it } from 'vitest'
-import { healthOf, issuerName, otherRoots, refuseExpired, rootName } from '../../../src/systems/linkerd/next-ca.ts'
+import { healthOf, otherRoots, refuseExpired } from '../../../src/systems/linkerd/health.ts'
+import { issuerName } from '../../../src/systems/linkerd/next-ca.ts'
+import { linkerdSettings } from '../../../src/systems/linkerd/settings.ts'
 import { linkerdCa, names, now, selfMadeCa } from './material.ts'
+
+function rootName(rotation: string): string {
+  const linkerd = {
+    ...names,
+    flow: 'trust-roots',
+    version: 'stable-2.14.10',
+    controlPlane: {},
+    leafHours: 24,
+    leaves: 'renewal',
+  } as const
+  return linkerdSettings.subjects(rotation, { system: 'linkerd', linkerd }).root
+}
 
 describe('a new CA', () => {
   it('has the shape that step gives it, but for a root name of its own (traps 10 and F8)', async () => {
-    const { root, issuer } = await linkerdCa(rootName(names, now))
+    const { root, issuer } = await linkerdCa(rootName('mesh-2026'))
     expect([root.ca, root.pathLength, root.key]).toEqual([true, 1, 'ECDSA P-256'])
     expect([issuer.ca, issuer.pathLength, issuer.key]).toEqual([true, 0, 'ECDSA P-256'])
     expect(root.subject).toContain('root.linkerd.cluster.local')
@@ -13,8 +27,8 @@ describe('a new CA', () => {
     expect(root.subject).not.toBe(issuer.subject)
   })
 
-  it('gives roots of two days two names', () => {
-    expect(rootName(names, now)).not.toBe(rootName(names, new Date('2027-11-22T06:00:00Z')))
+  it('gives the roots of two rotations two names', () => {
+    expect(rootName('mesh-2026')).not.toBe(rootName('mesh-2027'))
   })
 })
 
