@@ -1,9 +1,17 @@
 import { createPrivateKey } from 'node:crypto'
-import type { Pair } from '../certificates.ts'
+import { fingerprintOf, type Pair } from '../certificates.ts'
 import { textsAt } from '../objects.ts'
 import type { Site } from '../site.ts'
 import { connectorLeaf, firstCertificate } from './certificates.ts'
 import { demoKyma } from './fleet.ts'
+
+/** SHA-256 of the CA that signed a leaf, by that of the leaf: what a report of a failed handshake is read with. */
+const signers = new Map<string, string>()
+
+/** Null: no connector of this process signed it. */
+export function signerOf(leaf: string): string | null {
+  return signers.get(leaf) ?? null
+}
 
 /** How long a token lives, in milliseconds (connector-service, `runtimeTokenExpirationMinutes`, `appTokenExpirationMinutes`). */
 const tokenLife = { runtime: 600_000, application: 300_000 } as const
@@ -52,6 +60,7 @@ export class Connector {
     if (!certificate.x509.checkPrivateKey(key)) throw new Error('the CA certificate and its key do not match')
     const pair = { certificate: certificate.pem, key: text(privateKey) }
     const leaf = await connectorLeaf(pair, commonName, this.#site.life(hours))
+    signers.set(fingerprintOf(leaf.certificate), certificate.sha256)
     return { ...leaf, ca: certificate.pem }
   }
 }

@@ -11,7 +11,7 @@ import type { Site } from '../site.ts'
 import type { DemoMoment, RehearsalSystem, SiteSystem, StartingCa, WorldOptions } from '../system.ts'
 import { gatewayServer, setupJobCa } from './certificates.ts'
 import { Application, Runtime } from './clients.ts'
-import { Connector, type Issued } from './connector.ts'
+import { Connector, type Issued, signerOf } from './connector.ts'
 import { demoApplications, demoKyma, demoRuntimes, kymaFleet, profileOf, scenarioOf, scenarios } from './fleet.ts'
 import { GatewayPod } from './gateway.ts'
 import { type RuntimeCluster, runtimeCluster } from './runtime-cluster.ts'
@@ -83,6 +83,8 @@ export const kymaRehearsal: RehearsalSystem = {
       })
       return { path: written.path, text: await engineersTouch(written.text, variant) }
     },
+    acceptsOutage: variant => scenarioOf(variant).startsWith('compromised-'),
+    foretells,
     meanwhile,
     patience: 3 * 86_400_000,
     plansRestart(consumer, before, after) {
@@ -213,7 +215,7 @@ function startSite(site: Site, options: WorldOptions, clusters: ReadonlyMap<stri
           })
       }
       site.store.put(gatewayDeployment(profile.gateway), 'istio-operator')
-      for (const runtime of runtimes) await runtime.onboard(runtime.kind === 'compass' ? 12 : 30 * day)
+      for (const runtime of runtimes) await runtime.onboard(runtime.kind === 'compass' ? 15.5 : 30 * day)
       for (const application of applications) await application.onboard()
     },
     process(pod, { files, ready }) {
@@ -273,7 +275,6 @@ async function meanwhile({ context, rotation, rehearsal, gates }: DemoMoment): P
   const { loadRotation } = await import('../../commands/rotation.ts')
   const opened = await loadRotation(context.repository, { rotation, base: 'main' })
   const price = foretoldPairs(opened.plan)
-  rehearsal.handshakes.foretells = failure => foretells(opened.plan, price, failure, rehearsal)
   const waitsFor = (id: string): boolean => gates.some(gate => gate.id === id && gate.verdict !== 'holds')
   const rolling = ['delivery/applied', 'kyma/secrets', 'kyma/gateway-rolled', 'kyma/gateway-trusts'].some(waitsFor)
   if (rolling || !(waitsFor('kyma/runtimes-renewed') || waitsFor('kyma/attested'))) return
@@ -312,22 +313,9 @@ async function meanwhile({ context, rotation, rehearsal, gates }: DemoMoment): P
 }
 
 /** Whether the plan's price names this failure: which class of client met the gateway, with a leaf of which CA, and what the gateway trusted. */
-function foretells(
-  plan: Plan,
-  price: ReturnType<typeof foretoldPairs>,
-  failure: HandshakeFailure,
-  rehearsal: DemoMoment['rehearsal'],
-): boolean {
-  const [site = '', client = '', name = ''] = failure.client.split('/')
-  const store = rehearsal.sites.get(site)?.store
-  if (store === undefined || failure.clientLeaf === null) return false
-  const { runtimes, applications } = kymaSiteOf(store)
-  const presents = issuerOf(plan, [...runtimes, ...applications].find(each => each.name === name)?.identity ?? null)
-  return presents !== null && isForetold(price, { client, server: 'gateway', presents, trusts: failure.serverTrusts })
-}
-
-/** SHA-256 of the CA that came with a certificate, where the plan knows it. */
-function issuerOf(plan: Plan, identity: Issued | null): string | null {
-  if (identity === null) return null
-  return plan.certificates.find(({ pem }) => pem.trim() === identity.ca.trim())?.sha256 ?? null
+function foretells(plan: Plan, failure: HandshakeFailure): boolean {
+  const [, client = ''] = failure.client.split('/')
+  const presents = failure.clientLeaf === null ? null : signerOf(failure.clientLeaf)
+  if (presents === null) return false
+  return isForetold(foretoldPairs(plan), { client, server: 'gateway', presents, trusts: failure.serverTrusts })
 }

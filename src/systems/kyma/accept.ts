@@ -4,7 +4,7 @@ import type { Declaration, NextSource } from '../../rotation.ts'
 import type { NewCaMeans } from '../system.ts'
 import { acceptKymaCa, generateKymaCa, type KymaCa, keepsKey, kymaCaFromFiles, renewKymaCa } from './next-ca.ts'
 import { issuerMissing } from './phases.ts'
-import { kymaOf } from './settings.ts'
+import { applicationsAttested, kymaOf } from './settings.ts'
 
 /** The one new CA of a declaration: for the key in use, or for a new one. Its key is in the connector's Secret, so no root's key is kept elsewhere. */
 export async function newKymaCa(
@@ -91,7 +91,8 @@ export function acceptKyma(
       found: 'issuer',
       exit: exitCodes.refused,
     })
-  const { compromised, leafDays } = kymaOf(declaration)
+  const { compromised, leafDays, applications } = kymaOf(declaration)
+  if (applications) refuseUnvouched(declaration)
   for (const [site, ca] of Object.entries(current)) {
     acceptKymaCa(ca.issuer, next.root, { strategy: declaration.strategy, compromised, leafHours: leafDays * 24, now })
     if (Date.parse(ca.issuer.notAfter) > now.getTime() || declaration.strategy === 'emergency') continue
@@ -104,4 +105,17 @@ export function acceptKyma(
       exit: exitCodes.refused,
     })
   }
+}
+
+/** No resource lists applications, so either a person vouches for them or somebody says that there are none. */
+function refuseUnvouched({ gates }: Declaration): void {
+  if (gates.attest.some(({ name }) => name === applicationsAttested)) return
+  throw new ReanchorError({
+    what: 'nobody vouches for the applications that hold client certificates, and no resource lists them',
+    where: { field: 'spec.gates.attest' },
+    expected: `an entry ${applicationsAttested}, or spec.kyma.applications: none`,
+    found: gates.attest.map(({ name }) => name).join(', ') || 'no entry',
+    todo: 'say who will vouch that all of them have renewed, or that only runtimes hold certificates',
+    example: `attest: [{name: ${applicationsAttested}, why: their owners renew them by hand}]`,
+  })
 }

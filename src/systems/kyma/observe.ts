@@ -124,30 +124,23 @@ async function canary(looking: Looking, id: string): Promise<ObjectEvidence> {
   return { ...present(id, secret, facts), ...dataOwnership(secret) }
 }
 
-/** Overrides with a CA make the setup job write both Secrets anew at Kyma's next upgrade. Keys are enough to see that, so Secrets are not opened. */
+/** Overrides with a CA make the setup job write both Secrets anew at Kyma's next upgrade. Those that are Secrets are not opened. */
 async function observeOverrides(looking: Looking): Promise<void> {
   const { cluster } = looking.options
-  for (const [kind, type] of [
-    ['ConfigMap', resources.configMaps],
-    ['Secret', resources.secrets],
-  ] as const) {
-    try {
-      for await (const page of cluster.list(type, overrides))
-        for (const object of page) {
-          if (object.metadata.labels?.installer !== 'overrides') continue
-          const data = (object.data ?? {}) as Readonly<Record<string, unknown>>
-          const keys = Object.keys(data).filter(
-            key => caOverrides.some(name => key === `global.${name}`) && data[key] !== '',
-          )
-          if (keys.length === 0) continue
-          const id = objectId(kind, object.metadata.namespace ?? '', object.metadata.name)
-          looking.objects.push(present(id, object, { override: keys.sort().join(' ') }))
-        }
-    } catch (cause) {
-      // Kyma 2 has no installer, and a role need not reach it.
-      if (cause instanceof ClusterError && cause.failure === 'forbidden') continue
-      looking.incomplete(`list ${type.plural} with overrides in ${overrides.namespace}`, cause)
-    }
+  try {
+    for await (const page of cluster.list(resources.configMaps, overrides))
+      for (const object of page) {
+        if (object.metadata.labels?.installer !== 'overrides') continue
+        const data = (object.data ?? {}) as Readonly<Record<string, unknown>>
+        const keys = caOverrides.map(name => `global.${name}`).filter(key => (text(data[key]) ?? '') !== '')
+        if (keys.length === 0) continue
+        const id = objectId('ConfigMap', object.metadata.namespace ?? '', object.metadata.name)
+        looking.objects.push(present(id, object, { override: keys.join(' ') }))
+      }
+  } catch (cause) {
+    // Kyma 2 has no installer, and a role need not reach it.
+    if (cause instanceof ClusterError && cause.failure === 'forbidden') return
+    looking.incomplete(`list configmaps with overrides in ${overrides.namespace}`, cause)
   }
 }
 

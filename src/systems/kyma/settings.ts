@@ -152,12 +152,7 @@ function checks(spec: Readonly<Record<string, unknown>>, siteNames: readonly str
         example: 'kyma: {profile: runbook, runtimes: [{name: shop, kind: central, connection: shop}]}',
       },
     ]
-  return [
-    ...emergencyFindings(spec),
-    ...gatewayFindings(kyma),
-    ...runtimeFindings(kyma, siteNames),
-    ...applicationFindings(spec),
-  ]
+  return [...emergencyFindings(spec), ...gatewayFindings(kyma), ...runtimeFindings(kyma, siteNames)]
 }
 
 function emergencyFindings(spec: Readonly<Record<string, unknown>>): readonly Finding[] {
@@ -239,19 +234,4 @@ function runtimeFindings(kyma: Readonly<Record<string, unknown>>, siteNames: rea
     if (name !== null) names.add(name)
     return findings
   })
-}
-
-/** No API lists applications, so either a person vouches for them or somebody says that there are none. */
-function applicationFindings(spec: Readonly<Record<string, unknown>>): readonly Finding[] {
-  if ((textAt(spec, ['kyma', 'applications']) ?? 'attested') !== 'attested') return []
-  const declared = listAt(spec, ['gates', 'attest']).some(entry => textAt(entry, ['name']) === applicationsAttested)
-  if (declared) return []
-  return [
-    {
-      path: ['spec', 'kyma', 'applications'],
-      what: 'has nobody to vouch for it: no resource lists the applications that hold client certificates',
-      expected: `an entry ${applicationsAttested} under gates.attest, or applications: none`,
-      example: `gates: {attest: [{name: ${applicationsAttested}, why: their owners renew them by hand}]}`,
-    },
-  ]
 }

@@ -69,6 +69,7 @@ export const kyma: System = {
     acceptKyma(declaration, current, next, now)
   },
   sealedFiles: [signerFile, 'canary.yaml'],
+  keptFiles: [signerFile, 'gateway-ca.yaml'],
   sealedKey: state => ({ file: signerFile, key: state.settings[kymaSetting.signerKey] ?? 'ca.key' }),
 
   async planSite(inputs) {
