@@ -76,7 +76,7 @@ describe('a whole rotation of Cassandra', () => {
     const restarts = world.rehearsal.restarts().filter(({ consumer }) => consumer.includes('StatefulSet'))
     expect(restarts.map(({ site, count }) => `${site} ${count}`)).toEqual(['eu-1 3', 'us-1 3'])
 
-    // And nothing of the operator's in Git, nor any key in the clear.
+    // And nothing of the operator's in Git, nor any key in the clear (F29).
     const snapshot = world.repository.snapshot(await world.repository.head('main'))
     const files = await snapshot.readMany([...(await snapshot.list()).keys()])
     for (const text of files.values()) {
@@ -100,7 +100,7 @@ async function undoBefore(world: World, phase: number): Promise<void> {
   await merge(world, undone.outcome.pullRequest)
 }
 
-describe('rotations in a row', () => {
+describe('rotations in a row (F22)', () => {
   it('go from A to B to C: the second takes the first one’s final folder as its phase 0, and no node restarts for it', async () => {
     test = await cassandraWorld({ seed: 'row' })
     const { world, secret } = test

@@ -30,7 +30,7 @@ export function cassandraFleet(options: CassandraFleetOptions): FileTree {
 }
 
 /** Domain of a region, as the operators of the others know it. */
-export function regionDomain(site: string): string {
+function regionDomain(site: string): string {
   return `${site}.cassandra.example.com`
 }
 

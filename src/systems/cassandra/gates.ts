@@ -259,7 +259,7 @@ const everythingSeen: CassandraRule = {
  * Milliseconds for which nothing may have changed. The operator looks again after a minute, and where its write of the nodes' Secret and that
  * of the annotation were crossed by another it signs all nodes once more: a second roll-out after one that looked complete.
  */
-export const stableFor = 90_000
+const stableFor = 90_000
 
 const stable: CassandraRule = {
   id: 'cassandra/stable',

@@ -22,7 +22,7 @@ export interface CassandraPartyModel {
   readonly source: string
 }
 
-export const cassandraParties: Readonly<Record<CassandraParty, CassandraPartyModel>> = {
+const cassandraParties: Readonly<Record<CassandraParty, CassandraPartyModel>> = {
   node: {
     name: 'Cassandra node',
     trust: 'on restart',

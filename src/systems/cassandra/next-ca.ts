@@ -30,7 +30,7 @@ export interface NewCaRequest {
  * One new CA for all regions, self-signed, RSA 4096 as in the runbook's `utils/tls.sh create-ca-keypair`. Its key goes into the Secret,
  * sealed, as the operator signs with it: there is no root above it whose key could stay offline.
  */
-export async function generateCassandraCa(
+async function generateCassandraCa(
   request: NewCaRequest,
   means: { readonly now: Date; readonly random: (size: number) => Buffer; readonly keys: KeySource },
 ): Promise<CassandraNewCa> {

@@ -10,7 +10,7 @@ afterEach(async () => {
   test = null
 })
 
-it('takes a region from init to the closed rotation: three restarts of every node, and no failed handshake', async () => {
+it('takes a region from init to the closed rotation: three restarts of every node as planned, and no failed handshake (F5)', async () => {
   test = await cassandraWorld({ seed: 'whole' })
   const { world, secret } = test
   const old = secret('eu-1')
