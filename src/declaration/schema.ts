@@ -717,9 +717,9 @@ export const declarationSchema = z
         gates: gates.prefault({}),
         reload: reload.prefault({}),
         istio: istioSchema.optional(),
+        linkerd: linkerdSchema.optional(),
         kyma: kymaSchema.optional(),
         cassandra: cassandraSchema.optional(),
-        linkerd: linkerdSchema.optional(),
         paused: z
           .boolean()
           .default(false)

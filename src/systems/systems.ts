@@ -6,7 +6,7 @@ import { linkerd } from './linkerd/system.ts'
 import type { System } from './system.ts'
 
 /** The one place where systems are chosen. */
-const systems: Readonly<Record<SystemName, System>> = { istio, kyma, cassandra, linkerd }
+const systems: Readonly<Record<SystemName, System>> = { istio, linkerd, kyma, cassandra }
 
 export const systemNames = Object.keys(systems) as readonly SystemName[]
 
