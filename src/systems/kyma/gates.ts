@@ -63,7 +63,7 @@ const secretsDelivered: KymaRule = {
   id: 'kyma/secrets',
   claim: 'both Secrets hold the planned keys, and nobody has written them over since',
   hint: 'the deliverer writes both; see delivery/applied',
-  judge({ evidence, expected }) {
+  judge({ evidence, expected, place }) {
     const { signer, gateway } = expected.places
     const known = deliverers[evidence.delivery.kind]
     const verdicts: Verdict[] = []
@@ -92,7 +92,10 @@ const secretsDelivered: KymaRule = {
         for (const key of keys) {
           const managers = found.managers[key] ?? []
           if (!found.keys.includes(key)) say('pending', `${id}: key ${key} is missing`)
-          else if (!managers.some(manager => known.includes(manager)))
+          else if (managers.some(manager => known.includes(manager))) continue
+          else if (place.before === null)
+            say('pending', `${id}: key ${key} is not taken over yet: it is of ${managers.join(', ') || 'nobody'}`)
+          else
             say(
               'violated',
               `${id}: key ${key} was written over by ${managers.join(', ') || 'someone'}`,
