@@ -6,6 +6,7 @@ import { type CaSecret, idOf, refuseUnreadableKey, trustedEntries } from './ca-s
 import { type CassandraClusterFacts, operatorAnnotations, readCassandraCluster } from './cassandra-cluster.ts'
 import { operatorChecksum } from './checksum.ts'
 import type { CassandraCa } from './model.ts'
+import { secretSettings } from './phases.ts'
 
 /** The CA of one region as the cluster has it, with what the CassandraCluster says of it. */
 export interface LiveCa {
@@ -85,26 +86,22 @@ export function currentCa({ cluster, secret, annotations }: LiveCa): CurrentCa {
   const entries = trustedEntries(secret)
   const issuer = entries.get(secret.certificateKey)
   if (issuer === undefined) throw new Error('the entries were read with their main one')
-  const plain = [...entries].every(([key, certificate]) => secret.data[key] === certificate.pem)
+  const fingerprints = Object.fromEntries([...entries].map(([key, { sha256 }]) => [key, sha256]))
   return {
     issuer,
     chain: [],
     roots: [...entries.values()],
     key: secret.data[secret.privateKey] ?? null,
     source: 'plugged',
+    // As the state `adopt` declares it: a plan that was made from this is then known to be the same.
     settings: {
       cluster: cluster.name,
-      namespace: secret.namespace,
-      secret: secret.name,
-      type: secret.type,
-      certificateKey: secret.certificateKey,
-      privateKey: secret.privateKey,
       nodeSecret: cluster.nodeSecret,
-      plain: String(plain),
       datacenters: cluster.datacenters.map(({ name, replicas }) => `${name}=${replicas}`).join(' '),
       managedRegions: cluster.managedRegions.join(' '),
       unmanagedRegions: cluster.unmanagedRegions.join(' '),
       internodeEncryption: cluster.internodeEncryption,
+      ...secretSettings(secret, secret.data, fingerprints, operatorChecksum(secret.data)),
     },
     restarts: {},
     extra: {

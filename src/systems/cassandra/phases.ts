@@ -1,7 +1,7 @@
 import { exitCodes, ReanchorError } from '../../errors.ts'
 import type { Fingerprint, Strategy, TrustState } from '../../rotation.ts'
 import { type CaSecret, dataOf, entryName, type NewCa, trustedEntries } from './ca-secret.ts'
-import { operatorChecksum } from './checksum.ts'
+import { keysInGoOrder, operatorChecksum } from './checksum.ts'
 
 /**
  * The phases of Cassandra's rotation, as states of trust: what the CA Secret of a region holds (old, new: the CAs).
@@ -47,8 +47,8 @@ export interface CassandraMaterial {
    * @default it is computed
    */
   readonly checksumOf?: (entries: Readonly<Record<string, Fingerprint>>, issuer: Fingerprint) => string | null
-  /** `dc1=3 dc2=3`: what the proof notes of a datacenter with one node. @default '' */
-  readonly datacenters?: string
+  /** What else every state says, as `currentCa` has it. @default {} */
+  readonly settings?: Readonly<Record<string, string>>
 }
 
 /** The phases of one region, from `adopt` on. The closing phase changes no folder and is the plan's to add. */
@@ -125,7 +125,6 @@ function stateOf(
 ): TrustState {
   const { secret, next } = material
   const data = dataOf({ entries, issuer }, secret, next)
-  const plain = [...trustedEntries(secret)].every(([key, certificate]) => secret.data[key] === certificate.pem)
   const checksum = material.checksumOf === undefined ? operatorChecksum(data) : material.checksumOf(entries, issuer)
   if (checksum === null) throw new Error('the checksum of a state with sealed keys is not known')
   const keys = Object.keys(data).filter(key => entries[key] !== undefined)
@@ -134,19 +133,31 @@ function stateOf(
     issuer,
     chain: [],
     source: 'plugged',
-    settings: {
-      namespace: secret.namespace,
-      secret: secret.name,
-      type: secret.type,
-      certificateKey: secret.certificateKey,
-      privateKey: secret.privateKey,
-      keys: Object.keys(data).join(' '),
-      plain: String(plain),
-      datacenters: material.datacenters ?? '',
-      ...Object.fromEntries(keys.map(key => [`${entrySetting}${key}`, entries[key] as Fingerprint])),
-      [checksumSetting]: checksum,
-    },
+    settings: { ...material.settings, ...secretSettings(secret, data, entries, checksum) },
     restarts: { ...material.restarts },
+  }
+}
+
+/** What a state says of the Secret. An entry that an earlier state had and this one has not is absent. */
+export function secretSettings(
+  secret: CaSecret,
+  data: Readonly<Record<string, string>>,
+  entries: Readonly<Record<string, Fingerprint>>,
+  checksum: string,
+): Readonly<Record<string, string>> {
+  const plain = [...trustedEntries(secret)].every(([key, certificate]) => secret.data[key] === certificate.pem)
+  return {
+    namespace: secret.namespace,
+    secret: secret.name,
+    type: secret.type,
+    certificateKey: secret.certificateKey,
+    privateKey: secret.privateKey,
+    keys: keysInGoOrder(data).join(' '),
+    plain: String(plain),
+    ...Object.fromEntries(
+      keysInGoOrder(entries).map(key => [`${entrySetting}${key}`, entries[key] as Fingerprint] as const),
+    ),
+    [checksumSetting]: checksum,
   }
 }
 

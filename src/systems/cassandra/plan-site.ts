@@ -13,21 +13,22 @@ import { type CaSecret, dataOf, isTrustedKey, type NewCa, privateKeysOf } from '
 import { keysInGoOrder } from './checksum.ts'
 import { refuseSecretInGit } from './in-git.ts'
 import { secretOf } from './material.ts'
-import { cassandraPhases, checksumSetting, entriesOf } from './phases.ts'
+import { cassandraPhases, checksumSetting, entriesOf, entrySetting } from './phases.ts'
 
 /** Everything that is planned for one region: the states of its CA Secret, its folder at each of them, and what delivers it. */
 export function planCassandraSite(inputs: SitePlanInputs): SitePlan {
   const { declaration, site, files, current, merged } = inputs
   const next = nextOf(inputs.next)
-  const secret = current.extra === undefined ? secretFromPlan(merged, site.name, current) : secretOf(current)
+  const again = adoptedIn(merged, site.name, current)
+  const secret = again === null ? secretOf(current) : secretFromPlan(again.adopted, site.name, current)
   refuseSecretInGit(files, secret, declaration.sites)
   return {
     phases: cassandraPhases(declaration.strategy as Strategy, {
       secret,
       next,
       restarts: current.restarts,
-      ...(merged === null || current.extra !== undefined ? {} : { checksumOf: checksumsOf(merged, site.name) }),
-      datacenters: current.settings.datacenters ?? '',
+      ...(again === null ? {} : { checksumOf: checksumsOf(again.merged, site.name) }),
+      settings: withoutEntries(current.settings),
     }),
     async render({ header, state, custody, canary, certificate }) {
       const Chart = cassandraCharts[header.phaseName]
@@ -73,13 +74,26 @@ function nextOf(next: NextCa): NewCa {
   return { certificate: next.issuer, key: next.key }
 }
 
+function withoutEntries(settings: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
+  return Object.fromEntries(Object.entries(settings).filter(([name]) => !name.startsWith(entrySetting)))
+}
+
+/** The merged plan's first state of the site, where the plan is made again from the very Secret that it adopted; the live one has moved on since. */
+function adoptedIn(
+  merged: Plan | null,
+  site: string,
+  current: CurrentCa,
+): { readonly merged: Plan; readonly adopted: TrustState } | null {
+  const adopted = merged?.phases[0]?.steps[0]?.sites[site]?.state
+  if (merged === null || adopted === undefined) return null
+  return adopted.settings[checksumSetting] === current.settings[checksumSetting] ? { merged, adopted } : null
+}
+
 /**
  * The Secret as it was adopted, where only the merged plan still tells. Its public part is in the plan; what is neither a CA nor the signing
  * key is not, and neither are bytes around a certificate.
  */
-function secretFromPlan(merged: Plan | null, site: string, current: CurrentCa): CaSecret {
-  const adopted = merged?.phases[0]?.steps[0]?.sites[site]?.state
-  if (adopted === undefined) throw new Error(`neither the cluster nor a plan tells the CA Secret of ${site}`)
+function secretFromPlan(adopted: TrustState, site: string, current: CurrentCa): CaSecret {
   const { settings } = adopted
   const keys = (settings.keys ?? '').split(' ')
   const strange = keys.filter(key => !isTrustedKey(key) && key !== settings.privateKey)
