@@ -253,7 +253,12 @@ export async function makeWorld(options: FleetRehearsal, folder: string): Promis
     rotation: options.rotation,
     acceptOutage: options.acceptOutage ?? false,
   }
-  await commitDeclaration(world, await options.declare(fleet, recipient, now()))
+  try {
+    await commitDeclaration(world, await options.declare(fleet, recipient, now()))
+  } catch (error) {
+    await rehearsal.close()
+    throw error
+  }
   return world
 }
 

@@ -3,7 +3,7 @@ import { cassandraSchema } from '../systems/cassandra/schema.ts'
 import { istioSchema } from '../systems/istio/schema.ts'
 import { kymaSchema } from '../systems/kyma/schema.ts'
 import { linkerdSchema } from '../systems/linkerd/schema.ts'
-import { isSystemName, systemNames } from '../systems/systems.ts'
+import { systemNames } from '../systems/systems.ts'
 import {
   choice,
   duration,
@@ -676,19 +676,11 @@ export const declarationSchema = z
       }),
     spec: z
       .strictObject({
-        system: z
-          .enum(['istio', 'linkerd', 'kyma', 'cassandra'])
-          .superRefine((value, context) => {
-            if (isSystemName(value)) return
-            const expected = systemNames.join(', ')
-            const params = { expected, todo: `${value} is planned for a later version; nothing was done` }
-            context.addIssue({ code: 'custom', message: `${value} is not in this version`, params })
-          })
-          .meta({
-            title: 'a system',
-            description: `Whose trust is rotated. This version knows ${systemNames.join(', ')}.`,
-            examples: ['istio'],
-          }),
+        system: z.enum(systemNames).meta({
+          title: 'a system',
+          description: 'Whose trust is rotated.',
+          examples: ['istio'],
+        }),
         strategy: z
           .enum(['graceful', 'renew', 'issuer', 'emergency'])
           .default('graceful')
