@@ -1,9 +1,12 @@
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import type { Cluster, KubernetesObject } from '../../../src/cluster/cluster.ts'
 import { readBundle } from '../../../src/pki/bundle.ts'
 import { bundleText, liveKyma, readKyma } from '../../../src/systems/kyma/material.ts'
 import { kymaProfiles } from '../../../src/systems/kyma/profile.ts'
 import { kymaCa, secret, secretsOf } from './material.ts'
+
+// Each makes RSA keys of its own, which a busy machine takes its time for.
+vi.setConfig({ testTimeout: 120_000 })
 
 const { runbook } = kymaProfiles
 const serving = kymaProfiles['1.18']

@@ -16,7 +16,7 @@ beforeAll(async () => {
   old = await kymaCa()
   renewed = await renewKymaCa(old, 365, means)
   fresh = await generateKymaCa({ subject: 'CN=Kyma kyma-2026', validityDays: 365 }, means)
-})
+}, 120_000)
 
 function phasesOf(strategy: Strategy, next: KymaCa, profile = kymaProfiles.runbook, bundle = [old]) {
   return kymaPhases(strategy, {

@@ -1,9 +1,12 @@
 import { createPrivateKey } from 'node:crypto'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { findPaths } from '../../../src/pki/path.ts'
 import { acceptKymaCa, generateKymaCa, kymaCaFromFiles, renewKymaCa } from '../../../src/systems/kyma/next-ca.ts'
 import { extensionsOf, isSameCa, renewCertificate } from '../../../src/systems/kyma/same-key.ts'
 import { clientLeaf, kymaCa, now, quickKeys, random } from './material.ts'
+
+// Each makes RSA keys of its own, which a busy machine takes its time for.
+vi.setConfig({ testTimeout: 120_000 })
 
 const means = { now, random, keys: quickKeys }
 const leafHours = 92 * 24
