@@ -392,14 +392,17 @@ export async function nextWhenReady(
       rehearsal: world.rehearsal,
       gates: outcome.gates,
     })
-    await world.rehearsal.run(pauseFor(outcome.gates, world.rehearsal.clock.millis()))
+    await world.rehearsal.run(pauseFor(outcome.gates, world))
   }
 }
 
-/** Until the gates say that looking again may help; a minute where they do not say. */
-function pauseFor(gates: readonly GateResult[], now: number): number {
+/** Until the gates say that looking again may help; a minute where they do not say. Who waits for days is not asked every ten minutes. */
+function pauseFor(gates: readonly GateResult[], { rehearsal, system }: World): number {
+  const now = rehearsal.clock.millis()
+  const longest = system.demo.patience === undefined ? 10 * 60_000 : 24 * 60 * 60_000
   const times = gates.flatMap(gate => (gate.retryAt === null ? [] : [Date.parse(gate.retryAt) - now]))
-  const soonest = Math.min(...times.filter(time => time > 0), 10 * 60_000)
+  const later = times.filter(time => time > 0)
+  const soonest = later.length === 0 ? 10 * 60_000 : Math.min(...later, longest)
   return Math.max(soonest, 60_000)
 }
 
