@@ -1,11 +1,14 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto'
-import { afterEach, describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import { scriptCa } from '../../../src/rehearsal/cassandra/certificates.ts'
 import { demoCluster } from '../../../src/rehearsal/cassandra/fleet.ts'
 import { certificatesIn } from '../../../src/rehearsal/certificates.ts'
 import { textAt } from '../../../src/rehearsal/objects.ts'
 import { operatorChecksum } from '../../../src/systems/cassandra/checksum.ts'
 import { minute, type Region, second, startRegion } from './region.ts'
+
+// RSA keys take their time on a busy machine.
+vi.setConfig({ testTimeout: 120_000 })
 
 let open: Region | null = null
 

@@ -1,4 +1,4 @@
-import { beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it, vi } from 'vitest'
 import { readDeclaration } from '../../../src/declaration/read.ts'
 import type { ReanchorError } from '../../../src/errors.ts'
 import type { CurrentCa, NewCa as PlannedCa } from '../../../src/plan/ca.ts'
@@ -12,12 +12,15 @@ import { currentCa, secretOf } from '../../../src/systems/cassandra/material.ts'
 import { newCassandraCa } from '../../../src/systems/cassandra/next-ca.ts'
 import { caSecret, cassandraCa, now, quickKeys } from './material.ts'
 
+// RSA keys take their time on a busy machine.
+vi.setConfig({ testTimeout: 120_000 })
+
 let old: NewCa
 let fresh: NewCa
 
 beforeAll(async () => {
   ;[old, fresh] = await Promise.all([cassandraCa('O=ca'), cassandraCa('O=example-ca-2026')])
-})
+}, 120_000)
 
 async function declared(
   more: {

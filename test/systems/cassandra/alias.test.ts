@@ -1,7 +1,10 @@
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import type { ReanchorError } from '../../../src/errors.ts'
 import { aliasOf, refuseEqualAliases } from '../../../src/systems/cassandra/alias.ts'
 import { cassandraCa } from './material.ts'
+
+// RSA keys take their time on a busy machine.
+vi.setConfig({ testTimeout: 120_000 })
 
 async function refusal(present: Readonly<Record<string, string>>, next: string): Promise<ReanchorError | null> {
   const entries = await Promise.all(

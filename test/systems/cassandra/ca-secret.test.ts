@@ -15,7 +15,7 @@ let two: NewCa
 
 beforeAll(async () => {
   ;[one, two] = await Promise.all([cassandraCa('O=ca'), cassandraCa('O=ca2')])
-})
+}, 120_000)
 
 describe('which keys of the Secret nodes trust', () => {
   it.each([

@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import { certificateFacts, readCertificate } from '../../../src/pki/certificate.ts'
 import { scriptCa } from '../../../src/rehearsal/cassandra/certificates.ts'
 import { demoCluster } from '../../../src/rehearsal/cassandra/fleet.ts'
@@ -11,6 +11,9 @@ import { cassandraPhases, entriesOf } from '../../../src/systems/cassandra/phase
 import { observationDigest } from '../../../src/verify/observation.ts'
 import { plannedAt } from '../../../src/verify/planned.ts'
 import { minute, type Region, second, startRegion } from '../../rehearsal/cassandra/region.ts'
+
+// RSA keys take their time on a busy machine.
+vi.setConfig({ testTimeout: 120_000 })
 
 interface Rotation {
   readonly region: Region

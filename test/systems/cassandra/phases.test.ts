@@ -12,7 +12,7 @@ let other: NewCa
 
 beforeAll(async () => {
   ;[old, fresh, other] = await Promise.all([cassandraCa('O=ca'), cassandraCa('O=ca2'), cassandraCa('O=partner')])
-})
+}, 120_000)
 
 function phasesOf(secret: CaSecret): readonly CassandraPhaseDraft[] {
   return cassandraPhases('graceful', { secret, next: fresh, restarts: {} })
