@@ -1,6 +1,6 @@
 import type { LinkerdFlow } from '../../systems/linkerd/version.ts'
 import type { DeclareOptions, FleetOptions } from '../system.ts'
-import { demoVersions } from './names.ts'
+import { demoLeafHours, demoVersions } from './names.ts'
 
 /** rotation.yaml of the demo: what an engineer writes for its fleet. */
 export function linkerdDeclaration(
@@ -34,6 +34,7 @@ ${each(
 ${each(site => `      - {site: ${site}, path: apps/${site}, kinds: [Deployment, StatefulSet, DaemonSet]}\n`)}  linkerd:
     flow: ${flow}
     version: ${demoVersions[flow]}
+    leafTTL: ${demoLeafHours}h
     controlPlane:
 ${each(site => `      ${site}: {path: linkerd/${site}}\n`)}`,
   }

@@ -2,7 +2,16 @@ import type { FileTree } from '../../rotation.ts'
 import { anchorText } from '../../systems/linkerd/go-pem.ts'
 import { anchorsVariable } from '../../systems/linkerd/manifests.ts'
 import type { LinkerdFlow } from '../../systems/linkerd/version.ts'
-import { anchorsVolume, configVolume, demoVersions, issuerVolume, literalAnchors, trustDomain } from './names.ts'
+import {
+  anchorsVolume,
+  configVolume,
+  demoLeafHours,
+  demoVersions,
+  issuerVolume,
+  lifetimeArgument,
+  literalAnchors,
+  trustDomain,
+} from './names.ts'
 
 export interface LinkerdFleetOptions {
   readonly sites: readonly string[]
@@ -171,6 +180,9 @@ data:
     identityTrustAnchorsPEM: |
 ${indented(root.trimEnd(), 6)}
     highAvailability: true
+    identity:
+      issuer:
+        issuanceLifetime: ${demoLeafHours}h0m0s
 ---
 apiVersion: v1
 kind: ConfigMap
@@ -194,7 +206,7 @@ function globalConfig(root: string): string {
     identityContext: {
       trustDomain,
       trustAnchorsPem: root,
-      issuanceLifetime: '86400s',
+      issuanceLifetime: `${demoLeafHours * 3600}s`,
       clockSkewAllowance: '20s',
       scheme: 'linkerd.io/tls',
     },
@@ -256,7 +268,7 @@ spec:
       containers:
         - name: ${component}
           image: cr.l5d.io/linkerd/controller:${demoVersions[options.flow]}
-          args: [${component}]
+          args: [${issuer ? `identity, ${lifetimeArgument}` : component}]
           volumeMounts:
             - name: ${config.volume}
               mountPath: /var/run/linkerd/${config.volume}

@@ -27,14 +27,16 @@ export class Identity {
   readonly #site: Site
   readonly #files: (volume: string) => VolumeFiles
   readonly #name: string
+  readonly #leafHours: number
   #anchors: readonly X509Certificate[] = []
   #issuer: Issuer | null = null
   /** Set by tests: this replica no longer hears of changes of its Secret (linkerd2#15109). */
   deaf = false
 
-  constructor(site: Site, name: string, files: (volume: string) => VolumeFiles) {
+  constructor(site: Site, name: string, leafHours: number, files: (volume: string) => VolumeFiles) {
     this.#site = site
     this.#name = name
+    this.#leafHours = leafHours
     this.#files = files
   }
 
@@ -67,7 +69,7 @@ export class Identity {
   sign(name: string): SignedLeaf | null {
     const issuer = this.#issuer
     if (issuer === null || issuer.notAfter <= this.#site.clock.millis()) return null
-    const wanted = this.#site.life(this.#site.leafHours)
+    const wanted = this.#site.life(this.#leafHours)
     // NotAfter is clamped to the earliest end in the issuer's chain (pkg/tls/ca.go, firstCrtExpiration).
     const notAfter = new Date(Math.min(wanted.notAfter.getTime(), issuer.notAfter))
     const leaf = issueLeaf(issuer, { dns: [name], life: { notBefore: wanted.notBefore, notAfter } })

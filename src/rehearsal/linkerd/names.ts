@@ -11,6 +11,23 @@ export const demoVersions: Readonly<Record<LinkerdFlow, string>> = {
   'config-map': 'stable-2.7.1',
 }
 
+/** Hours that a leaf lives in the demo: identity's own setting, an hour in place of a day, so that leaves drain while one looks on. */
+export const demoLeafHours = 1
+const lifetimeFlag = '-identity-issuance-lifetime='
+
+/** What identity's container was told, by its flag; a day unless said otherwise. */
+export function leafHoursOf(pod: StoredObject): number {
+  const identity = listAt(pod, 'spec', 'containers').find(container => textAt(container, 'name') === 'identity')
+  const flag = listAt(identity, 'args').find(
+    (each): each is string => typeof each === 'string' && each.startsWith(lifetimeFlag),
+  )
+  const [, hours] = /^(\d+)h/.exec(flag?.slice(lifetimeFlag.length) ?? '') ?? []
+  return hours === undefined ? 24 : Number(hours)
+}
+
+/** The flag as the chart writes it. */
+export const lifetimeArgument = `${lifetimeFlag}${demoLeafHours}h0m0s`
+
 /** Volumes through which identity and the injector get what they read. */
 export const anchorsVolume = 'trust-roots'
 export const configVolume = 'config'

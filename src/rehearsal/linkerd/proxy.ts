@@ -7,7 +7,7 @@ import { ownerOf, type PodProcess, podKey, type Site } from '../site.ts'
 import type { PodMeans } from '../system.ts'
 import { Endpoint, loadMaterial } from '../workload-tls.ts'
 import { Identity, type SignedLeaf, verifies } from './identity.ts'
-import { anchorsVolume, configVolume, issuerVolume, proxyContainer, proxyName } from './names.ts'
+import { anchorsVolume, configVolume, issuerVolume, leafHoursOf, proxyContainer, proxyName } from './names.ts'
 import type { LinkerdPlane } from './plane.ts'
 
 /** Port named linkerd-admin, which serves TLS with the proxy's leaf; port of identity's requests; port of its metrics. */
@@ -58,7 +58,8 @@ export class LinkerdPod implements PodProcess {
     this.#id = `${site.name}/${podKey(pod)}`
     this.#owner = ownerOf(site.store, pod)
     const component = pod.metadata.labels?.['linkerd.io/control-plane-component']
-    this.identity = component === 'identity' ? new Identity(site, podKey(pod), volume => means.files(volume)) : null
+    this.identity =
+      component === 'identity' ? new Identity(site, podKey(pod), leafHoursOf(pod), volume => means.files(volume)) : null
     this.injects = component === 'proxy-injector'
   }
 

@@ -97,8 +97,6 @@ export async function linkerdRehearsal(): Promise<RehearsalSystem> {
     variantOf: declaration => linkerdOf(declaration).flow,
     byArgo: () => false,
     faults: ['never-reloads', 'replica-lags'],
-    // Leaves of 24 hours are renewed after 70 % of what is left of them.
-    patience: 30 * 3_600_000,
     start: sharedRoot => (sharedRoot ? 'one root for all clusters' : 'a root and an issuer made with step'),
     fleet: ({ sites, ageRecipient, variant }) =>
       linkerdFleet({ sites, ageRecipient, flow: flowOf(variant), root: startingOf(variant).root }),
