@@ -97,6 +97,8 @@ export async function linkerdRehearsal(): Promise<RehearsalSystem> {
     variantOf: declaration => linkerdOf(declaration).flow,
     byArgo: () => false,
     faults: ['never-reloads', 'replica-lags'],
+    // Leaves of the demo live for an hour.
+    patience: 3 * 3_600_000,
     start: sharedRoot => (sharedRoot ? 'one root for all clusters' : 'a root and an issuer made with step'),
     fleet: ({ sites, ageRecipient, variant }) =>
       linkerdFleet({ sites, ageRecipient, flow: flowOf(variant), root: startingOf(variant).root }),
