@@ -1,4 +1,4 @@
-import type { Fingerprint } from '../../rotation.ts'
+import type { Fingerprint, Plan, TrustState } from '../../rotation.ts'
 
 /**
  * Who meets whom in Kyma's application connectivity. The connector signs client certificates and verifies nobody; the ingress gateway verifies them;
@@ -81,4 +81,34 @@ export interface ForetoldPair {
   readonly to: string
   readonly presents: Fingerprint
   readonly trusts: readonly Fingerprint[]
+}
+
+/**
+ * The price of an emergency in words, for its pull request: one line for each pair that breaks. Every CA here is a root of its own, so a leaf is taken
+ * where the gateway trusts a certificate of the key that signed it; price.ts finds the same by the path search.
+ */
+export function priceNotes(plan: Pick<Plan, 'certificates' | 'phases' | 'sites' | 'parties'>): readonly string[] {
+  const keyOf = (sha256: Fingerprint): string =>
+    plan.certificates.find(certificate => certificate.sha256 === sha256)?.spki ?? sha256
+  const stands = plan.phases.flatMap(({ number, name, steps }) =>
+    steps.flatMap((step): readonly { readonly label: string; readonly state: TrustState }[] => {
+      const state = plan.sites.map(site => step.sites[site.name]?.state).find(found => found !== undefined)
+      return state === undefined ? [] : [{ label: `${number}-${name}/${step.number}-${step.name}`, state }]
+    }),
+  )
+  const lines = new Set<string>()
+  for (const [index, after] of stands.entries()) {
+    const before = stands[index - 1]
+    if (before === undefined) continue
+    for (const held of [before, after])
+      for (const trusted of [before, after]) {
+        if (trusted.state.bundle.some(anchor => keyOf(anchor) === keyOf(held.state.issuer))) continue
+        for (const { holder, verifier } of kymaLinks(plan.parties))
+          lines.add(
+            `${holder} with a leaf of ${held.label} is refused by ${verifier} with the trust of ${trusted.label}`,
+          )
+      }
+  }
+  if (lines.size === 0) return ['the price: nobody is refused, as key, subject and key identifier stay.']
+  return [...lines].map(line => `the price: ${line}, at every handshake until it has another certificate.`)
 }

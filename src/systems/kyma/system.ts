@@ -2,7 +2,7 @@ import type { Certificate } from '../../pki/certificate.ts'
 import type { Declaration, TrustState } from '../../rotation.ts'
 import type { System } from '../system.ts'
 import { kymaRules } from './gates.ts'
-import { kymaLinks, kymaPartiesOf, kymaPartyName } from './model.ts'
+import { kymaLinks, kymaPartiesOf, kymaPartyName, priceNotes } from './model.ts'
 import { issuerMissing, kymaSetting } from './phases.ts'
 import { kymaOf, kymaSettings } from './settings.ts'
 import { kymaWords } from './words.ts'
@@ -83,7 +83,7 @@ export const kyma: System = {
     links: kymaLinks,
     partyName: kymaPartyName,
     notes(plan) {
-      const notes: string[] = []
+      const notes: string[] = plan.strategy === 'emergency' ? [...priceNotes(plan)] : []
       const old = plan.certificates.find(({ role }) => role === 'old-root')
       const next = plan.certificates.find(({ role }) => role === 'new-root')
       if (old === undefined || next === undefined) return notes

@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, it } from 'vitest'
 import type { Strategy } from '../../../src/rotation.ts'
 import { provePlan } from '../../../src/safety/prove.ts'
+import { priceNotes } from '../../../src/systems/kyma/model.ts'
 import { generateKymaCa, type KymaCa, renewKymaCa } from '../../../src/systems/kyma/next-ca.ts'
 import { gatewayRestart, kymaPhases, placesOf } from '../../../src/systems/kyma/phases.ts'
 import { foretoldPairs, isForetold, priceText } from '../../../src/systems/kyma/price.ts'
@@ -186,6 +187,17 @@ describe('the price of an emergency', () => {
     expect(isForetold(pairs, seen)).toBe(true)
     expect(isForetold(pairs, { ...seen, trusts: [old.certificate.sha256] })).toBe(false)
     expect(isForetold(pairs, { ...seen, client: 'stranger' })).toBe(false)
+  })
+
+  it('stands in the notes of the plan, pair by pair, as the path search finds it', () => {
+    const plan = planned('emergency', fresh)
+    expect(priceNotes(plan).map(note => /^the price: (.*), at every/.exec(note)?.[1])).toEqual(
+      priceText(foretoldPairs(plan)),
+    )
+    expect(provePlan(plan).notes).toEqual(expect.arrayContaining([...priceNotes(plan)]))
+    expect(priceNotes(planned('emergency', renewed))).toEqual([
+      'the price: nobody is refused, as key, subject and key identifier stay.',
+    ])
   })
 
   it('is nothing for the strategies without downtime', () => {
