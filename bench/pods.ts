@@ -40,13 +40,16 @@ const evidence = await gatherEvidence({
     source: { namespace: 'flux-system', name: 'flux-system' },
     decryptionSecret: 'sops-age',
   },
-  istio: {
-    install: 'sail',
-    namespace: 'istio-system',
-    trustDomain: 'cluster.local',
-    controlPlane: {},
-    ambient: false,
-    leafHours: 24,
+  declared: {
+    system: 'istio',
+    istio: {
+      install: 'sail',
+      namespace: 'istio-system',
+      trustDomain: 'cluster.local',
+      controlPlane: {},
+      ambient: false,
+      leafHours: 24,
+    },
   },
   repository: { treeDigestAt: async () => null, isDescendant: async () => false },
   previous: null,

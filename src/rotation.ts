@@ -4,6 +4,11 @@
  * The data flows: declaration → plan → phases (rendered) → custody → repository → forge → (merge, roll-out)
  * → cluster → evidence → gates → verdict → the next pull request.
  */
+import type { CassandraSettings } from './systems/cassandra/settings.ts'
+import type { consumerClasses } from './systems/consumers.ts'
+import type { IstioSettings } from './systems/istio/settings.ts'
+import type { KymaSettings } from './systems/kyma/settings.ts'
+import type { LinkerdSettings } from './systems/linkerd/settings.ts'
 
 /** SHA-256 of a certificate's DER: 64 lower-case hex digits. A certificate is never identified by its subject. */
 export type Fingerprint = string
@@ -14,7 +19,6 @@ export type Digest = string
 /** An instant as RFC 3339 in UTC with a trailing Z. */
 export type Instant = string
 
-export type SystemName = 'istio' | 'linkerd' | 'kyma' | 'cassandra'
 export type Strategy = 'graceful' | 'renew' | 'issuer' | 'emergency'
 
 // ---------------------------------------------------------------------------------------------- certificates
@@ -51,9 +55,28 @@ export type CertificateRole = 'old-root' | 'old-issuing' | 'new-root' | 'new-iss
 // ------------------------------------------------------------------------------------------------ declaration
 
 /** rotation.yaml as read and checked: every default filled in. Paths are relative to the repository's root, with `/`. */
-export interface Declaration {
+export type Declaration = CommonDeclaration & SystemPart
+
+/** What a declaration says of its one system: `{system: 'istio', istio: …}`. */
+export type SystemPart = { [Name in keyof SystemSettings]: SystemPartOf<Name> }[keyof SystemSettings]
+
+export type SystemPartOf<Name extends keyof SystemSettings> = { readonly system: Name } & {
+  readonly [Key in Name]: SystemSettings[Name]
+}
+
+/** What `spec.<system>` holds, by system. */
+export interface SystemSettings {
+  readonly istio: IstioSettings
+  readonly kyma: KymaSettings
+  readonly cassandra: CassandraSettings
+  readonly linkerd: LinkerdSettings
+}
+
+export type SystemName = keyof SystemSettings
+
+/** What every declaration says, whatever its system. */
+export interface CommonDeclaration {
   readonly name: string
-  readonly system: SystemName
   readonly strategy: Strategy
   /** The branch that Flux or Argo CD follows. */
   readonly base: string
@@ -66,7 +89,6 @@ export interface Declaration {
   readonly rollout: Rollout
   readonly gates: GateSettings
   readonly reload: readonly ReloadTarget[]
-  readonly istio: IstioSettings
   /** A paused rotation verifies and reports, but opens nothing. */
   readonly paused: boolean
 }
@@ -201,30 +223,6 @@ export interface ReloadTarget {
   readonly batch: number
 }
 
-export interface IstioSettings {
-  readonly install: IstioInstall
-  /** The control plane's namespace. */
-  readonly namespace: string
-  readonly trustDomain: string
-  /** Where each site declares its Istio: the file and, for Sail, the resource's name. Keyed by site. */
-  readonly controlPlane: Readonly<Record<string, IstioControlPlane>>
-  readonly ambient: boolean
-  /** Hours a leaf lives (SECRET_TTL), which bounds every wait for renewals. */
-  readonly leafHours: number
-}
-
-/** sail: an `Istio` resource. helmRelease: Flux's. helmValues: a values file of the user's. argoApplication: a Helm Application. */
-export type IstioInstall = 'sail' | 'helmRelease' | 'helmValues' | 'argoApplication'
-
-export interface IstioControlPlane {
-  /** File that holds the Istio resource, HelmRelease, values or Application. */
-  readonly file: string
-  /** metadata.name of that object. */
-  readonly name: string
-  /** Folder whose kustomization takes the Component in; for Sail the folder of `file` by default. */
-  readonly path: string
-}
-
 // ------------------------------------------------------------------------------------------------------- plan
 
 /** What a site's folder declares once a step's bytes are in it. */
@@ -255,8 +253,6 @@ export interface PlannedSite extends PlannedTree {
   /** The same trust with one more repeat, for proxies that kept an old leaf; null where it means nothing. */
   readonly nudge: PlannedTree | null
 }
-
-export type StepName = 'data' | 'restart'
 
 export interface PlannedStep {
   /** 1-based within its phase. */
@@ -407,8 +403,8 @@ export interface GateResult {
   readonly counted: { readonly of: number; readonly conform: number } | null
 }
 
-/** Class of a consumer of trust. */
-export type ConsumerClass = 'istiod' | 'sidecar' | 'gateway' | 'waypoint' | 'ztunnel' | 'configmap' | 'webhook' | 'vm'
+/** Class of a consumer of trust: those of all systems. */
+export type ConsumerClass = (typeof consumerClasses)[number]
 
 /** Consumers that were seen alike. `names` of the members are digested, not listed: 100,000 pods fit in a pull request. */
 export interface EvidenceGroup {

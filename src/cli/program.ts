@@ -208,8 +208,11 @@ async function addCommands(program: Command, add: Add): Promise<void> {
       '--dir <dir>',
       'where the demo’s repository goes; kept. A temporary folder, removed at the end, unless given',
     )
-    .option('--sites <number>', 'how many sites', '1')
-    .option('--install <how>', 'sail, helmRelease, argocd or argocdMultiSource', 'sail')
+    .option('--sites <number>', 'how many sites; 1 unless the system’s demo needs more')
+    .option('--regions <number>', 'Cassandra: the same as --sites')
+    .option('--install <how>', 'Istio: sail, helmRelease, argocd or argocdMultiSource; sail unless given')
+    .option('--flow <flow>', 'Linkerd: how trust reaches the proxies')
+    .option('--scenario <scenario>', 'Kyma: which strategy is acted out')
     .option('--fault <fault>', 'never-reloads, replica-lags, out-of-order, edited-pr, revert-trust-both or one-step')
     .option('--seed <number>', 'seed of the lags', '1')
 }

@@ -10,6 +10,8 @@ import type { StatusView } from '../report/status.ts'
 import type { TrustChange } from '../report/trust-diff.ts'
 import type { CertificateFacts, Evidence, GateResult, Plan, Proof } from '../rotation.ts'
 import type { ChangeVerdict } from '../safety/check.ts'
+import { consumerClasses } from '../systems/consumers.ts'
+import { systemNames } from '../systems/systems.ts'
 
 /**
  * JSON Schemas of everything that reanchor prints as JSON or writes as data. They are generated from here into schemas/
@@ -88,7 +90,7 @@ const trustPlan: z.ZodType<Plan> = z
     kind: z.literal('TrustPlan'),
     metadata: z.strictObject({ name: text }),
     createdAt: instant,
-    system: z.enum(['istio', 'linkerd', 'kyma', 'cassandra']),
+    system: z.enum(systemNames),
     strategy,
     base: text,
     follows: text.optional().describe('the rotation whose final folders are phase 0 of this one'),
@@ -122,7 +124,7 @@ const trustPlan: z.ZodType<Plan> = z
 
 // ---------------------------------------------------------------------------------------- evidence and verdicts
 
-const consumerClass = z.enum(['istiod', 'sidecar', 'gateway', 'waypoint', 'ztunnel', 'configmap', 'webhook', 'vm'])
+const consumerClass = z.enum(consumerClasses)
 const exceptionFields = {
   consumer: z.enum([...consumerClass.options, 'object', 'delivery']),
   reason: text,

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { request as httpsRequest, type RequestOptions } from 'node:https'
 import { Duplex } from 'node:stream'
-import { createSecureContext, type SecureContext, connect as tlsConnect } from 'node:tls'
+import { createSecureContext, type SecureContext, type TLSSocket, connect as tlsConnect } from 'node:tls'
 import type { KubeConfig, PortForward } from '@kubernetes/client-node'
 import { ReanchorError } from '../errors.ts'
 import type { ClusterChoice } from '../rotation.ts'
@@ -617,21 +617,31 @@ function chainOver(stream: Duplex, serverName: string, asked: string): Promise<r
       secureContext: createSecureContext({ ca: [] }),
       ALPNProtocols: ['h2'],
     })
-    secure.once('error', cause => reject(new ClusterError('unreachable', asked, reasonOf(cause), cause)))
+    secure.once('error', cause => {
+      // Under TLS 1.2 a server that wants a client certificate ends the handshake after it has served its own chain.
+      const chain = servedChain(secure)
+      if (chain.length > 0) resolve(chain)
+      else reject(new ClusterError('unreachable', asked, reasonOf(cause), cause))
+    })
     secure.once('close', () =>
       reject(new ClusterError('unreachable', asked, 'the connection closed during the handshake')),
     )
     secure.once('secureConnect', () => {
-      // Node links the served certificates by issuer; what was served and links to nothing is left out.
-      const chain: Buffer[] = []
-      let certificate = secure.getPeerCertificate(true)
-      while (certificate?.raw !== undefined && !chain.some(der => der.equals(certificate.raw))) {
-        chain.push(certificate.raw)
-        certificate = certificate.issuerCertificate
-      }
+      const chain = servedChain(secure)
       secure.destroy()
       if (chain.length === 0) reject(new ClusterError('malformed', asked, 'no certificate was served'))
       else resolve(chain)
     })
   })
+}
+
+/** Leaf first; empty before anything was served. Node links the certificates by issuer; what was served and links to nothing is left out. */
+function servedChain(secure: TLSSocket): readonly Buffer[] {
+  const chain: Buffer[] = []
+  let certificate = secure.getPeerCertificate(true)
+  while (certificate?.raw !== undefined && !chain.some(der => der.equals(certificate.raw))) {
+    chain.push(certificate.raw)
+    certificate = certificate.issuerCertificate
+  }
+  return chain
 }

@@ -3,6 +3,7 @@ import { ReanchorError } from '../errors.ts'
 import { plannedTree, stepsOf, treeFolder, variants } from '../plan/steps.ts'
 import type { Snapshot } from '../repository/repository.ts'
 import type { CustodyChoice, Declaration, Plan, Site } from '../rotation.ts'
+import { systemOf } from '../systems/systems.ts'
 import type { Context } from './context.ts'
 
 /** A sealed manifest of an earlier plan, whose values are kept where they did not change. */
@@ -100,13 +101,14 @@ export async function rootRecipients(declaration: Declaration, snapshot: Snapsho
   if (custody.kind === 'sealedSecrets') return custody.age
   if (custody.kind === 'externalSecrets') return []
   const recipients = await recipientsOf(custody, snapshot)
-  return typeof recipients === 'function' ? recipients(`${declaration.sites[0]?.path}/cacerts.yaml`) : recipients
+  return typeof recipients === 'function'
+    ? recipients(`${declaration.sites[0]?.path}/${systemOf(declaration.system).sealedFiles[0]}`)
+    : recipients
 }
-
-const sealedFiles = ['cacerts.yaml', 'canary.yaml']
 
 /** Every sealed manifest of a plan, under the destination that it was sealed for. */
 export async function sealedCopies(plan: Plan, snapshot: Snapshot): Promise<readonly SealedCopy[]> {
+  const { sealedFiles } = systemOf(plan.system)
   const copies = new Map<string, SealedCopy>()
   for (const at of stepsOf(plan)) {
     for (const site of plan.sites) {

@@ -8,11 +8,12 @@ import { openForgeOf } from '../forge/open.ts'
 import { systemKeys } from '../pki/keys.ts'
 import { findStep } from '../plan/steps.ts'
 import type { FaultName } from '../rehearsal/faults.ts'
-import type { FleetInstall } from '../rehearsal/fleet.ts'
 import type { Rehearsal } from '../rehearsal/rehearsal.ts'
+import type { RehearsalSystem } from '../rehearsal/system.ts'
 import { initBare } from '../repository/init.ts'
 import { openRepository, type Person, type Repository } from '../repository/repository.ts'
-import type { FileTree, GateResult, Plan } from '../rotation.ts'
+import type { FileTree, GateResult, Plan, SystemName, TrustState } from '../rotation.ts'
+import { systemOf } from '../systems/systems.ts'
 import type { Context } from './context.ts'
 import { type NextOutcome, next } from './next.ts'
 import { plan } from './plan.ts'
@@ -21,9 +22,12 @@ import { loadRotation } from './rotation.ts'
 export interface DemoOptions {
   /** Kept where it is given; else a temporary folder that is removed at the end. */
   readonly dir: string | null
-  readonly sites: number
-  /** How Istio is installed and delivered in the demo's fleet. @default Flux with the Sail operator */
-  readonly install?: FleetInstall
+  /** @default istio */
+  readonly system?: SystemName
+  /** Null: as many as the system's demo usually has. */
+  readonly sites: number | null
+  /** One of the system's variants, such as how Istio is installed and delivered. @default the usual one */
+  readonly variant?: string | null
   readonly fault: FaultName | null
   readonly seed: string
   readonly random: (size: number) => Buffer
@@ -70,8 +74,6 @@ export interface DemoOutcome {
   readonly virtualTime: number
 }
 
-const siteNames = ['eu-1', 'us-1', 'ap-1', 'eu-2', 'us-2', 'ap-2']
-const rotationName = 'mesh-2026'
 const author: Person = { name: 'demo', email: 'demo@example.com' }
 
 /** The world of a demo: one bare repository, one forge inside it, and a rehearsal cluster for each site. */
@@ -80,6 +82,7 @@ interface World {
   readonly repository: Repository
   readonly forge: LocalForge
   readonly rehearsal: Rehearsal
+  readonly system: RehearsalSystem
   readonly folder: string
   readonly ageKeyFile: string
   readonly phases: DemoPhase[]
@@ -90,31 +93,36 @@ interface World {
 
 /** A whole rotation on this machine, with the commands that users run: only time, the forge and the clusters are not the real ones. */
 export async function demo(options: DemoOptions): Promise<DemoOutcome> {
-  const { demoFleet } = await import('../rehearsal/fleet.ts')
-  const sites = siteNames.slice(0, options.sites)
-  const { install = 'sail' } = options
-  const byArgo = install === 'argocd' || install === 'argocdMultiSource'
+  const system = await systemOf(options.system ?? 'istio').rehearsal()
+  const { demo } = system
+  const sites = demo.sites.slice(0, options.sites ?? demo.usualSites)
+  const variant = options.variant ?? null
+  const fleetOptions = (ageRecipient: string, sealingCertificate: string) => ({
+    sites,
+    ageRecipient,
+    sealingCertificate,
+    variant,
+  })
   return await rehearseFleet({
     ...options,
-    rotation: rotationName,
+    system,
+    variant,
+    rotation: demo.rotation,
     siteNames: sites,
-    sealing: byArgo,
-    fleet: (recipient, sealingCertificate) =>
-      demoFleet({ sites, ageRecipient: recipient, install, sealingCertificate }),
-    declare: async (fleet, recipient, now) =>
-      await fleetDeclaration(
-        rotationName,
-        fleet,
-        sites.map(name => ({ name, path: `trust/${name}` })),
-        recipient,
-        now,
-        byArgo,
-      ),
+    sealing: demo.byArgo(variant),
+    fleet: (recipient, sealingCertificate) => demo.fleet(fleetOptions(recipient, sealingCertificate)),
+    declare: async (fleet, recipient, now) => {
+      const paths = Object.fromEntries(sites.map(name => [name, `trust/${name}`]))
+      return await demo.declare(fleet, { ...fleetOptions(recipient, ''), rotation: demo.rotation, paths, now })
+    },
     sharedRoot: sites.length > 1,
+    acceptOutage: demo.acceptsOutage?.(variant) ?? false,
   })
 }
 
-export interface FleetRehearsal extends Omit<DemoOptions, 'sites'> {
+export interface FleetRehearsal extends Omit<DemoOptions, 'sites' | 'system'> {
+  /** What runs in the clusters. @default Istio */
+  readonly system?: RehearsalSystem
   readonly rotation: string
   readonly siteNames: readonly string[]
   /** The repository as it is before the rotation, sealed to this age recipient or to the certificate of a Sealed Secrets controller. */
@@ -185,6 +193,7 @@ export async function makeWorld(options: FleetRehearsal, folder: string): Promis
   const recipient = await identityToRecipient(identity)
 
   const sites = options.siteNames
+  const system = options.system ?? (await systemOf('istio').rehearsal())
   const repository = await openRepository(bare)
   const sealing = options.sealing === true ? await sealingPair() : null
   const fleet = options.fleet(recipient, sealing?.certificate ?? '')
@@ -192,7 +201,7 @@ export async function makeWorld(options: FleetRehearsal, folder: string): Promis
   const first = await repository.commit({ parent: null, changes: fleet, message, trailers: {}, author, at: new Date() })
   await repository.publish([{ ref: 'refs/heads/main', from: null, to: first }])
 
-  const start = options.sharedRoot ? 'one plugged root' : "istiod's self-signed CA"
+  const start = system.demo.start(options.sharedRoot)
   options.say(
     `starting ${sites.length === 1 ? 'a cluster' : `${sites.length} clusters`} with ${start} and real TLS endpoints`,
   )
@@ -203,6 +212,8 @@ export async function makeWorld(options: FleetRehearsal, folder: string): Promis
     seed: options.seed,
     now: options.begins ?? new Date(),
     sharedRoot: options.sharedRoot,
+    system,
+    variant: options.variant ?? null,
     ...(sealing === null ? {} : { sealingKey: sealing.key }),
   })
   if (options.acceptOutage === true) rehearsal.handshakes.foretells = () => true
@@ -234,6 +245,7 @@ export async function makeWorld(options: FleetRehearsal, folder: string): Promis
     repository,
     forge,
     rehearsal,
+    system,
     folder,
     ageKeyFile,
     phases: [],
@@ -241,7 +253,12 @@ export async function makeWorld(options: FleetRehearsal, folder: string): Promis
     rotation: options.rotation,
     acceptOutage: options.acceptOutage ?? false,
   }
-  await commitDeclaration(world, await options.declare(fleet, recipient, now()))
+  try {
+    await commitDeclaration(world, await options.declare(fleet, recipient, now()))
+  } catch (error) {
+    await rehearsal.close()
+    throw error
+  }
   return world
 }
 
@@ -284,38 +301,6 @@ async function filesAt(repository: Repository, commit: string): Promise<FileTree
   return files
 }
 
-/** One Argo CD may serve several clusters, so its Applications differ by name. */
-function deliveryOf(site: string, sites: number, byArgo: boolean): string {
-  if (!byArgo) return 'flux:flux-system/trust'
-  return sites === 1 ? 'argocd:argocd/trust' : `argocd:argocd/trust-${site}`
-}
-
-/** What an engineer does first: `init`, and a look at what it wrote. */
-export async function fleetDeclaration(
-  name: string,
-  fleet: FileTree,
-  sites: readonly { readonly name: string; readonly path: string }[],
-  recipient: string,
-  now: Date,
-  byArgo: boolean,
-): Promise<{ readonly path: string; readonly text: string }> {
-  const { runInit } = await import('../declaration/init.ts')
-  return await runInit({
-    files: fleet,
-    flags: {
-      name,
-      site: sites.map(site => `${site.name}=${site.path}`),
-      context: sites.map(site => `${site.name}=${site.name}`),
-      delivery: sites.map(site => `${site.name}=${deliveryOf(site.name, sites.length, byArgo)}`),
-      age: [recipient],
-      forge: 'local',
-    },
-    existing: () => null,
-    now,
-    ask: null,
-  })
-}
-
 export async function commitDeclaration(
   world: World,
   declared: { readonly path: string; readonly text: string },
@@ -348,6 +333,9 @@ export async function planAndMerge(world: World): Promise<Plan> {
     acceptOutage: world.acceptOutage,
   })
   if (outcome.pullRequest === null) throw new Error('plan opened no pull request')
+  const { demo: of } = world.system
+  if (world.acceptOutage && of.foretells !== undefined)
+    world.rehearsal.handshakes.foretells = failure => of.foretells?.(outcome.plan, failure) === true
   announce(world, outcome.pullRequest, 'nothing that is deployed changes')
   await merge(world, outcome.pullRequest)
   return outcome.plan
@@ -387,20 +375,34 @@ export async function recordMerge(world: World, request: PullRequest): Promise<v
   }
 }
 
-/** `next`, again and again while it only has to wait, for at most half a virtual day. */
-export async function nextWhenReady(world: World, patience = 12 * 60 * 60 * 1000): Promise<NextOutcome> {
+const halfDay = 12 * 60 * 60 * 1000
+
+/** `next`, again and again while it only has to wait, for at most as long as the system's patience, half a virtual day. */
+export async function nextWhenReady(
+  world: World,
+  patience = world.system.demo.patience ?? halfDay,
+): Promise<NextOutcome> {
   const until = world.rehearsal.clock.millis() + patience
   for (;;) {
     const { outcome } = await next(world.context, { rotation: world.rotation, base: null, variant: 'step' })
     if (outcome.kind !== 'waiting' || world.rehearsal.clock.millis() >= until) return outcome
-    await world.rehearsal.run(pauseFor(outcome.gates, world.rehearsal.clock.millis()))
+    await world.system.demo.meanwhile?.({
+      context: world.context,
+      rotation: world.rotation,
+      rehearsal: world.rehearsal,
+      gates: outcome.gates,
+    })
+    await world.rehearsal.run(pauseFor(outcome.gates, world))
   }
 }
 
-/** Until the gates say that looking again may help; a minute where they do not say. */
-function pauseFor(gates: readonly GateResult[], now: number): number {
+/** Until the gates say that looking again may help; a minute where they do not say. Who waits for days is not asked every ten minutes. */
+function pauseFor(gates: readonly GateResult[], { rehearsal, system }: World): number {
+  const now = rehearsal.clock.millis()
+  const longest = system.demo.patience === undefined ? 10 * 60_000 : 24 * 60 * 60_000
   const times = gates.flatMap(gate => (gate.retryAt === null ? [] : [Date.parse(gate.retryAt) - now]))
-  const soonest = Math.min(...times.filter(time => time > 0), 10 * 60_000)
+  const later = times.filter(time => time > 0)
+  const soonest = later.length === 0 ? 10 * 60_000 : Math.min(...later, longest)
   return Math.max(soonest, 60_000)
 }
 
@@ -477,30 +479,26 @@ async function restartsOf(world: World): Promise<DemoResult['restarts']> {
     consumer,
     site,
     count,
-    planned: made === null ? 0 : plannedRestarts(made, site, /\/istiod[^/]*$/.test(consumer), merged),
+    planned: made === null ? 0 : plannedRestarts(world.system, made, site, consumer, merged),
   }))
 }
 
-/** istiod restarts where its flags or its token change; a workload where its token does. */
-function plannedRestarts(made: Plan, site: string, istiod: boolean, merged: ReadonlySet<string>): number {
+function plannedRestarts(
+  system: RehearsalSystem,
+  made: Plan,
+  site: string,
+  consumer: string,
+  merged: ReadonlySet<string>,
+): number {
   let count = 0
-  let before: { settings: string; istiod: string; workloads: string } | null = null
+  let before: TrustState | null = null
   for (const phase of made.phases) {
     for (const step of phase.steps) {
       const state = step.sites[site]?.state
       if (state === undefined) continue
-      const workloads = Object.entries(state.restarts).filter(([key]) => key.startsWith('workloads'))
-      const now = {
-        settings: JSON.stringify(state.settings),
-        istiod: state.restarts.istiod ?? '',
-        workloads: JSON.stringify(workloads),
-      }
       const done = merged.has(`${site}/${phase.number}/${step.name}`)
-      const moved =
-        before !== null &&
-        (istiod ? now.settings !== before.settings || now.istiod !== before.istiod : now.workloads !== before.workloads)
-      if (moved && done) count += 1
-      before = now
+      if (before !== null && done && system.demo.plansRestart(consumer, before, state, made)) count += 1
+      before = state
     }
   }
   return count

@@ -1,9 +1,10 @@
 import { exitCodes, ReanchorError } from '../errors.ts'
-import type { CurrentCa } from '../plan/material.ts'
+import type { CurrentCa } from '../plan/ca.ts'
 import { plannedTree, stepsOf, variants } from '../plan/steps.ts'
 import type { Snapshot } from '../repository/repository.ts'
 import { treeDigest } from '../repository/tree-digest.ts'
 import type { Declaration, Digest, FileTree, Plan, PlannedTree } from '../rotation.ts'
+import { systemOf } from '../systems/systems.ts'
 import { sealedValue } from './custodies.ts'
 import { isClosed, planAt, rotationNames } from './rotation.ts'
 
@@ -109,7 +110,7 @@ export async function keptCanaries(
 /** Sealed manifests of the folders that earlier rotations left, so that their values keep their ciphertext. */
 export function earlierCopies(declaration: Declaration, earlier: Readonly<Record<string, Earlier>>) {
   return declaration.sites.flatMap(site =>
-    ['cacerts.yaml', 'canary.yaml'].flatMap(file => {
+    systemOf(declaration.system).sealedFiles.flatMap(file => {
       const yaml = earlier[site.name]?.files.get(file)
       return yaml === undefined ? [] : [{ destination: `${site.path}/${file}`, yaml }]
     }),

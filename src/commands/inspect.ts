@@ -1,15 +1,16 @@
 import type { Cluster } from '../cluster/cluster.ts'
 import { readBundle } from '../pki/bundle.ts'
 import { type Certificate, certificateFacts } from '../pki/certificate.ts'
-import { type CurrentCa, currentFromCluster } from '../plan/material.ts'
+import type { CurrentCa } from '../plan/ca.ts'
 import type { InspectedCertificate, InspectView } from '../report/inspect-text.ts'
-import type { EvidenceGroup, GateSettings, IstioSettings, Plan, TrustState } from '../rotation.ts'
+import type { EvidenceGroup, GateSettings, Plan, SystemPart, TrustState } from '../rotation.ts'
+import { systemOf } from '../systems/systems.ts'
 import { unreadable } from './unreadable.ts'
 
 export interface InspectedSite {
   readonly name: string
   readonly cluster: Cluster
-  readonly istio: IstioSettings
+  readonly declared: SystemPart
 }
 
 const day = 24 * 60 * 60 * 1000
@@ -48,22 +49,26 @@ export async function inspectSites(
   const found = new Map<string, Found>()
   const remarks: string[] = []
   const currents: CurrentCa[] = []
+  const [first] = sites
   let leafHours = 24
   for (const site of sites) {
-    const current = await currentFromCluster(site.cluster, site.istio).catch(error => {
+    const system = systemOf(site.declared.system)
+    const current = await system.currentFromCluster(site.cluster, site.declared, site).catch(error => {
       throw unreadable(error, site.name)
     })
     currents.push(current)
-    leafHours = site.istio.leafHours
-    const secret = `${site.name}: Secret ${site.istio.namespace}/${current.source === 'own' ? 'istio-ca-secret' : 'cacerts'}`
+    leafHours = system.leafHours(site.declared)
+    const places = system.words.places(site.declared, site, current)
     const { groups, exceptions } = await consumers(site, current, options.now)
     const trusted = (sha256: string) => groups.filter(group => group.trusts?.includes(sha256)).map(groupText)
     const presented = (sha256: string) => groups.filter(group => group.presents?.[0] === sha256).map(groupText)
-    for (const root of current.roots) note(found, root, 'anchor', `${secret}: root-cert.pem`, trusted(root.sha256))
-    note(found, current.issuer, 'issuer', `${secret}: ca-cert.pem`, presented(current.issuer.sha256))
+    for (const root of current.roots)
+      note(found, root, 'anchor', `${site.name}: ${places.anchors}`, trusted(root.sha256))
+    note(found, current.issuer, 'issuer', `${site.name}: ${places.issuer}`, presented(current.issuer.sha256))
     remarks.push(...exceptions.map(each => `${site.name}: ${each.name}: ${each.detail}`))
   }
-  return view(found, remarks, strategiesFor(currents, options.now), options, usualHold, leafHours)
+  const strategies = first === undefined ? [] : systemOf(first.declared.system).words.fitting(currents, options.now)
+  return view(found, remarks, strategies, options, usualHold, leafHours)
 }
 
 interface Found {
@@ -93,17 +98,16 @@ function groupText(group: EvidenceGroup): string {
 
 /** What runs today, looked at as if `adopt` had just been merged. */
 async function consumers(site: InspectedSite, current: CurrentCa, now: Date) {
-  const { observeIstio } = await import('../systems/istio/observe.ts')
   const { plannedAt } = await import('../verify/planned.ts')
   const plan = todaysPlan(site, current, now)
   const place = plannedAt(plan, site.name, 0, 1)
   if (place === null) throw new Error('the plan of today has no step')
-  return await observeIstio({
+  return await systemOf(site.declared.system).observe({
     cluster: site.cluster,
     plan,
     site: site.name,
     place,
-    istio: site.istio,
+    declared: site.declared,
     now,
     concurrency: 16,
     onProgress: () => {},
@@ -126,7 +130,7 @@ function todaysPlan(site: InspectedSite, current: CurrentCa, now: Date): Plan {
     kind: 'TrustPlan',
     metadata: { name: 'today' },
     createdAt: now.toISOString(),
-    system: 'istio',
+    system: site.declared.system,
     strategy: 'graceful',
     base: '',
     inputs: { declaration: '', material: '', next: '' },
@@ -156,37 +160,10 @@ function todaysPlan(site: InspectedSite, current: CurrentCa, now: Date): Plan {
     wiring: [],
     canaries: {},
     gates: { hold: 0, fresh: 0, settle: 0, attest: [] },
-    leafHours: site.istio.leafHours,
+    leafHours: systemOf(site.declared.system).leafHours(site.declared),
     parties: [],
     formerDigests: {},
   }
-}
-
-function strategiesFor(currents: readonly CurrentCa[], now: Date): InspectView['strategies'] {
-  const expired = currents.flatMap(current => current.roots).find(root => Date.parse(root.notAfter) <= now.getTime())
-  const own = currents.some(current => current.source === 'own')
-  return [
-    {
-      strategy: 'graceful',
-      fits: expired === undefined,
-      why:
-        expired === undefined
-          ? 'a new root with a new key, and no outage'
-          : `the root ${expired.subject} has expired: there is no overlap to keep`,
-    },
-    {
-      strategy: 'issuer',
-      fits: expired === undefined && !own,
-      why: own
-        ? 'needs a root whose key is at hand outside of istiod; this one is self-signed'
-        : 'a new issuing CA under the root that everyone trusts; one phase',
-    },
-    {
-      strategy: 'emergency',
-      fits: true,
-      why: 'only where the key is in foreign hands, or the root has expired: it cuts connections',
-    },
-  ]
 }
 
 function view(

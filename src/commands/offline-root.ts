@@ -4,10 +4,10 @@ import { exitCodes, ReanchorError } from '../errors.ts'
 import { createRequest, privateKeyPem, readRequest } from '../pki/authority.ts'
 import { readBundle } from '../pki/bundle.ts'
 import type { Certificate } from '../pki/certificate.ts'
-import type { NextCa } from '../plan/make.ts'
-import type { NewCa } from '../plan/next-ca.ts'
+import type { NewCa, NextCa } from '../plan/ca.ts'
 import { planBranch, rotationFolder } from '../plan/steps.ts'
 import type { Declaration, Site } from '../rotation.ts'
+import { systemOf } from '../systems/systems.ts'
 import type { Context } from './context.ts'
 import { custodiesFor, type SealedCopy, sealedValue } from './custodies.ts'
 import type { Declared } from './declared.ts'
@@ -87,18 +87,33 @@ export async function writeRequests(scene: {
   })
 }
 
-/** Sealed as the Secret `cacerts` will be, so that the plan can take the value over without opening it. */
+/** Sealed as the CA's Secret will be, so that the plan can take the value over without opening it. */
 async function sealKey(custody: Custody, declaration: Declaration, site: Site, pem: string): Promise<string> {
+  const { name, namespace, file, key } = requestSecret(declaration)
   const secret = {
-    name: 'cacerts',
-    namespace: declaration.istio.namespace,
+    name,
+    namespace,
     type: 'Opaque',
     labels: {},
     annotations: {},
-    data: { 'ca-key.pem': pem },
-    privateKeys: ['ca-key.pem'],
+    data: { [key]: pem },
+    privateKeys: [key],
   }
-  return await custody.seal(secret, `${site.path}/cacerts.yaml`)
+  return await custody.seal(secret, `${site.path}/${file}`)
+}
+
+function requestSecret(declaration: Declaration) {
+  const { requestSecret: secretOf, title } = systemOf(declaration.system)
+  const secret = secretOf(declaration)
+  if (secret !== null) return secret
+  throw new ReanchorError({
+    what: `a CA of ${title} is not made by request`,
+    where: { field: 'spec.next.csr' },
+    expected: 'next.generate or next.files',
+    found: 'next.csr',
+    todo: 'give the CA as files, or let `plan` make it',
+    exit: exitCodes.refused,
+  })
 }
 
 /** The requests on the plan's branch. Exit 3 where there are none yet. */
@@ -106,13 +121,14 @@ export async function openRequests(context: Context, declaration: Declaration): 
   const branch = planBranch(declaration.name)
   const published = await context.repository.branch(branch)
   const snapshot = published === null ? null : context.repository.snapshot(published)
+  const secret = requestSecret(declaration)
   const sites: Record<string, { spki: string; key: string }> = {}
   const copies: SealedCopy[] = []
   for (const site of declaration.sites) {
     const file = requestFile(declaration.name, site.name)
     const request = await snapshot?.read(file)
     const yaml = await snapshot?.read(keyFile(declaration.name, site.name))
-    const key = yaml == null ? null : await sealedValue((site.custody ?? declaration.custody).kind, yaml, 'ca-key.pem')
+    const key = yaml == null ? null : await sealedValue((site.custody ?? declaration.custody).kind, yaml, secret.key)
     if (request == null || yaml == null || key === null) {
       throw new ReanchorError({
         what: 'there is no request that this chain could answer',
@@ -124,7 +140,7 @@ export async function openRequests(context: Context, declaration: Declaration): 
       })
     }
     sites[site.name] = { spki: (await readRequest(request, { file })).spki, key }
-    copies.push({ destination: `${site.path}/cacerts.yaml`, yaml })
+    copies.push({ destination: `${site.path}/${secret.file}`, yaml })
   }
   return { sites, copies }
 }

@@ -6,13 +6,14 @@ import type { PullRequest } from '../forge/forge.ts'
 import { privateKeyPem } from '../pki/keys.ts'
 import { positionText, progressOf } from '../plan/advance.ts'
 import { currentOf, knows, nextOf, sealedAt, splice } from '../plan/again.ts'
+import type { CurrentCa, NewCa, NextCa } from '../plan/ca.ts'
 import { valueDigest } from '../plan/digest.ts'
-import { canaryDigest, makePlan, type NextCa } from '../plan/make.ts'
-import { type CurrentCa, currentFromCluster, currentFromFiles, materialDigest } from '../plan/material.ts'
-import { caFromFiles, generateCa, type NewCa } from '../plan/next-ca.ts'
+import { canaryDigest, makePlan } from '../plan/make.ts'
+import { materialDigest } from '../plan/material.ts'
 import { planBranch, rotationFolder } from '../plan/steps.ts'
 import type { Repository, Snapshot } from '../repository/repository.ts'
 import type { CustodyChoice, Declaration, FileTree, Plan, Proof, SitePosition } from '../rotation.ts'
+import { systemOf } from '../systems/systems.ts'
 import type { Context } from './context.ts'
 import { custodiesFor, rootRecipients, sealedCopies, sealedValue } from './custodies.ts'
 import { type Declared, findDeclaration } from './declared.ts'
@@ -98,17 +99,15 @@ interface Scene {
 async function planAnew(scene: Scene): Promise<PlanOutcome> {
   const { context, declared, snapshot, options } = scene
   const { declaration } = declared
-  refuseRenew(declared)
+  refuseMissingStrategy(declared)
   const requests = declaration.next.from === 'csr' ? await openRequests(context, declaration) : null
   const next =
-    requests === null
-      ? await newCa(context, declaration)
-      : await signedCa(context, declaration, requests, options.chain ?? [])
+    requests === null ? await newCa(scene) : await signedCa(context, declaration, requests, options.chain ?? [])
   if (next.rootKey !== null && options.rootKeyOut === null && !context.dryRun) throw needsRootKeyOut()
   if (next.rootKey !== null && options.rootKeyOut !== null) refuseRootKeyPlace(options.rootKeyOut, context.repository)
   const earlier = await earlierRotations(snapshot, declaration)
   const current = withRestarts(scene.current, earlier)
-  await acceptCas(declaration, current, next, context.now())
+  await systemOf(declaration.system).accept(declaration, current, next, context.now())
   const canaries = Object.fromEntries(
     declaration.sites.map(site => {
       const value = context.random(24).toString('base64url')
@@ -176,6 +175,7 @@ async function planAgain(scene: Scene, merged: Plan): Promise<PlanOutcome> {
     canaries,
     custody: custodies.of,
     ...(merged.follows === undefined ? {} : { follows: merged.follows }),
+    merged,
     inputs: scene.inputs,
     now: new Date(merged.createdAt),
   })
@@ -230,16 +230,17 @@ async function commitPlan(
 // ------------------------------------------------------------------------------------------------------ material
 
 async function currentCas(context: Context, declaration: Declaration): Promise<Record<string, CurrentCa>> {
+  const system = systemOf(declaration.system)
   const current: Record<string, CurrentCa> = {}
   for (const site of declaration.sites) {
     const source = site.current ?? declaration.current
     if (source.from === 'files') {
-      current[site.name] = currentFromFiles(source, context.readFile)
+      current[site.name] = await system.currentFromFiles(source, context.readFile, declaration)
       continue
     }
     const cluster = await context.openCluster(site)
     try {
-      current[site.name] = await currentFromCluster(cluster, declaration.istio)
+      current[site.name] = await system.currentFromCluster(cluster, declaration, site)
     } catch (error) {
       throw unreadable(error, site.name)
     } finally {
@@ -249,16 +250,17 @@ async function currentCas(context: Context, declaration: Declaration): Promise<R
   return current
 }
 
-async function newCa(context: Context, declaration: Declaration): Promise<NewCa> {
+async function newCa({ context, declared, current }: Scene): Promise<NewCa> {
+  const { declaration } = declared
   const { next } = declaration
-  switch (next.from) {
-    case 'generate':
-      return await generateCa(declaration, next, { now: context.now(), random: context.random, keys: context.keys })
-    case 'files':
-      return caFromFiles(declaration, next, context.readFile)
-    case 'csr':
-      throw new Error('an offline root signs what it is asked for; see offline-root.ts')
-  }
+  if (next.from === 'csr') throw new Error('an offline root signs what it is asked for; see offline-root.ts')
+  return await systemOf(declaration.system).newCa(declaration, next, {
+    now: context.now(),
+    random: context.random,
+    keys: context.keys,
+    read: context.readFile,
+    current,
+  })
 }
 
 /** Today's CA as the plan knows it, where the live one is one that the plan itself brought; else the live one, which moved. */
@@ -279,7 +281,8 @@ async function unlessMoved(
     const first = currentOf(merged, site.name, null)
     const kind = (site.custody ?? declaration.custody).kind
     const sealed = await sealedKey(merged, site.name, first.issuer.sha256, kind, snapshot)
-    current[site.name] = { ...first, key: sealed ?? (seen.issuer.sha256 === first.issuer.sha256 ? seen.key : null) }
+    const key = sealed ?? (seen.issuer.sha256 === first.issuer.sha256 ? seen.key : null)
+    current[site.name] = { ...first, key, ...(seen.extra === undefined ? {} : { extra: seen.extra }) }
   }
   return current
 }
@@ -292,9 +295,9 @@ async function sealedKey(
   kind: CustodyChoice['kind'],
   snapshot: Snapshot,
 ): Promise<string | null> {
-  const folder = sealedAt(plan, site, issuer)
-  const yaml = folder === null ? null : await snapshot.read(`${folder}/cacerts.yaml`)
-  return yaml === null ? null : await sealedValue(kind, yaml, 'ca-key.pem')
+  const found = sealedAt(plan, site, issuer)
+  const yaml = found === null ? null : await snapshot.read(found.file)
+  return found === null || yaml === null ? null : await sealedValue(kind, yaml, found.key)
 }
 
 /** What a rotation is about cannot change on its way: that is another rotation. */
@@ -341,43 +344,14 @@ function otherSteps(name: string): ReanchorError {
   })
 }
 
-/** Refuses material that no consumer would take, or that two consumers could not tell apart. */
-async function acceptCas(
-  declaration: Declaration,
-  current: Readonly<Record<string, CurrentCa>>,
-  next: NewCa,
-  now: Date,
-): Promise<void> {
-  const { acceptIssuing, acceptRoot, acceptSuccessor } = await import('../pki/accept.ts')
-  acceptRoot(next.root, now)
-  for (const site of declaration.sites) {
-    const ca = next.sites[site.name] as NextCa
-    acceptIssuing(ca.issuer, { root: next.root, chain: ca.chain, now })
-    for (const root of current[site.name]?.roots ?? []) {
-      acceptSuccessor(root, next.root, { object: `site ${site.name}` })
-      if (Date.parse(root.notAfter) <= now.getTime() && declaration.strategy !== 'emergency') {
-        throw new ReanchorError({
-          what: 'the root in use has expired, so there is no overlap to keep',
-          where: { object: `site ${site.name}, root ${root.sha256}` },
-          expected: 'a root that is valid until both can be trusted',
-          found: `it ended ${root.notAfter}`,
-          todo: 'choose strategy emergency with --accept-outage: new connections fail already, and every proxy must restart',
-          exit: exitCodes.refused,
-        })
-      }
-    }
-  }
-}
-
-/** Same key and subject, new certificate: consumers that find an issuer by name cannot tell the two apart, which needs gates of its own. */
-function refuseRenew({ declaration, file }: Declared): void {
-  if (declaration.strategy !== 'renew') return
+function refuseMissingStrategy({ declaration, file }: Declared): void {
+  const missing = systemOf(declaration.system).strategies[declaration.strategy]
+  if (missing === null) return
   throw new ReanchorError({
-    what: 'strategy renew is not supported for Istio in this version',
+    ...missing,
     where: { file, field: 'spec.strategy' },
-    expected: 'graceful, issuer or emergency',
-    found: 'renew',
-    todo: 'choose graceful, which also renews, with a new key; istiod renews its own self-signed root by itself',
+    found: declaration.strategy,
+    exit: exitCodes.refused,
   })
 }
 
@@ -447,7 +421,7 @@ async function provedSafe(made: Plan, acceptOutage: boolean, now: Date): Promise
     found: broken?.counterexample?.sentence ?? proof.notes.join('; '),
     todo:
       made.strategy === 'emergency'
-        ? 'this strategy cuts connections on purpose, until every proxy has restarted: plan again with --accept-outage; `reanchor prove` then prints every pair of steps'
+        ? systemOf(made.system).words.acceptOutage
         : 'correct the declaration or the material; `reanchor prove` prints the whole table',
     exit: exitCodes.refused,
   })

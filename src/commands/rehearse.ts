@@ -1,11 +1,12 @@
 import { readDeclaration } from '../declaration/read.ts'
 import { writeDeclaration } from '../declaration/write.ts'
 import { ReanchorError } from '../errors.ts'
-import type { FleetInstall } from '../rehearsal/fleet.ts'
+import type { RehearsalSystem } from '../rehearsal/system.ts'
 import type { Declaration, FileTree } from '../rotation.ts'
+import { systemOf } from '../systems/systems.ts'
 import type { Context } from './context.ts'
 import type { Declared } from './declared.ts'
-import { type DemoOutcome, fleetDeclaration, rehearseFleet } from './demo.ts'
+import { type DemoOutcome, rehearseFleet } from './demo.ts'
 import { filesForWiring } from './files.ts'
 import { generatedNext } from './stand-in.ts'
 
@@ -36,12 +37,12 @@ export async function rehearse(
   const remarks: string[] = []
   const own = fluxEntries(files, declaration)
   const sites = declaration.sites.map(site => site.name)
-  const { demoFleet } = await import('../rehearsal/fleet.ts')
-  const install = fleetInstall(declaration)
-  const byArgo = install === 'argocd'
+  const system = await systemOf(declaration.system).rehearsal()
+  const variant = system.demo.variantOf(declaration)
+  const byArgo = system.demo.byArgo(variant)
   if (!own) {
     remarks.push(
-      `your clusters’ manifests cannot be brought up here (that takes Flux with clusters/<site>/flux-system/gotk-sync.yaml); a fleet of the rehearsal’s own (${install}) stood in for them`,
+      `your clusters’ manifests cannot be brought up here (that takes Flux with clusters/<site>/flux-system/gotk-sync.yaml); a fleet of the rehearsal’s own (${variant ?? 'the usual one'}) stood in for them`,
     )
   }
   remarks.push('the CA, the age key and the clusters were made for this rehearsal')
@@ -49,24 +50,21 @@ export async function rehearse(
     dir: null,
     fault: null,
     ...options,
+    system,
+    variant,
     rotation: declaration.name,
     siteNames: sites,
     sealing: byArgo,
     fleet: (recipient, sealingCertificate) =>
       own
         ? withoutRotation(files, declaration)
-        : demoFleet({ sites, ageRecipient: recipient, install, sealingCertificate }),
-    declare: async (fleet, recipient, now) => await standIn(declaration, own, byArgo, fleet, recipient, now),
+        : system.demo.fleet({ sites, ageRecipient: recipient, variant, sealingCertificate }),
+    declare: async (fleet, recipient, now) =>
+      await standIn(declaration, own ? null : { system, variant }, fleet, recipient, now),
     sharedRoot: sites.length > 1,
     acceptOutage: declaration.strategy === 'emergency',
   })
   return { ...outcome, remarks }
-}
-
-/** The fleet of the rehearsal's own that comes nearest. */
-function fleetInstall(declaration: Declaration): FleetInstall {
-  if (declaration.sites.some(site => site.delivery.kind === 'argocd')) return 'argocd'
-  return declaration.istio.install === 'helmRelease' ? 'helmRelease' : 'sail'
 }
 
 function noStandInRoot(declared: Declared): ReanchorError {
@@ -102,8 +100,8 @@ function withoutRotation(files: FileTree, declaration: Declaration): FileTree {
 /** The declaration with a CA, a custody and clusters that this machine has; all else as the user declared it. */
 async function standIn(
   declaration: Declaration,
-  own: boolean,
-  byArgo: boolean,
+  /** Whose fleet stands in for the user's; null: the user's own is rehearsed. */
+  other: { readonly system: RehearsalSystem; readonly variant: string | null } | null,
   fleet: FileTree,
   recipient: string,
   now: Date,
@@ -113,12 +111,20 @@ async function standIn(
   const next = generatedNext(declaration)
   // No person can vouch for what is not there.
   const gates = { ...declaration.gates, attest: [] }
-  if (own) {
+  if (other === null) {
     const sites = declaration.sites.map(site => ({ ...site, current: null, custody: null }))
     const custody = { kind: 'sops', age: [recipient], ksops: false } as const
     return { path, text: writeDeclaration({ ...declaration, ...local, next, custody, sites, gates }) }
   }
-  const written = await fleetDeclaration(declaration.name, fleet, declaration.sites, recipient, now, byArgo)
+  const written = await other.system.demo.declare(fleet, {
+    rotation: declaration.name,
+    sites: declaration.sites.map(site => site.name),
+    paths: Object.fromEntries(declaration.sites.map(site => [site.name, site.path])),
+    ageRecipient: recipient,
+    sealingCertificate: '',
+    variant: other.variant,
+    now,
+  })
   const stood = await readDeclaration(written.text, written.path)
   const { strategy, rollout } = declaration
   return { path, text: writeDeclaration({ ...stood, strategy, rollout, gates, next }) }

@@ -4,7 +4,7 @@ import type { SiteVerdict } from '../plan/advance.ts'
 import type { Repository } from '../repository/repository.ts'
 import { treeDigest } from '../repository/tree-digest.ts'
 import type { Evidence, GateResult, Plan, Site, SitePosition } from '../rotation.ts'
-import type { Attestation } from '../systems/istio/gates.ts'
+import type { Attestation } from '../verify/gate.ts'
 import type { Context } from './context.ts'
 import type { OpenRotation } from './rotation.ts'
 
@@ -139,12 +139,13 @@ async function lookOnce(
     step: position.step,
     variant: position.variant,
     delivery: site.delivery,
-    istio: rotation.declaration.istio,
+    declared: rotation.declaration,
     repository: deliveredRepository(context.repository),
     merged: merge?.id ?? null,
     previous,
     now: context.now(),
     onProgress: progress => context.progress(progressText(site.name, progress)),
+    openCluster: (name, cluster) => context.openCluster({ ...site, name, cluster }),
   })
 }
 

@@ -1,11 +1,12 @@
 import { takeOverCommand } from '../custody/sealed-secrets.ts'
 import { sha256Hex } from '../pki/certificate.ts'
 import { writePlan } from '../plan/lock.ts'
-import { batchName, evidenceName, findStep, rotationFolder, stepFolder, stepsOf } from '../plan/steps.ts'
+import { batchName, evidenceName, findStep, rotationFolder, stepFolder } from '../plan/steps.ts'
 import type { PullRequestView } from '../report/pull-request.ts'
 import { describeChange, type TrustChange } from '../report/trust-diff.ts'
 import type { Plan, Proof } from '../rotation.ts'
 import { provePlan } from '../safety/prove.ts'
+import { systemOf } from '../systems/systems.ts'
 import type { Request } from './requests.ts'
 import type { OpenRotation } from './rotation.ts'
 import type { SiteLook } from './verify.ts'
@@ -23,12 +24,9 @@ export async function planRequestView(plan: Plan, proof: Proof): Promise<PullReq
     gates: [],
     evidence: [],
     proof,
-    warnings: plan.strategy === 'emergency' ? [emergencyWarning] : [],
+    warnings: plan.strategy === 'emergency' ? [systemOf(plan.system).words.emergency] : [],
   }
 }
-
-const emergencyWarning =
-  'this strategy cuts connections on purpose: from the restart of istiod on, proxies that have restarted and those that have not refuse one another, until the last workload has restarted'
 
 /** What the text of a step's or the closing pull request is made of. */
 export async function requestView(
@@ -58,7 +56,7 @@ export async function requestView(
     proof: closes ? null : stepProof(rotation, request, now),
     cleanUp: closes ? cleanUp(rotation) : [],
     first: closes ? [] : await takeOvers(rotation, request),
-    warnings: plan.strategy === 'emergency' && !closes ? [emergencyWarning] : [],
+    warnings: plan.strategy === 'emergency' && !closes ? [systemOf(plan.system).words.emergency] : [],
   }
 }
 
@@ -86,17 +84,19 @@ async function siteChange(
  */
 async function takeOvers({ declaration, snapshot }: OpenRotation, request: Request): Promise<readonly string[]> {
   if (request.kind !== 'step' || request.at.phase.number !== 0) return []
-  const { namespace } = declaration.istio
+  const { words } = systemOf(declaration.system)
   const lines: string[] = []
   for (const name of request.sites) {
     const site = declaration.sites.find(each => each.name === name)
-    if (site === undefined || request.at.step.sites[name]?.state.source !== 'plugged') continue
+    const adopted = request.at.step.sites[name]?.state
+    if (site === undefined || adopted === undefined) continue
     if ((site.custody ?? declaration.custody).kind !== 'sealedSecrets') continue
-    if ((await snapshot.read(`${site.path}/cacerts.yaml`)) !== null) continue
-    const command = takeOverCommand({ namespace, name: 'cacerts' })
-    lines.push(
-      `\`${name}\`: unless the Sealed Secrets controller made Secret \`${namespace}/cacerts\` itself, let it take the Secret over, now: \`${command}\`. Allowed after the merge, it takes it only once it is started anew.`,
-    )
+    for (const taken of words.takeOvers(declaration, site, adopted)) {
+      if ((await snapshot.read(`${site.path}/${taken.file}`)) !== null) continue
+      lines.push(
+        `\`${name}\`: unless the Sealed Secrets controller made Secret \`${taken.namespace}/${taken.name}\` itself, let it take the Secret over, now: \`${takeOverCommand(taken)}\`. Allowed after the merge, it takes it only once it is started anew.`,
+      )
+    }
   }
   return lines
 }
@@ -121,17 +121,10 @@ function evidenceFile(rotation: OpenRotation, look: SiteLook): string {
 
 function cleanUp(rotation: OpenRotation): readonly string[] {
   const { plan, declaration } = rotation
-  const first = stepsOf(plan)[0]
-  const own = Object.values(first?.step.sites ?? {}).some(site => site.state.source === 'own')
-  const lines = [
+  return [
     'the old CA’s private key stays in Git’s history, sealed: keep the age identity out of reach for as long as anything might still trust the old root',
+    ...systemOf(plan.system).words.cleanUp(declaration, plan),
   ]
-  if (own) {
-    lines.push(
-      `delete the self-signed CA that nobody uses any more, or an istiod that loses cacerts returns to it: \`kubectl -n ${declaration.istio.namespace} delete secret istio-ca-secret\``,
-    )
-  }
-  return lines
 }
 
 function planDigest(plan: Plan): string {

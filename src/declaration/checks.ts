@@ -1,9 +1,11 @@
+import type { System } from '../systems/system.ts'
+import { isSystemName, systemOf } from '../systems/systems.ts'
 import type { FieldPath } from './located-yaml.ts'
+import { type Finding, isMap, listAt, mapAt, textAt, unknownSite, valueAt } from './raw.ts'
 import {
   daysOf,
   isWithin,
   keyFileProblem,
-  nearestName,
   normalSubject,
   parseDuration,
   subjectProblem,
@@ -14,16 +16,6 @@ import {
  * What concerns more than one field. These checks look at the values as they stand in the file, so that they find what they can
  * while other fields are still wrong; whatever has not the right form is passed over here and reported by the schema.
  */
-
-export interface Finding {
-  readonly path: FieldPath
-  readonly what: string
-  readonly expected: string
-  readonly todo?: string
-  readonly example?: string
-  /** Point at the field's name instead of its value. */
-  readonly atKey?: boolean
-}
 
 export interface CheckContext {
   /** Path of the declaration as the user names it. */
@@ -52,7 +44,7 @@ export function crossChecks(document: unknown, context: CheckContext): readonly 
     ...keysOutside(spec, sites, context),
     ...batchesComplete(spec, sites),
     ...knownSites(spec, sites),
-    ...controlPlanes(spec, sites),
+    ...(systemIn(spec)?.settings.checks(spec, siteNames(sites)) ?? []),
     ...custodyFits(spec, sites),
     ...issuingCovers(spec, sites),
     ...subjects(document, spec, sites),
@@ -63,32 +55,10 @@ export function crossChecks(document: unknown, context: CheckContext): readonly 
   return findings
 }
 
-function isMap(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
-
-function valueAt(value: unknown, path: FieldPath): unknown {
-  let here = value
-  for (const part of path) {
-    if (typeof part === 'number') here = Array.isArray(here) ? here[part] : undefined
-    else here = isMap(here) && Object.hasOwn(here, part) ? here[part] : undefined
-  }
-  return here
-}
-
-function mapAt(value: unknown, path: FieldPath): Readonly<Record<string, unknown>> | null {
-  const found = valueAt(value, path)
-  return isMap(found) ? found : null
-}
-
-function listAt(value: unknown, path: FieldPath): readonly unknown[] {
-  const found = valueAt(value, path)
-  return Array.isArray(found) ? found : []
-}
-
-function textAt(value: unknown, path: FieldPath): string | null {
-  const found = valueAt(value, path)
-  return typeof found === 'string' ? found : null
+/** The system that the file names; null where it names none that is known. */
+export function systemIn(spec: Readonly<Record<string, unknown>>): System | null {
+  const name = textAt(spec, ['system'])
+  return name !== null && isSystemName(name) ? systemOf(name) : null
 }
 
 function rawSites(spec: Readonly<Record<string, unknown>>): readonly RawSite[] {
@@ -209,10 +179,7 @@ function filesOutsideSites(spec: Readonly<Record<string, unknown>>, sites: reado
   for (const [index, target] of listAt(spec, ['reload', 'workloads']).entries()) {
     add(['spec', 'reload', 'workloads', index, 'path'], textAt(target, ['path']))
   }
-  for (const [name, plane] of Object.entries(mapAt(spec, ['istio', 'controlPlane']) ?? {})) {
-    add(['spec', 'istio', 'controlPlane', name, 'file'], textAt(plane, ['file']))
-    add(['spec', 'istio', 'controlPlane', name, 'path'], textAt(plane, ['path']))
-  }
+  for (const { path, text } of systemIn(spec)?.settings.paths(spec) ?? []) add(path, text)
   const folders = sites.flatMap(site => (site.folder === null || site.folder === '' ? [] : [site.folder]))
   const owned = new Map(folders.map(folder => [folder.toLowerCase().replace(/\/+$/, ''), folder]))
   owned.set('rotations', 'rotations')
@@ -283,16 +250,6 @@ function batchesComplete(spec: Readonly<Record<string, unknown>>, sites: readonl
   return findings
 }
 
-function unknownSite(path: FieldPath, name: string, names: readonly string[]): Finding {
-  const near = nearestName(name, names)
-  return {
-    path,
-    what: 'is not the name of a site',
-    expected: names.length === 0 ? 'the name of a site of spec.sites' : `one of: ${names.join(', ')}`,
-    ...(near === null ? {} : { todo: `write ${near}` }),
-  }
-}
-
 function knownSites(spec: Readonly<Record<string, unknown>>, sites: readonly RawSite[]): readonly Finding[] {
   const names = siteNames(sites)
   return listAt(spec, ['reload', 'workloads']).flatMap((target, index) => {
@@ -300,38 +257,6 @@ function knownSites(spec: Readonly<Record<string, unknown>>, sites: readonly Raw
     if (name === null || names.includes(name)) return []
     return [unknownSite(['spec', 'reload', 'workloads', index, 'site'], name, names)]
   })
-}
-
-function controlPlanes(spec: Readonly<Record<string, unknown>>, sites: readonly RawSite[]): readonly Finding[] {
-  if (spec.system !== 'istio') return []
-  const names = siteNames(sites)
-  if (!Object.hasOwn(spec, 'istio')) {
-    return [
-      {
-        path: ['spec', 'istio'],
-        what: 'is missing',
-        expected: 'where each site declares its Istio',
-        example: `istio: {install: sail, controlPlane: {${names[0] ?? 'eu-1'}: {file: clusters/${names[0] ?? 'eu-1'}/istio.yaml}}}`,
-      },
-    ]
-  }
-  const planes = mapAt(spec, ['istio', 'controlPlane'])
-  if (planes === null) return []
-  const findings = Object.keys(planes)
-    .filter(name => !names.includes(name))
-    .map(name => ({ ...unknownSite(['spec', 'istio', 'controlPlane', name], name, names), atKey: true }))
-  const missing = names.filter(name => !Object.hasOwn(planes, name))
-  if (missing.length === 0) return findings
-  return [
-    ...findings,
-    {
-      path: ['spec', 'istio', 'controlPlane'],
-      what: `says nothing of ${missing.join(', ')}`,
-      expected: 'an entry for every site',
-      example: `${missing[0]}: {file: clusters/${missing[0]}/istio.yaml}`,
-      atKey: true,
-    },
-  ]
 }
 
 /** Argo CD does not decrypt SOPS by itself: without KSOPS it would apply the ciphertext. */

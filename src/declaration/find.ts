@@ -14,7 +14,8 @@ import {
   textAt,
 } from '../gitops/manifests.ts'
 import { fromRoot } from '../gitops/paths.ts'
-import type { FileTree, IstioInstall } from '../rotation.ts'
+import type { FileTree } from '../rotation.ts'
+import type { IstioInstall } from '../systems/istio/settings.ts'
 import { parseDuration } from './values.ts'
 
 /** What `init` can tell from the repository alone. Everything is as it stands in files; nothing here was seen in a cluster. */

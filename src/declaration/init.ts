@@ -1,6 +1,5 @@
 import { readSopsRules, recipientsFor } from '../custody/sops-rules.ts'
 import { exitCodes, ReanchorError } from '../errors.ts'
-import { istiodInstallers, takesValues } from '../gitops/helm.ts'
 import { folderOf, isUnder, join } from '../gitops/paths.ts'
 import { checkReach } from '../gitops/reach.ts'
 import type {
@@ -9,17 +8,21 @@ import type {
   DeliveryChoice,
   FileTree,
   ForgeChoice,
-  IstioControlPlane,
   ReloadTarget,
   Site,
+  SystemName,
 } from '../rotation.ts'
-import type { Findings, FoundControlPlane, FoundDeliverer } from './find.ts'
+import type { InitPart, InitScene, Outcome } from '../systems/init.ts'
+import type { System } from '../systems/system.ts'
+import { systemOf } from '../systems/systems.ts'
+import type { Findings, FoundDeliverer } from './find.ts'
 import { findInRepository, hasKustomization } from './find.ts'
-import { DeclarationErrors, defaultIssuingSubject, defaultRootSubject, readDeclaration } from './read.ts'
+import { DeclarationErrors, readDeclaration } from './read.ts'
 import {
   branchProblem,
+  daysOf,
   labelProblem,
-  parseDuration,
+  millisecondsOf,
   recipientProblem,
   repositoryPathProblem,
   shown,
@@ -136,7 +139,7 @@ export function initAnswers(flags: InitFlags): InitAnswers {
   }
 }
 
-function flagError(flag: string, found: string, expected: string, example?: string): ReanchorError {
+export function flagError(flag: string, found: string, expected: string, example?: string): ReanchorError {
   return new ReanchorError({
     what: `${flag} cannot be used as it is`,
     expected,
@@ -237,20 +240,21 @@ function forgeFlag(text: string): ForgeChoice {
 
 // ------------------------------------------------------------------------------------------------------- proposal
 
-type Outcome<Value> = { readonly value: Value; readonly note: string | null } | { readonly ask: InitQuestion }
-
-interface Scene {
-  readonly findings: Findings
-  readonly answers: InitAnswers
-  readonly files: FileTree
-}
-
 /** What neither flags nor repository tell, in the order to ask for it. Later questions may depend on earlier answers. */
-export function openQuestions(findings: Findings, answers: InitAnswers, files: FileTree): readonly InitQuestion[] {
+export function openQuestions(
+  findings: Findings,
+  answers: InitAnswers,
+  files: FileTree,
+  init: (scene: InitScene) => InitPart,
+): readonly InitQuestion[] {
   if (answers.sites.length === 0) return [siteQuestion(findings)]
-  const scene: Scene = { findings, answers, files }
-  const outcomes: Outcome<unknown>[] = answers.sites.flatMap(site => [deliveryOf(scene, site), planeOf(scene, site)])
-  if (!outcomes.some(outcome => 'ask' in outcome)) outcomes.push(custodyOf(scene))
+  const scene: InitScene = { findings, answers, files }
+  const { sites, sealedFile } = init(scene)
+  const outcomes = answers.sites.flatMap((site, index): Outcome<unknown>[] => {
+    const own = sites[index]
+    return [deliveryOf(scene, site), ...(own === undefined ? [] : [own])]
+  })
+  if (!outcomes.some(outcome => 'ask' in outcome)) outcomes.push(custodyOf(scene, sealedFile))
   return outcomes.flatMap(outcome => ('ask' in outcome ? [outcome.ask] : []))
 }
 
@@ -262,10 +266,18 @@ function proposeDeclaration(
   findings: Findings,
   answers: InitAnswers & { readonly name: string },
   files: FileTree,
-): { readonly text: string; readonly remarks: readonly string[]; readonly declaration: Declaration } {
-  const questions = openQuestions(findings, answers, files)
+  system: System,
+  init: (scene: InitScene) => InitPart,
+): {
+  readonly text: string
+  readonly remarks: readonly string[]
+  readonly declaration: Declaration
+  readonly wired: Readonly<Record<string, string>>
+} {
+  const questions = openQuestions(findings, answers, files, init)
   if (questions.length > 0) throw questionsError(questions)
-  const scene: Scene = { findings, answers, files }
+  const scene: InitScene = { findings, answers, files }
+  const found = init(scene)
   const notes = new Map<string, string>()
   const remarks: string[] = []
   const take = <Value>(outcome: Outcome<Value>, field: string): Value => {
@@ -273,13 +285,8 @@ function proposeDeclaration(
     if (outcome.note !== null) notes.set(field, outcome.note)
     return outcome.value
   }
-  const planes: Record<string, IstioControlPlane> = {}
-  const found: FoundControlPlane[] = []
   const sites: Site[] = []
   for (const [index, site] of answers.sites.entries()) {
-    const { plane, control } = take(planeOf(scene, site), `spec.istio.controlPlane.${site.name}`)
-    planes[site.name] = control
-    found.push(plane)
     sites.push({
       name: site.name,
       path: site.path,
@@ -294,39 +301,46 @@ function proposeDeclaration(
         `site ${site.name}: the context of its cluster is taken to be ${site.name}; --context says otherwise`,
       )
   }
-  const istio = istioOf(found, findings, remarks)
-  const reload = reloadOf(scene, sites, remarks)
+  const own = found.finish()
+  for (const [field, note] of own.notes) notes.set(field, note)
+  remarks.push(...own.remarks)
+  const reload = found.restartsWorkloads ? reloadOf(scene, sites, remarks) : []
   if (reload.length > 0)
     notes.set('spec.reload.workloads', 'Found in this repository; take out what is not part of the mesh.')
-  else
+  else if (found.restartsWorkloads)
     remarks.push(
       'no folder with workloads was found: proxies that lie in other repositories are restarted there, and gates wait for them',
     )
   for (const each of findings.unread) remarks.push(`not looked into: ${each}`)
-  const names = { rotation: answers.name, trustDomain: istio.trustDomain }
+  const { defaults, subjects } = system.settings
+  const { root, issuing } = subjects(answers.name, own.part)
+  const algorithm = defaults.algorithm ?? 'ecdsa-p256'
   const declaration: Declaration = {
+    ...own.part,
     name: answers.name,
-    system: 'istio',
     strategy: 'graceful',
     base: answers.base ?? 'main',
     forge: answers.forge ?? { kind: 'none' },
     current: { from: 'cluster' },
     next: {
       from: 'generate',
-      algorithm: 'ecdsa-p256',
-      subject: defaultRootSubject(names),
-      validityDays: 3650,
-      issuing: { algorithm: 'ecdsa-p256', subject: defaultIssuingSubject(names), validityDays: 730 },
+      algorithm,
+      subject: root,
+      validityDays: daysOf(defaults.validity ?? '3650d'),
+      issuing: {
+        algorithm: defaults.issuingAlgorithm ?? algorithm,
+        subject: issuing,
+        validityDays: daysOf(defaults.issuingValidity ?? '730d'),
+      },
     },
-    custody: take(custodyOf(scene), 'spec.custody'),
+    custody: take(custodyOf(scene, found.sealedFile), 'spec.custody'),
     sites,
-    rollout: { kind: 'parallel' },
-    gates: { hold: 600_000, fresh: 3_600_000, settle: 15_000, attest: [] },
+    rollout: { kind: defaults.rollout ?? 'parallel' },
+    gates: { hold: millisecondsOf(defaults.hold ?? '10m'), fresh: 3_600_000, settle: 15_000, attest: [] },
     reload,
-    istio: { ...istio, controlPlane: planes },
     paused: false,
   }
-  return { text: writeDeclaration(declaration, notes), remarks, declaration }
+  return { text: writeDeclaration(declaration, notes), remarks, declaration, wired: own.wired }
 }
 
 /** One error for all that is still to be said. */
@@ -373,12 +387,12 @@ function isSync(deliverer: FoundDeliverer): boolean {
 }
 
 /** Whether a path speaks of a site: its name stands in it as a word of its own (eu-1 is not in eu-10). */
-function mentions(path: string, site: string): boolean {
+export function mentions(path: string, site: string): boolean {
   return new RegExp(`(^|[^a-z0-9])${site}($|[^a-z0-9])`, 'i').test(path)
 }
 
 /** What is applied at a site: what speaks of it, and what that applies in turn. With one site everything is. */
-function deliverersAt(
+export function deliverersAt(
   all: readonly FoundDeliverer[],
   site: SiteAnswer,
   sites: readonly SiteAnswer[],
@@ -394,7 +408,7 @@ function deliverersAt(
   return all.filter(each => chosen.has(each))
 }
 
-function question(
+export function question(
   flag: string,
   ask: string,
   why: string,
@@ -423,7 +437,7 @@ function question(
   }
 }
 
-function deliveryOf(scene: Scene, site: SiteAnswer): Outcome<DeliveryChoice> {
+function deliveryOf(scene: InitScene, site: SiteAnswer): Outcome<DeliveryChoice> {
   const { findings, answers } = scene
   const flux = deliverersAt(findings.kustomizations, site, answers.sites)
   const argo = deliverersAt(findings.applications, site, answers.sites)
@@ -470,7 +484,7 @@ function fluxDelivery(site: SiteAnswer, found: readonly FoundDeliverer[]): Outco
   }
 }
 
-function argoDelivery(scene: Scene, site: SiteAnswer, found: readonly FoundDeliverer[]): Outcome<DeliveryChoice> {
+function argoDelivery(scene: InitScene, site: SiteAnswer, found: readonly FoundDeliverer[]): Outcome<DeliveryChoice> {
   const said = site.delivery
   const existing = found.find(each =>
     said === null ? each.folder === site.path : each.name === said.name && each.namespace === said.namespace,
@@ -520,150 +534,7 @@ function freeName(wanted: string, namespace: string, found: readonly FoundDelive
   return taken ? `reanchor-${wanted}` : wanted
 }
 
-function planeOf(
-  scene: Scene,
-  site: SiteAnswer,
-): Outcome<{ readonly plane: FoundControlPlane; readonly control: IstioControlPlane }> {
-  const { findings, answers, files } = scene
-  const flag = `--control-plane ${site.name}=FILE`
-  const said = site.controlPlane
-  const deliverers = [
-    ...deliverersAt(findings.kustomizations, site, answers.sites),
-    ...deliverersAt(findings.applications, site, answers.sites),
-  ]
-  if (said !== null && !files.has(said.file)) {
-    throw flagError(
-      '--control-plane',
-      said.file,
-      'a file of this repository, as it is committed',
-      `${site.name}=clusters/${site.name}/istio.yaml`,
-    )
-  }
-  const candidates = findings.controlPlanes.filter(plane => {
-    if (said !== null) return plane.file === said.file && (said.name === null || plane.name === said.name)
-    if (answers.sites.length === 1) return true
-    return mentions(plane.file, site.name) || deliverers.some(each => each.files.has(plane.file))
-  })
-  const own = candidates.filter(plane => mentions(plane.file, site.name))
-  const plane = candidates.length === 1 ? candidates[0] : own.length === 1 ? own[0] : undefined
-  if (plane === undefined && said !== null && candidates.length === 0) {
-    // The values file of a Helm installation: what installs istiod with it is what can be wired.
-    const users = istiodInstallers(files).filter(installer => takesValues(installer, said.file, files))
-    const own = users.filter(
-      ({ object }) =>
-        answers.sites.length === 1 || mentions(object.file, site.name) || mentions(object.name, site.name),
-    )
-    const user = own.length === 1 ? own[0] : undefined
-    const by = findings.controlPlanes.find(each => each.file === user?.object.file && each.name === user.object.name)
-    if (by !== undefined) {
-      const path = builtFolder(scene, site, by, deliverers) ?? folderOf(by.file)
-      return {
-        value: { plane: by, control: { file: by.file, name: by.name, path } },
-        note: `Found as ${planeText(by)}, which takes ${said.file}.`,
-      }
-    }
-    const values: FoundControlPlane = {
-      install: 'helmValues',
-      file: said.file,
-      name: said.name ?? 'istiod',
-      namespace: 'istio-system',
-      trustDomain: null,
-      leafTTL: null,
-    }
-    return {
-      value: { plane: values, control: { file: said.file, name: values.name, path: folderOf(said.file) } },
-      note: null,
-    }
-  }
-  if (plane === undefined) {
-    const choices = candidates.map(each => `${each.file}#${each.name}`)
-    const why =
-      candidates.length === 0
-        ? `no Istio resource, HelmRelease or Application of istiod was found for ${site.name}`
-        : `more than one Istio was found for ${site.name}`
-    return question(flag, `Which file declares the Istio of ${site.name}?`, why, choices, 'controlPlane', site.name)
-  }
-  const path = builtFolder(scene, site, plane, deliverers)
-  if (path === null) {
-    return {
-      value: { plane, control: { file: plane.file, name: plane.name, path: folderOf(plane.file) } },
-      note:
-        plane.install === 'sail'
-          ? 'Nothing in this repository builds this folder: name the folder that is built as `path`, or plan refuses.'
-          : `Found as ${planeText(plane)}.`,
-    }
-  }
-  return {
-    value: { plane, control: { file: plane.file, name: plane.name, path } },
-    note: `Found as ${planeText(plane)}.`,
-  }
-}
-
-function planeText(plane: FoundControlPlane): string {
-  if (plane.install === 'sail') return `Istio ${plane.name}`
-  return `${plane.install === 'helmRelease' ? 'HelmRelease' : 'Application'} ${plane.name}`
-}
-
-/** The folder at which a Component reaches the control plane of this site and of no other. */
-function builtFolder(
-  scene: Scene,
-  site: SiteAnswer,
-  plane: FoundControlPlane,
-  deliverers: readonly FoundDeliverer[],
-): string | null {
-  const folder = folderOf(plane.file)
-  const { findings, answers } = scene
-  const others = answers.sites.filter(each => each.name !== site.name)
-  const shared = others.some(other =>
-    [
-      ...deliverersAt(findings.kustomizations, other, answers.sites),
-      ...deliverersAt(findings.applications, other, answers.sites),
-    ].some(each => each.files.has(plane.file)),
-  )
-  const builders = deliverers.filter(each => each.folder !== null && each.files.has(plane.file))
-  if (!shared && hasKustomization(scene.files, folder) && builders.length > 0) return folder
-  const deepest = builders.map(each => each.folder ?? '').sort((left, right) => right.length - left.length)[0]
-  return deepest ?? null
-}
-
-function istioOf(
-  found: readonly FoundControlPlane[],
-  findings: Findings,
-  remarks: string[],
-): Omit<Declaration['istio'], 'controlPlane'> {
-  const one = <Value>(what: string, values: readonly Value[], standard: Value): Value => {
-    const different = [...new Set(values)]
-    if (different.length > 1) remarks.push(`the sites differ in ${what} (${different.join(', ')}): the first is taken`)
-    return different[0] ?? standard
-  }
-  const leafTTL = one(
-    'the life of leaves',
-    found.flatMap(plane => (plane.leafTTL === null ? [] : [plane.leafTTL])),
-    '24h',
-  )
-  if (findings.ambient.length > 0) remarks.push(`ambient: a ztunnel is declared in ${findings.ambient.join(', ')}`)
-  return {
-    install: one(
-      'how Istio is installed',
-      found.map(plane => plane.install),
-      'sail',
-    ),
-    namespace: one(
-      'the namespace of the control plane',
-      found.map(plane => plane.namespace),
-      'istio-system',
-    ),
-    trustDomain: one(
-      'the trust domain',
-      found.map(plane => plane.trustDomain ?? 'cluster.local'),
-      'cluster.local',
-    ),
-    ambient: findings.ambient.length > 0,
-    leafHours: (parseDuration(leafTTL) ?? 86_400_000) / 3_600_000,
-  }
-}
-
-function reloadOf(scene: Scene, sites: readonly Site[], remarks: string[]): readonly ReloadTarget[] {
+function reloadOf(scene: InitScene, sites: readonly Site[], remarks: string[]): readonly ReloadTarget[] {
   const { findings, answers } = scene
   const targets: ReloadTarget[] = []
   const sitesOfFolder = new Map<string, Set<string>>()
@@ -695,7 +566,7 @@ function reloadOf(scene: Scene, sites: readonly Site[], remarks: string[]): read
   return targets.filter(target => sitesOfFolder.get(target.path)?.size === 1)
 }
 
-function custodyOf(scene: Scene): Outcome<CustodyChoice> {
+function custodyOf(scene: InitScene, sealedFile: string): Outcome<CustodyChoice> {
   const { findings, answers } = scene
   const byArgo = answers.sites.some(site => {
     const delivery = deliveryOf(scene, site)
@@ -730,7 +601,7 @@ function custodyOf(scene: Scene): Outcome<CustodyChoice> {
   }
   const { ksops } = answers
   if (answers.age.length > 0) return { value: { kind: 'sops', age: answers.age, ksops }, note: null }
-  const problem = rulesProblem(scene)
+  const problem = rulesProblem(scene, sealedFile)
   if (problem === null) return { value: { kind: 'sops', age: null, ksops }, note: null }
   return question(
     '--age RECIPIENT',
@@ -743,12 +614,12 @@ function custodyOf(scene: Scene): Outcome<CustodyChoice> {
 }
 
 /** Null where .sops.yaml tells recipients for every site's folder. */
-function rulesProblem(scene: Scene): string | null {
+function rulesProblem(scene: InitScene, sealedFile: string): string | null {
   const { sopsRules } = scene.findings
   if (sopsRules === null) return 'there is no .sops.yaml that tells to whom private keys are sealed'
   try {
     const rules = readSopsRules(sopsRules, '.sops.yaml')
-    for (const site of scene.answers.sites) recipientsFor(rules, `${site.path}/cacerts.yaml`)
+    for (const site of scene.answers.sites) recipientsFor(rules, `${site.path}/${sealedFile}`)
     return null
   } catch (error) {
     if (!(error instanceof ReanchorError)) throw error
@@ -759,6 +630,8 @@ function rulesProblem(scene: Scene): string | null {
 // ------------------------------------------------------------------------------------------------------------ run
 
 export interface InitRun {
+  /** @default istio */
+  readonly system?: SystemName
   /** What is committed on the branch that Flux or Argo CD follows. */
   readonly files: FileTree
   /** The text of the declaration in the working tree, by path; null where there is none. */
@@ -770,26 +643,34 @@ export interface InitRun {
 }
 
 /**
- * What `init istio` would write, and where. Writes nothing itself. Throws ReanchorError (exit 2) where something is missing and
+ * What `init <system>` would write, and where. Writes nothing itself. Throws ReanchorError (exit 2) where something is missing and
  * nobody can be asked, and where another declaration stands in the place;
  * with exit 5 where the folders of the sites, or rotations/, would be applied by what must not apply them.
  */
 export async function runInit(run: InitRun): Promise<InitResult> {
+  const system = systemOf(run.system ?? 'istio')
+  const init = await system.init()
   const findings = findInRepository(run.files)
   let flags = run.flags
   const found = siteNamesIn(findings)
   // The folders of Flux name the clusters; without a word from the user that is what is meant.
   if ((flags.site ?? []).length === 0 && run.ask === null && found.length > 0) flags = { ...flags, site: found }
   for (;;) {
-    const questions = openQuestions(findings, initAnswers(flags), run.files)
+    const questions = openQuestions(findings, initAnswers(flags), run.files, init)
     const [first] = questions
     if (first === undefined) break
     if (run.ask === null) throw questionsError(questions)
     flags = first.answer(flags, await run.ask(first))
   }
   const answers = initAnswers(flags)
-  const name = answers.name ?? `mesh-${run.now.getUTCFullYear()}`
-  const { text, remarks, declaration } = proposeDeclaration(findings, { ...answers, name }, run.files)
+  const name = answers.name ?? `${system.settings.stem}-${run.now.getUTCFullYear()}`
+  const { text, remarks, declaration, wired } = proposeDeclaration(
+    findings,
+    { ...answers, name },
+    run.files,
+    system,
+    init,
+  )
   const path = `rotations/${name}/rotation.yaml`
   // What init writes must be what plan reads.
   await readDeclaration(text, path)
@@ -805,7 +686,7 @@ export async function runInit(run: InitRun): Promise<InitResult> {
       example: `--name ${name}-b`,
     })
   }
-  return { path, text, remarks, nextSteps: nextStepsOf(declaration, path), unchanged: before === text }
+  return { path, text, remarks, nextSteps: nextStepsOf(declaration, path, wired), unchanged: before === text }
 }
 
 /** Who reaches which path is part of what makes a rotation safe: a folder applied twice has two owners, rotations/ none. */
@@ -818,11 +699,10 @@ function refuseLayout(files: FileTree, declaration: Declaration): void {
   if (first !== undefined) throw new DeclarationErrors([first, ...rest])
 }
 
-function nextStepsOf(declaration: Declaration, path: string): string {
+function nextStepsOf(declaration: Declaration, path: string, own: Readonly<Record<string, string>>): string {
   const wired = declaration.sites.map(site => {
-    const plane = declaration.istio.controlPlane[site.name]
     const { file } = site.delivery
-    return `  ${site.name}: ${file === null ? 'the delivery object (made by hand)' : file}, ${plane?.file ?? ''}`
+    return `  ${site.name}: ${[file ?? 'the delivery object (made by hand)', own[site.name]].filter(each => each !== undefined).join(', ')}`
   })
   const reload = declaration.reload.map(
     target => `  ${target.site}: ${target.path === '' ? '.' : target.path} (restarts of ${target.kinds.join(', ')})`,

@@ -1,6 +1,5 @@
 import { stringify } from 'yaml'
 import { ReanchorError } from '../errors.ts'
-import { folderOf } from '../gitops/paths.ts'
 import type {
   ClusterChoice,
   CurrentSource,
@@ -9,17 +8,19 @@ import type {
   DeliveryChoice,
   ForgeChoice,
   IssuingSettings,
-  IstioSettings,
   NextSource,
   Rollout,
   Site,
 } from '../rotation.ts'
-import type { CheckContext, Finding } from './checks.ts'
-import { crossChecks } from './checks.ts'
+import type { System } from '../systems/system.ts'
+import { systemOf } from '../systems/systems.ts'
+import type { CheckContext } from './checks.ts'
+import { crossChecks, systemIn } from './checks.ts'
 import type { FieldPath, LocatedYaml } from './located-yaml.ts'
 import { fieldText, readLocatedYaml } from './located-yaml.ts'
+import { type Finding, isMap, mapAt } from './raw.ts'
 import type { Surface } from './schema.ts'
-import { daysOf, nearestName, parseDuration, shown, splitObject } from './values.ts'
+import { daysOf, millisecondsOf, nearestName, shown, splitObject } from './values.ts'
 
 /** More than this nobody reads at once; a file with so many is no declaration. */
 const mostErrors = 100
@@ -62,7 +63,8 @@ export async function readDeclaration(text: string, file: string, options: ReadO
   const yaml = readLocatedYaml(text, file, errors)
   if (yaml === null) throw declarationErrors(errors)
   const { declarationSchema } = await import('./schema.ts')
-  const parsed = declarationSchema.safeParse(yaml.value)
+  const value = withDefaults(yaml.value)
+  const parsed = declarationSchema.safeParse(value)
   if (!parsed.success) {
     const { jsonSchemaOf } = await import('./json-schema.ts')
     const reporter: Reporter = { yaml, file, schema: jsonSchemaOf(declarationSchema) }
@@ -72,9 +74,51 @@ export async function readDeclaration(text: string, file: string, options: ReadO
     errors.push(...found.filter(error => !seen.has(placeOf(error))))
   }
   const context: CheckContext = { file, repository: options.repository ?? null }
-  errors.push(...crossChecks(yaml.value, context).map(finding => findingError(finding, yaml, file)))
+  errors.push(...crossChecks(value, context).map(finding => findingError(finding, yaml, file)))
   if (!parsed.success || errors.length > 0) throw declarationErrors(errors)
   return filled(parsed.data)
+}
+
+/** What counts for the declared system where the file says nothing: put in as if it stood there. */
+function withDefaults(document: unknown): unknown {
+  const spec = mapAt(document, ['spec'])
+  const defaults = spec === null ? undefined : systemIn(spec)?.settings.defaults
+  if (!isMap(document) || spec === null || defaults === undefined || Object.keys(defaults).length === 0) return document
+  const gates = spec.gates === undefined ? {} : spec.gates
+  const next = spec.next === undefined ? { generate: {} } : spec.next
+  const generate = mapAt(next, ['generate'])
+  const issuing = generate === null ? null : generate.issuing === undefined ? {} : mapAt(generate, ['issuing'])
+  const added = (of: Readonly<Record<string, unknown>>) =>
+    Object.fromEntries(Object.entries(of).filter(([, value]) => value !== undefined))
+  const filledIssuing =
+    issuing === null
+      ? {}
+      : {
+          issuing: {
+            ...added({ algorithm: defaults.issuingAlgorithm, validity: defaults.issuingValidity }),
+            ...issuing,
+          },
+        }
+  return {
+    ...document,
+    spec: {
+      ...added({ rollout: defaults.rollout }),
+      ...spec,
+      ...(defaults.hold !== undefined && isMap(gates) ? { gates: { hold: defaults.hold, ...gates } } : {}),
+      ...(isMap(next) && generate !== null
+        ? {
+            next: {
+              ...next,
+              generate: {
+                ...added({ algorithm: defaults.algorithm, validity: defaults.validity }),
+                ...generate,
+                ...filledIssuing,
+              },
+            },
+          }
+        : {}),
+    },
+  }
 }
 
 function declarationErrors(errors: readonly ReanchorError[]): DeclarationErrors {
@@ -333,27 +377,27 @@ type SurfaceSite = SurfaceSpec['sites'][number]
 function filled(surface: Surface): Declaration {
   const { spec } = surface
   const name = surface.metadata.name
-  const istio = istioOf(spec)
-  const names: DefaultNames = { rotation: name, trustDomain: istio.trustDomain }
+  const { settings } = systemOf(spec.system)
+  const part = settings.fill(spec)
+  const subjects = settings.subjects(name, part)
   return {
+    ...part,
     name,
-    system: spec.system,
     strategy: spec.strategy,
     base: spec.base,
     forge: forgeOf(spec.forge),
     current: currentOf(spec.current),
-    next: nextOf(spec, names),
+    next: nextOf(spec, subjects),
     custody: custodyOf(spec.custody),
     sites: spec.sites.map(siteOf),
     rollout: rolloutOf(spec.rollout),
     gates: {
-      hold: milliseconds(spec.gates.hold),
-      fresh: milliseconds(spec.gates.fresh),
-      settle: milliseconds(spec.gates.settle),
+      hold: millisecondsOf(spec.gates.hold),
+      fresh: millisecondsOf(spec.gates.fresh),
+      settle: millisecondsOf(spec.gates.settle),
       attest: spec.gates.attest,
     },
     reload: spec.reload.workloads.map(target => ({ ...target, path: folderText(target.path) })),
-    istio,
     paused: spec.paused,
   }
 }
@@ -373,34 +417,17 @@ function currentOf(current: SurfaceSpec['current']): CurrentSource {
   return { from: 'files', certificate, key: key ?? null, chain: chain ?? null, roots: roots ?? null }
 }
 
-export interface DefaultNames {
-  readonly rotation: string
-  readonly trustDomain: string
-}
+type Subjects = ReturnType<System['settings']['subjects']>
 
-/** The subject of a generated root where none is given. The rotation's name keeps it apart from the one before. */
-export function defaultRootSubject(names: DefaultNames): string {
-  return `CN=${names.rotation} root${organisation(names.trustDomain)}`
-}
-
-/** L tells the CAs of several sites apart, as Istio's own tools do; it may be longer than CN (RFC 5280 appendix A.1). */
-export function defaultIssuingSubject(names: DefaultNames): string {
-  return `CN=${names.rotation} issuing,L={site}${organisation(names.trustDomain)}`
-}
-
-function organisation(trustDomain: string): string {
-  return trustDomain.length > 64 ? '' : `,O=${trustDomain}`
-}
-
-function nextOf(spec: SurfaceSpec, names: DefaultNames): NextSource {
+function nextOf(spec: SurfaceSpec, subjects: Subjects): NextSource {
   const { generate, files, csr } = spec.next
   if (generate !== undefined) {
     return {
       from: 'generate',
       algorithm: generate.algorithm,
-      subject: generate.subject ?? defaultRootSubject(names),
+      subject: generate.subject ?? subjects.root,
       validityDays: daysOf(generate.validity),
-      issuing: issuingOf(generate.issuing, generate.algorithm, names),
+      issuing: issuingOf(generate.issuing, generate.algorithm, subjects),
     }
   }
   if (files !== undefined) {
@@ -415,18 +442,18 @@ function nextOf(spec: SurfaceSpec, names: DefaultNames): NextSource {
   return {
     from: 'csr',
     root: csr?.root ?? null,
-    issuing: issuingOf(csr?.issuing ?? { validity: '730d' }, 'ecdsa-p256', names),
+    issuing: issuingOf(csr?.issuing ?? { validity: '730d' }, 'ecdsa-p256', subjects),
   }
 }
 
 function issuingOf(
   issuing: NonNullable<SurfaceSpec['next']['csr']>['issuing'],
   algorithm: IssuingSettings['algorithm'],
-  names: DefaultNames,
+  subjects: Subjects,
 ): IssuingSettings {
   return {
     algorithm: issuing.algorithm ?? algorithm,
-    subject: issuing.subject ?? defaultIssuingSubject(names),
+    subject: issuing.subject ?? subjects.issuing,
     validityDays: daysOf(issuing.validity),
   }
 }
@@ -497,37 +524,7 @@ function rolloutOf(rollout: SurfaceSpec['rollout']): Rollout {
   return typeof rollout === 'string' ? { kind: rollout } : { kind: 'batches', batches: rollout.batches }
 }
 
-function istioOf(spec: SurfaceSpec): IstioSettings {
-  const { istio } = spec
-  if (istio === undefined) throw new Error('a declaration without spec.istio passed the checks')
-  const planes = Object.entries(istio.controlPlane).map(
-    ([site, plane]) =>
-      [
-        site,
-        {
-          file: plane.file,
-          name: plane.name,
-          path: plane.path === undefined ? folderOf(plane.file) : folderText(plane.path),
-        },
-      ] as const,
-  )
-  return {
-    install: istio.install,
-    namespace: istio.namespace,
-    trustDomain: istio.trustDomain,
-    controlPlane: Object.fromEntries(planes),
-    ambient: istio.ambient,
-    leafHours: milliseconds(istio.leafTTL) / 3_600_000,
-  }
-}
-
 /** `.` is how a person writes the repository's root; everywhere else it is the empty path. */
 function folderText(path: string): string {
   return path === '.' ? '' : path
-}
-
-function milliseconds(text: string): number {
-  const value = parseDuration(text)
-  if (value === null) throw new Error(`${text} passed the schema as a duration`)
-  return value
 }

@@ -1,23 +1,24 @@
 import * as z from 'zod'
-import type { Problem } from './values.ts'
+import { cassandraSchema } from '../systems/cassandra/schema.ts'
+import { istioSchema } from '../systems/istio/schema.ts'
+import { kymaSchema } from '../systems/kyma/schema.ts'
+import { linkerdSchema } from '../systems/linkerd/schema.ts'
+import { systemNames } from '../systems/systems.ts'
 import {
-  branchProblem,
-  durationPattern,
-  durationProblem,
-  filePathProblem,
-  labelPattern,
-  labelProblem,
-  objectPattern,
-  objectProblem,
-  recipientPattern,
-  recipientProblem,
-  repositoryPathPattern,
-  repositoryPathProblem,
-  subdomainPattern,
-  subdomainProblem,
-  subjectProblem,
-  validityProblem,
-} from './values.ts'
+  choice,
+  duration,
+  file,
+  folder,
+  kubernetesName,
+  object,
+  plainText,
+  repositoryPath,
+  subject,
+  text,
+  url,
+  validity,
+} from './fields.ts'
+import { branchProblem, labelPattern, labelProblem, recipientPattern, recipientProblem } from './values.ts'
 
 /**
  * The form of rotation.yaml: the one source of its checks, of its defaults and of `schemas/rotation.schema.json`. `title` says
@@ -26,141 +27,6 @@ import {
  */
 
 export type Surface = z.output<typeof declarationSchema>
-
-/** A text with a check of its own; `facts` go into the JSON Schema as they are. */
-function text(
-  facts: {
-    readonly title: string
-    readonly description: string
-    readonly examples: readonly string[]
-    readonly pattern?: string
-    readonly maxLength?: number
-  },
-  problemOf: (value: string) => Problem | null,
-) {
-  return z
-    .string()
-    .superRefine((value, context) => {
-      const problem = problemOf(value)
-      if (problem === null) return
-      const { what, ...params } = problem
-      context.addIssue({ code: 'custom', message: what, params })
-    })
-    .meta({ ...facts, examples: [...facts.examples] })
-}
-
-/** A map of which exactly one field is given. */
-function choice<Shape extends z.ZodRawShape>(
-  facts: { readonly title: string; readonly description: string; readonly examples: readonly unknown[] },
-  shape: Shape,
-) {
-  const names = Object.keys(shape)
-  return z
-    .strictObject(shape)
-    .superRefine((value, context) => {
-      const given = Object.keys(value).filter(name => (value as Record<string, unknown>)[name] !== undefined)
-      if (given.length === 1) return
-      const what = given.length === 0 ? 'names none of its choices' : `gives ${given.join(' and ')} at once`
-      context.addIssue({ code: 'custom', message: what, params: { expected: `exactly one of ${names.join(', ')}` } })
-    })
-    .meta({ ...facts, examples: [...facts.examples], minProperties: 1, maxProperties: 1 })
-}
-
-function duration(shortest: string, longest: string, description: string, example: string) {
-  return text(
-    { title: `a duration from ${shortest} to ${longest}`, description, examples: [example], pattern: durationPattern },
-    value => durationProblem(value, shortest, longest),
-  )
-}
-
-function validity(longestDays: number, description: string, example: string) {
-  return text(
-    {
-      title: `a whole number of days from 1d to ${longestDays}d`,
-      description,
-      examples: [example],
-      pattern: durationPattern,
-    },
-    value => validityProblem(value, longestDays),
-  )
-}
-
-function subject(description: string, example: string) {
-  return text({ title: 'a distinguished name as RFC 4514 writes it', description, examples: [example] }, subjectProblem)
-}
-
-function repositoryPath(description: string, example: string) {
-  return text(
-    {
-      title: 'a path inside the repository, relative to its root',
-      description,
-      examples: [example],
-      pattern: repositoryPathPattern,
-    },
-    repositoryPathProblem,
-  )
-}
-
-/** As `repositoryPath`, or `.` for the repository's root. */
-function folder(description: string, example: string) {
-  return text(
-    {
-      title: 'a folder of the repository, or . for its root',
-      description,
-      examples: [example],
-      pattern: `^\\.$|${repositoryPathPattern}`,
-    },
-    value => (value === '.' ? null : repositoryPathProblem(value)),
-  )
-}
-
-function file(description: string, example: string) {
-  return text(
-    { title: "a file: relative to the repository's root, or absolute", description, examples: [example] },
-    filePathProblem,
-  )
-}
-
-function object(title: string, description: string, example: string) {
-  return text(
-    { title: `${title} as namespace/name`, description, examples: [example], pattern: objectPattern },
-    objectProblem,
-  )
-}
-
-function kubernetesName(title: string, description: string, example: string) {
-  return text({ title, description, examples: [example], pattern: subdomainPattern }, subdomainProblem)
-}
-
-function plainText(title: string, description: string, example: string) {
-  return text({ title, description, examples: [example] }, value => {
-    if (value.trim() === '') return { what: 'is empty', expected: title, example }
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: such a text would break lines of reports
-    if (/[\u0000-\u001f\u007f]/.test(value)) {
-      return { what: 'holds a line break or a control character', expected: `${title} on one line`, example }
-    }
-    if (value.length > 300) return { what: 'is longer than 300 characters', expected: title, example }
-    return null
-  })
-}
-
-/** A URL of a server or repository, without a password: this file is committed. */
-function url(description: string, example: string) {
-  const title = 'a URL without a password'
-  return text({ title, description, examples: [example] }, value => {
-    if (/^[\w.-]+@[\w.-]+:[\w./~-]+$/.test(value)) return null
-    if (!/^(https?|ssh|git|file):\/\/\S+$/.test(value) || !URL.canParse(value)) {
-      return { what: 'is not a URL', expected: title, example }
-    }
-    if (new URL(value).password === '') return null
-    return {
-      what: 'holds a password',
-      expected: title,
-      todo: 'take it out; tokens are read from the environment',
-      example,
-    }
-  })
-}
 
 const recipient = text(
   {
@@ -780,83 +646,6 @@ const reload = z
     examples: [{ workloads: [] }],
   })
 
-const istio = z
-  .strictObject({
-    install: z
-      .enum(['sail', 'helmRelease', 'helmValues', 'argoApplication'])
-      .default('sail')
-      .meta({
-        title: 'how Istio is installed',
-        description:
-          'sail: an `Istio` resource. helmRelease: Flux. helmValues: a values file of your own. argoApplication: a Helm chart by Argo CD.',
-        examples: ['sail'],
-      }),
-    namespace: text(
-      {
-        title: 'a namespace',
-        description: 'Namespace of the control plane.',
-        examples: ['istio-system'],
-        pattern: labelPattern,
-        maxLength: 63,
-      },
-      value => labelProblem(value, 63),
-    ).default('istio-system'),
-    trustDomain: kubernetesName(
-      'a trust domain',
-      'Trust domain of the mesh (meshConfig.trustDomain).',
-      'cluster.local',
-    ).default('cluster.local'),
-    leafTTL: duration(
-      '1m',
-      '90d',
-      'How long a leaf lives (SECRET_TTL of the proxies); every wait for renewals is bounded by it.',
-      '24h',
-    ).default('24h'),
-    ambient: z
-      .boolean()
-      .default(false)
-      .meta({ title: 'true or false', description: 'The mesh has ztunnel or waypoints.', examples: [false] }),
-    controlPlane: z
-      .record(
-        z.string(),
-        z
-          .strictObject({
-            file: repositoryPath(
-              'File that holds the Istio resource, HelmRelease, values or Application.',
-              'clusters/eu-1/istio.yaml',
-            ),
-            name: text(
-              {
-                title: 'the name of an object',
-                description: 'metadata.name of that object.',
-                examples: ['default'],
-                pattern: subdomainPattern,
-              },
-              subdomainProblem,
-            ).default('default'),
-            path: folder(
-              'Folder whose kustomization takes the Component in. Default: the folder of `file`.',
-              'clusters/eu-1',
-            ).optional(),
-          })
-          .meta({
-            title: "one site's control plane",
-            description: 'Where this site declares its Istio.',
-            examples: [{ file: 'clusters/eu-1/istio.yaml', name: 'default' }],
-          }),
-      )
-      .meta({
-        title: 'the control plane of each site',
-        description: 'Where each site declares its Istio, by name of the site.',
-        examples: [{ 'eu-1': { file: 'clusters/eu-1/istio.yaml', name: 'default' } }],
-      }),
-  })
-  .meta({
-    title: 'settings of Istio',
-    description: 'What only Istio needs.',
-    examples: [{ install: 'sail', controlPlane: { 'eu-1': { file: 'clusters/eu-1/istio.yaml', name: 'default' } } }],
-  })
-
 export const declarationSchema = z
   .strictObject({
     apiVersion: z.enum(['reanchor.dev/v1alpha1']).meta({
@@ -887,18 +676,11 @@ export const declarationSchema = z
       }),
     spec: z
       .strictObject({
-        system: z
-          .enum(['istio', 'linkerd', 'kyma', 'cassandra'])
-          .superRefine((value, context) => {
-            if (value === 'istio') return
-            const params = { expected: 'istio', todo: `${value} is planned for a later version; nothing was done` }
-            context.addIssue({ code: 'custom', message: `${value} is not in this version`, params })
-          })
-          .meta({
-            title: 'a system',
-            description: 'Whose trust is rotated. This version knows istio.',
-            examples: ['istio'],
-          }),
+        system: z.enum(systemNames).meta({
+          title: 'a system',
+          description: 'Whose trust is rotated.',
+          examples: ['istio'],
+        }),
         strategy: z
           .enum(['graceful', 'renew', 'issuer', 'emergency'])
           .default('graceful')
@@ -926,7 +708,10 @@ export const declarationSchema = z
         rollout,
         gates: gates.prefault({}),
         reload: reload.prefault({}),
-        istio: istio.optional(),
+        istio: istioSchema.optional(),
+        linkerd: linkerdSchema.optional(),
+        kyma: kymaSchema.optional(),
+        cassandra: cassandraSchema.optional(),
         paused: z
           .boolean()
           .default(false)

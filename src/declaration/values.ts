@@ -31,6 +31,13 @@ export function parseDuration(text: string): number | null {
   return sum
 }
 
+/** Milliseconds of a text that the schema has passed as a duration. */
+export function millisecondsOf(text: string): number {
+  const value = parseDuration(text)
+  if (value === null) throw new Error(`${text} passed the schema as a duration`)
+  return value
+}
+
 /** The shortest text for that many milliseconds, in the largest of `units` that divides it. */
 export function formatDuration(milliseconds: number, units: readonly Unit[] = ['d', 'h', 'm', 's', 'ms']): string {
   if (milliseconds === 0) return '0s'

@@ -1,4 +1,3 @@
-import { folderOf } from '../gitops/paths.ts'
 import type {
   ClusterChoice,
   CurrentSource,
@@ -10,6 +9,7 @@ import type {
   NextSource,
   Rollout,
 } from '../rotation.ts'
+import { systemOf } from '../systems/systems.ts'
 import { formatDuration } from './values.ts'
 
 /** Remarks by field, such as `spec.sites[0].path`: each stands as a comment right above its field. */
@@ -23,7 +23,8 @@ const longestComment = 100
  * and say nothing to a reader are left out.
  */
 export function writeDeclaration(declaration: Declaration, notes: Notes = noNotes): string {
-  const { gates, istio } = declaration
+  const { gates } = declaration
+  const system = systemOf(declaration.system)
   const out = new Writer(notes)
   out.comment('How one certificate authority is replaced. Fields: docs/rotation.yaml.md of reanchor.')
   out.comment('After a change run: reanchor plan')
@@ -39,7 +40,7 @@ export function writeDeclaration(declaration: Declaration, notes: Notes = noNote
     out.comment('The CA in use now.')
     writeCurrent(out, declaration.current)
     out.comment('The CA that takes its place.')
-    writeNext(out, declaration.next)
+    writeNext(out, declaration.next, system.settings.issuing)
     out.comment('How private keys are sealed before they reach Git.')
     writeCustody(out, declaration.custody)
     out.gap()
@@ -80,31 +81,7 @@ export function writeDeclaration(declaration: Declaration, notes: Notes = noNote
       })
     }
     out.gap()
-    out.map('istio', () => {
-      out.field('install', istio.install, 'sail | helmRelease | helmValues | argoApplication')
-      out.field('namespace', istio.namespace)
-      out.field('trustDomain', istio.trustDomain)
-      out.field(
-        'leafTTL',
-        formatDuration(Math.round(istio.leafHours * 3_600_000), ['h', 'm', 's', 'ms']),
-        'how long a leaf lives',
-      )
-      out.flag('ambient', istio.ambient, 'true where ztunnel or waypoints run')
-      out.comment('Where each site declares its Istio.')
-      const planes = Object.entries(istio.controlPlane)
-      if (planes.length === 0) out.raw('controlPlane: {}')
-      else {
-        out.map('controlPlane', () => {
-          for (const [site, plane] of planes) {
-            out.map(site, () => {
-              out.field('file', plane.file)
-              out.field('name', plane.name)
-              if (plane.path !== folderOf(plane.file)) out.field('path', folderValue(plane.path))
-            })
-          }
-        })
-      }
-    })
+    out.map(declaration.system, () => system.settings.write(out, declaration))
     if (declaration.paused) out.flag('paused', true, 'verifies and reports, opens nothing')
   })
   return out.text()
@@ -142,14 +119,14 @@ function writeCurrent(out: Writer, current: CurrentSource): void {
   })
 }
 
-function writeNext(out: Writer, next: NextSource): void {
+function writeNext(out: Writer, next: NextSource, issues: boolean): void {
   out.map('next', () => {
     if (next.from === 'generate') {
       out.map('generate', () => {
         out.field('algorithm', next.algorithm, 'ecdsa-p256 | ecdsa-p384 | rsa-4096')
         out.field('subject', next.subject)
         out.field('validity', `${next.validityDays}d`)
-        out.map('issuing', () => writeIssuing(out, next.issuing, next.algorithm))
+        if (issues) out.map('issuing', () => writeIssuing(out, next.issuing, next.algorithm))
       })
       return
     }
@@ -255,8 +232,21 @@ function writeRollout(out: Writer, rollout: Rollout): void {
   })
 }
 
+/** What a system writes the fields of its own with. */
+export interface DeclarationWriter {
+  comment(text: string): void
+  /** A line as it is, below the field that is open. */
+  raw(line: string): void
+  field(name: string, value: string, remark?: string): void
+  number(name: string, value: number): void
+  flag(name: string, value: boolean, remark?: string): void
+  values(name: string, values: readonly string[]): void
+  map(name: string, inner: () => void): void
+  list<Item>(name: string, items: readonly Item[], inner: (item: Item) => void): void
+}
+
 /** Lines of block YAML with the path of each field, so that notes find their place. */
-class Writer {
+class Writer implements DeclarationWriter {
   readonly #notes: Notes
   readonly #lines: string[] = []
   #indent = 0

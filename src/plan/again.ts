@@ -1,9 +1,10 @@
 import { type Certificate, readCertificate } from '../pki/certificate.ts'
 import type { Digest, FileTree, Plan, PlannedPhase, PlannedSite, TrustState } from '../rotation.ts'
+import { systemOf } from '../systems/systems.ts'
+import type { CurrentCa, NextCa } from './ca.ts'
 import { valueDigest } from './digest.ts'
 import { writePlan } from './lock.ts'
-import type { MadePlan, NextCa } from './make.ts'
-import type { CurrentCa } from './material.ts'
+import type { MadePlan } from './make.ts'
 import { findStep, plannedTree, rotationFolder, stepFolder, stepsOf, treeFolder, variants } from './steps.ts'
 
 /** The CA that a plan was made to replace, read back from the plan. `key` may be a value that custody sealed. */
@@ -36,11 +37,18 @@ export function knows(plan: Plan, site: string, issuer: string): boolean {
   return stepsOf(plan).some(({ step }) => step.sites[site]?.state.issuer === issuer)
 }
 
-/** The step that holds the CA's private key sealed, if any does. */
-export function sealedAt(plan: Plan, site: string, issuer: string): string | null {
+/** The file that holds the CA's private key sealed, and under which key, if any step carries it. */
+export function sealedAt(
+  plan: Plan,
+  site: string,
+  issuer: string,
+): { readonly file: string; readonly key: string } | null {
+  const { sealedKey } = systemOf(plan.system)
   for (const at of stepsOf(plan)) {
     const state = at.step.sites[site]?.state
-    if (state?.source === 'plugged' && state.issuer === issuer) return treeFolder(plan.metadata.name, at, 'step', site)
+    const sealed = state?.issuer === issuer ? sealedKey(state) : null
+    if (sealed === null) continue
+    return { file: `${treeFolder(plan.metadata.name, at, 'step', site)}/${sealed.file}`, key: sealed.key }
   }
   return null
 }

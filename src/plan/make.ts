@@ -1,10 +1,5 @@
-import type { ControlPlaneCarrier, IstioPhaseProps } from '../../phases/istio/props.ts'
 import type { Custody } from '../custody/custody.ts'
-import { ReanchorError } from '../errors.ts'
 import { type Certificate, certificateFacts, sha256Hex } from '../pki/certificate.ts'
-import { helmCarrier, refuseChangedValues } from '../render/helm-wiring.ts'
-import { renderSite } from '../render/site.ts'
-import { wiringOf } from '../render/wiring.ts'
 import { treeDigest } from '../repository/tree-digest.ts'
 import type {
   CertificateRole,
@@ -20,19 +15,11 @@ import type {
   TrustState,
   WiringPoint,
 } from '../rotation.ts'
-import { istioPhases, type PhaseDraft, type StepDraft } from '../systems/istio/phases.ts'
+import type { PhaseDraft, SitePlan, StepDraft } from '../systems/system.ts'
+import { systemOf } from '../systems/systems.ts'
+import type { CurrentCa, NextCa } from './ca.ts'
 import { writePlan } from './lock.ts'
-import type { CurrentCa } from './material.ts'
 import { type PlanStep, rotationFolder, treeFolder, type Variant } from './steps.ts'
-
-/** The CA that a site will have. `key` is its signing key as PEM, or a value that custody sealed before. */
-export interface NextCa {
-  readonly root: Certificate
-  readonly issuer: Certificate
-  /** Leaf-ward first, the root last: what cert-chain.pem will hold. */
-  readonly chain: readonly Certificate[]
-  readonly key: string
-}
 
 export interface PlanInputs {
   readonly declaration: Declaration
@@ -47,6 +34,8 @@ export interface PlanInputs {
   readonly adopted?: Readonly<Record<string, FileTree>>
   /** Name of that earlier rotation. */
   readonly follows?: string
+  /** The merged plan that this one is made again from. @default none */
+  readonly merged?: Plan
   readonly inputs: Plan['inputs']
   readonly now: Date
 }
@@ -65,9 +54,10 @@ export async function makePlan(inputs: PlanInputs): Promise<MadePlan> {
   for (const certificate of certificates)
     files.set(`${rotationFolder(declaration.name)}/${certificate.file}`, certificate.pem)
 
-  const carriers = new Map(declaration.sites.map(site => [site.name, carrierOf(declaration, site, inputs.files)]))
-  const scene: Scene = { ...inputs, carriers }
-  const drafts = new Map(declaration.sites.map(site => [site.name, draftsOf(inputs, site)]))
+  const system = systemOf(declaration.system)
+  const planned = new Map<string, SitePlan>()
+  for (const site of declaration.sites) planned.set(site.name, await plannedSite(inputs, site))
+  const drafts = new Map([...planned].map(([name, { phases }]) => [name, phases]))
   const longest = [...drafts.values()].reduce((most, each) => (each.length > most.length ? each : most), [])
   const phases: PlannedPhase[] = []
   for (const [number, shape] of longest.entries()) {
@@ -78,7 +68,7 @@ export async function makePlan(inputs: PlanInputs): Promise<MadePlan> {
         const draft = drafts.get(site.name)?.[number]?.steps[index]
         if (draft === undefined) continue
         const at = stepAt(number, shape, index, stepShape)
-        sites[site.name] = await renderStep(scene, site, at, draft, files)
+        sites[site.name] = await renderStep(inputs, planned.get(site.name) as SitePlan, site, at, draft, files)
       }
       steps.push({ number: index + 1, name: stepShape.name, what: stepShape.what, sites })
     }
@@ -99,11 +89,11 @@ export async function makePlan(inputs: PlanInputs): Promise<MadePlan> {
     sites: declaration.sites.map(({ name, path }) => ({ name, path })),
     batches: batchesOf(declaration),
     phases,
-    wiring: wiringPoints(inputs, phases[0], files),
+    wiring: wiringPoints(inputs, planned, phases[0], files),
     canaries: Object.fromEntries(Object.entries(inputs.canaries).map(([site, canary]) => [site, canary.digest])),
     gates: declaration.gates,
-    leafHours: declaration.istio.leafHours,
-    parties: ['sidecar', 'gateway', 'istiod', 'webhook', ...(declaration.istio.ambient ? ['ztunnel', 'waypoint'] : [])],
+    leafHours: system.leafHours(declaration),
+    parties: system.parties(declaration),
     formerDigests: {},
   }
   files.set(`${rotationFolder(declaration.name)}/plan.yaml`, writePlan(plan))
@@ -118,52 +108,24 @@ function stepAt(number: number, phase: PhaseDraft, index: number, step: StepDraf
   }
 }
 
-function draftsOf(inputs: PlanInputs, site: Site): readonly PhaseDraft[] {
-  const { declaration } = inputs
+async function plannedSite(inputs: PlanInputs, site: Site): Promise<SitePlan> {
+  const { declaration, files, merged = null } = inputs
   const current = inputs.current[site.name]
   const next = inputs.next[site.name]
   if (current === undefined || next === undefined) throw new Error(`no material for site ${site.name}`)
-  if (declaration.strategy === 'issuer' && !current.roots.some(root => root.sha256 === next.root.sha256)) {
-    throw new ReanchorError({
-      what: 'strategy issuer keeps the root, but the new issuing CA is under another one',
-      where: { object: `site ${site.name}` },
-      expected: `a root among ${current.roots.map(root => root.sha256).join(', ')}`,
-      found: next.root.sha256,
-      todo: 'give spec.next the root in use, or choose strategy graceful',
-    })
-  }
-  const of = (list: readonly Certificate[]) => list.map(certificate => certificate.sha256)
-  return istioPhases(
-    declaration.strategy,
-    {
-      current: {
-        issuer: current.issuer.sha256,
-        chain: of(current.chain),
-        roots: of(current.roots),
-        source: current.source,
-        settings: current.settings,
-        restarts: current.restarts,
-      },
-      next: { root: next.root.sha256, issuer: next.issuer.sha256, chain: of(next.chain) },
-    },
-    { workloadBatches: workloadKinds(declaration, site).length, ztunnel: declaration.istio.ambient },
-  )
-}
-
-/** What one run has worked out before it renders: the users' files are searched once for each site, not at each step. */
-interface Scene extends PlanInputs {
-  readonly carriers: ReadonlyMap<string, ControlPlaneCarrier>
+  return await systemOf(declaration.system).planSite({ declaration, site, files, current, next, merged })
 }
 
 async function renderStep(
-  inputs: Scene,
+  inputs: PlanInputs,
+  planned: SitePlan,
   site: Site,
   at: PlanStep,
   draft: StepDraft,
   files: Map<string, string>,
 ): Promise<PlannedSite> {
   const tree = async (variant: Variant, state: TrustState): Promise<PlannedTree> => {
-    const rendered = await renderSite({
+    const rendered = await planned.render({
       header: {
         rotation: inputs.declaration.name,
         phase: at.phase.number,
@@ -173,10 +135,10 @@ async function renderStep(
         variant,
         site: site.name,
       },
-      props: phaseProps(inputs, site, state),
-      facts: sha256 => certificateFacts(certificateOf(inputs, sha256)),
+      state,
       custody: inputs.custody(site),
-      path: site.path,
+      canary: inputs.canaries[site.name]?.value ?? '',
+      certificate: sha256 => certificateOf(inputs, sha256),
     })
     const folder = treeFolder(inputs.declaration.name, at, variant, site.name)
     for (const [path, text] of rendered) files.set(`${folder}/${path}`, text)
@@ -195,71 +157,22 @@ async function renderStep(
   }
 }
 
-function phaseProps(inputs: Scene, site: Site, state: TrustState): IstioPhaseProps {
-  const { declaration } = inputs
-  return {
-    rotation: declaration.name,
-    state,
-    certificate: sha256 => certificateOf(inputs, sha256).pem,
-    issuerKey: state.source === 'plugged' ? issuerKey(inputs, site, state.issuer) : null,
-    canary: inputs.canaries[site.name]?.value ?? '',
-    namespace: declaration.istio.namespace,
-    delivery: site.delivery.kind,
-    controlPlane: inputs.carriers.get(site.name) ?? { kind: 'values' },
-    ...(declaration.istio.ambient ? { ztunnel: { name: 'default' } } : {}),
-    workloads: workloadKinds(declaration, site),
-  }
-}
-
-function issuerKey(inputs: PlanInputs, site: Site, issuer: string): string {
-  const current = inputs.current[site.name]
-  const next = inputs.next[site.name]
-  if (next?.issuer.sha256 === issuer) return next.key
-  if (current?.issuer.sha256 === issuer && current.key !== null) return current.key
-  throw new ReanchorError({
-    what: 'the private key of the CA in use is not at hand',
-    where: { object: `site ${site.name}` },
-    expected: `the key of ${current?.issuer.subject ?? issuer}: while both roots are trusted, leaves are still issued by it`,
-    found: 'only its certificate',
-    todo: 'give spec.current.files.key, or read it from the cluster with spec.current: {from: cluster}',
-  })
-}
-
-/** Kinds per batch of reload targets, as the component of each batch patches them. */
-function workloadKinds(declaration: Declaration, site: Site): readonly (readonly string[])[] {
-  const targets = declaration.reload.filter(target => target.site === site.name)
-  const batches = [...new Set(targets.map(target => target.batch))].sort((a, b) => a - b)
-  return batches.map(batch =>
-    [...new Set(targets.filter(target => target.batch === batch).flatMap(target => target.kinds))].sort(),
-  )
-}
-
-function carrierOf(declaration: Declaration, site: Site, files: FileTree): ControlPlaneCarrier {
-  const place = declaration.istio.controlPlane[site.name]
-  if (declaration.istio.install === 'sail') return { kind: 'sail', name: place?.name ?? 'default' }
-  const carrier = helmCarrier(declaration, site, files)
-  if (carrier === null) return { kind: 'values' }
-  const under = carrier.under.length === 0 ? {} : { under: carrier.under }
-  if (carrier.kind === 'application') return { kind: 'values', ...under }
-  return {
-    kind: 'helmRelease',
-    name: carrier.name,
-    namespace: carrier.namespace ?? declaration.istio.namespace,
-    ...under,
-  }
-}
-
 /** The wiring of every site, after a look at what the first step delivers through it. */
-function wiringPoints(inputs: PlanInputs, adopt: PlannedPhase | undefined, files: FileTree): readonly WiringPoint[] {
+function wiringPoints(
+  inputs: PlanInputs,
+  planned: ReadonlyMap<string, SitePlan>,
+  adopt: PlannedPhase | undefined,
+  files: FileTree,
+): readonly WiringPoint[] {
   const { declaration } = inputs
   return declaration.sites.flatMap(site => {
-    const points = wiringOf(declaration, site, inputs.files)
+    const adopted = new Map<string, string>()
     const step = adopt?.steps[0]
-    if (adopt === undefined || step === undefined || step.sites[site.name] === undefined) return points
-    const folder = treeFolder(declaration.name, { index: 0, phase: adopt, step }, 'step', site.name)
-    const delivered = files.get(`${folder}/istiod-values.yaml`)
-    if (delivered !== undefined) refuseChangedValues({ declaration, site, files: inputs.files, points, delivered })
-    return points
+    if (adopt !== undefined && step?.sites[site.name] !== undefined) {
+      const folder = `${treeFolder(declaration.name, { index: 0, phase: adopt, step }, 'step', site.name)}/`
+      for (const [path, text] of files) if (path.startsWith(folder)) adopted.set(path.slice(folder.length), text)
+    }
+    return planned.get(site.name)?.wiring(adopted) ?? []
   })
 }
 

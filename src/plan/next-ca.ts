@@ -1,4 +1,3 @@
-import type { KeyObject } from 'node:crypto'
 import { ReanchorError } from '../errors.ts'
 import {
   createIssuing,
@@ -11,19 +10,12 @@ import {
 import { readBundle } from '../pki/bundle.ts'
 import { type Certificate, readCertificate } from '../pki/certificate.ts'
 import type { Declaration, NextSource } from '../rotation.ts'
-import type { NextCa } from './make.ts'
+import type { NewCa, NextCa } from './ca.ts'
 import { checkKey } from './material.ts'
 
 /** Certificates are valid from a little before they are made: a node whose clock is behind must not refuse them. */
 const backdate = 60 * 60 * 1000
 const day = 24 * 60 * 60 * 1000
-
-export interface NewCa {
-  readonly sites: Readonly<Record<string, NextCa>>
-  /** The root's key, which goes to the file of --root-key-out and nowhere else. Null: it was never ours. */
-  readonly rootKey: KeyObject | null
-  readonly root: Certificate
-}
 
 /** A new root, and under it an issuing CA of its own for each site. */
 export async function generateCa(

@@ -303,8 +303,16 @@ export class Agent implements PodProcess, Subscriber {
     this.#ready()
   }
 
-  /** The pod is Ready: peers may connect. */
-  join(): void {
+  endpointAt(): Endpoint | null {
+    return this.#endpoint
+  }
+
+  answer(port: number, route: string): unknown {
+    if (port !== 15000 || route !== '/config_dump') return null
+    return this.proxyType === 'ztunnel' ? this.ztunnelDump() : this.configDump()
+  }
+
+  joined(): void {
     if (this.#endpoint === null || !this.running) return
     const { name, trustDomain, handshakes } = this.#site
     handshakes.join({ id: this.#partyId, site: name, owner: this.#owner, endpoint: this.#endpoint, trustDomain })

@@ -7,9 +7,7 @@ import {
   type ResourceType,
 } from '../cluster/cluster.ts'
 import { labelMatcher } from '../gitops/selector.ts'
-import { Agent } from './agent.ts'
 import { instantOf } from './clock.ts'
-import { Istiod } from './istiod.ts'
 import { asRead, groupOf, kindOf, type StoredObject, textAt } from './objects.ts'
 import type { Workloads } from './rollout.ts'
 import type { Site } from './site.ts'
@@ -102,15 +100,15 @@ export function readableCluster(site: Site, workloads: Workloads): Cluster {
       await asking(asked)
       const process = workloads.process(runningPod(pod, asked))
       const [route = ''] = path.split('?')
-      const answer = process === null ? null : answerOf(process, port, route)
+      const answer = process?.answer?.(port, route) ?? null
       if (answer === null) throw new ClusterError('unreachable', asked, 'connection refused')
-      return JSON.stringify(answer)
+      return typeof answer === 'string' ? answer : JSON.stringify(answer)
     },
     async servedChain(pod, port, serverName) {
       const asked = `handshake with ${pod.namespace}/${pod.name}:${port}`
       await asking(asked)
       const process = workloads.process(runningPod(pod, asked))
-      const endpoint = process === null ? null : listenerOf(process, port)
+      const endpoint = process?.endpointAt?.(port) ?? null
       if (endpoint === null) throw new ClusterError('unreachable', asked, 'connection refused')
       return await chainServed(endpoint, serverName, asked)
     },
@@ -125,20 +123,6 @@ const faultTexts = {
   timeout: 'no answer in time',
   malformed: 'the answer is no JSON',
 } as const
-
-function answerOf(process: unknown, port: number, route: string): unknown {
-  if (process instanceof Istiod && (port === 15014 || port === 8080)) {
-    if (route === '/debug/syncz') return process.syncz()
-    return route === '/debug/adsz' ? process.adsz() : null
-  }
-  if (!(process instanceof Agent) || port !== 15000 || route !== '/config_dump') return null
-  return process.proxyType === 'ztunnel' ? process.ztunnelDump() : process.configDump()
-}
-
-function listenerOf(process: unknown, port: number): Endpoint | null {
-  if (process instanceof Istiod) return port === 15012 || port === 15017 ? process.endpoint : null
-  return process instanceof Agent ? process.endpoint : null
-}
 
 function matcher(options: ListOptions): (object: StoredObject) => boolean {
   const labels = labelMatcher(options.labelSelector ?? '')

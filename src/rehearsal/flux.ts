@@ -594,7 +594,9 @@ function immutableField(manifest: Manifest, live: StoredObject | null): string |
     return type === (textAt(live, 'type') ?? 'Opaque') ? null : `type: Invalid value: "${type}"`
   }
   if (groupOf(manifest.apiVersion) !== 'apps') return null
-  const same = isDeepStrictEqual(at(manifest, 'spec', 'selector'), at(live, 'spec', 'selector'))
+  const selector = at(manifest, 'spec', 'selector')
+  // Server-side apply of a part of an object leaves alone what it does not name.
+  const same = selector === undefined || isDeepStrictEqual(selector, at(live, 'spec', 'selector'))
   return same ? null : 'spec.selector: Invalid value'
 }
 

@@ -13,9 +13,12 @@ export interface Party {
   readonly owner: string
   readonly endpoint: Endpoint
   readonly trustDomain: string
+  /** How it connects to another party; null: it never does. @default as in a mesh with SPIFFE identities, to every other party */
+  connect?(server: Party): ConnectOptions | null
 }
 
-export type LinkKind = 'workload' | 'istiod' | 'webhook'
+/** `workload` between parties; else what the system calls it: `istiod`, `webhook`. */
+export type LinkKind = string
 
 export interface HandshakeFailure {
   readonly at: Instant
@@ -56,13 +59,24 @@ interface Attempt {
 
 /** A check that a site adds to the common rounds: its proxies against istiod, its API server against the webhooks. */
 export interface ControlLink {
-  readonly link: 'istiod' | 'webhook'
+  readonly link: LinkKind
   readonly client: string
   readonly server: string
   readonly endpoint: Endpoint
   /** PEM that the client verifies with. */
   readonly roots: string
-  readonly serverName: string
+  /** Null: it looks at no name. */
+  readonly serverName: string | null
+  /** What the client presents, PEM, leaf first. @default nothing */
+  readonly identity?: { readonly chain: string; readonly key: string }
+  /** @default h2 */
+  readonly alpn?: string
+}
+
+interface KnownContext {
+  readonly context: SecureContext
+  readonly trusts: readonly Fingerprint[]
+  readonly leaf: Fingerprint | null
 }
 
 const concurrency = 24
@@ -86,7 +100,7 @@ export class Handshakes {
   readonly #roundLimit: number
   readonly #parties = new Map<string, Party>()
   readonly #controls: (() => readonly ControlLink[])[] = []
-  readonly #contexts = new Map<string, { readonly context: SecureContext; readonly trusts: readonly Fingerprint[] }>()
+  readonly #contexts = new Map<string, KnownContext>()
   readonly #dirty = new Set<string>()
   readonly #byPhase = new Map<string, { attempted: number; failed: number; foretold: number }>()
   #met = new Set<string>()
@@ -167,7 +181,7 @@ export class Handshakes {
       chosen.push(pairs[(this.#turn + index) % pairs.length]!)
     this.#turn = pairs.length === 0 ? 0 : (this.#turn + chosen.length) % pairs.length
     const attempts = [
-      ...chosen.map(pair => pairAttempt(...pair)),
+      ...chosen.flatMap(pair => pairAttempt(...pair)),
       ...this.#links().map(link => this.#controlAttempt(link)),
     ]
     await this.#all(attempts)
@@ -207,14 +221,16 @@ export class Handshakes {
         const mix = `${client.id} ${client.endpoint.material.leaf} ${client.endpoint.material.trusts} ${server.id} ${server.endpoint.material.leaf} ${server.endpoint.material.trusts}`
         if (this.#met.has(mix)) continue
         this.#met.add(mix)
-        attempts.push(pairAttempt(client, server))
+        attempts.push(...pairAttempt(client, server))
       }
       if (this.#met.size > 200_000) this.#met = new Set()
     }
     if (this.#controlsChanged) {
       this.#controlsChanged = false
       for (const link of this.#links()) {
-        const mix = `${link.client} ${link.server} ${link.endpoint.material.leaf} ${link.roots}`
+        const { material } = link.endpoint
+        const presented = link.identity?.chain ?? ''
+        const mix = `${link.client} ${link.server} ${material.leaf} ${presented === '' ? '' : material.trusts} ${presented} ${link.roots}`
         if (this.#controlMet.has(mix)) continue
         this.#controlMet.add(mix)
         attempts.push(this.#controlAttempt(link))
@@ -229,6 +245,7 @@ export class Handshakes {
     return parties.flatMap(client =>
       parties
         .filter(server => server !== client && (this.#crossSite || server.site === client.site))
+        .filter(server => client.connect === undefined || client.connect(server) !== null)
         .map((server): [Party, Party] => [client, server]),
     )
   }
@@ -238,27 +255,40 @@ export class Handshakes {
   }
 
   #controlAttempt(link: ControlLink): Attempt {
-    const { context, trusts } = this.#rootsContext(link.roots)
+    const { context, trusts, leaf } = this.#contextOf(link)
     return {
       link: link.link,
       client: link.client,
-      clientLeaf: null,
+      clientLeaf: leaf,
       clientTrusts: trusts,
       server: link.server,
       endpoint: link.endpoint,
-      options: { context, alpn: 'h2', serverName: link.serverName, trustDomain: '' },
+      options: {
+        context,
+        alpn: link.alpn ?? 'h2',
+        serverName: link.serverName,
+        trustDomain: '',
+        ...(link.serverName === null ? { anyName: true } : {}),
+      },
     }
   }
 
-  #rootsContext(roots: string): { readonly context: SecureContext; readonly trusts: readonly Fingerprint[] } {
-    const known = this.#contexts.get(roots)
+  #contextOf({ roots, identity }: ControlLink): KnownContext {
+    const key = identity === undefined ? roots : `${roots}\n${identity.chain}`
+    const known = this.#contexts.get(key)
     if (known !== undefined) return known
     const certificates = certificatesIn(roots)
+    const [leaf] = certificatesIn(identity?.chain ?? '')
     const made = {
-      context: createSecureContext({ ca: certificates, minVersion: 'TLSv1.3' }),
+      context: createSecureContext({
+        ca: certificates,
+        minVersion: 'TLSv1.3',
+        ...(identity === undefined ? {} : { cert: identity.chain, key: identity.key }),
+      }),
       trusts: [...new Set(certificates.map(fingerprintOf))].sort(),
+      leaf: leaf === undefined ? null : fingerprintOf(leaf),
     }
-    this.#contexts.set(roots, made)
+    this.#contexts.set(key, made)
     return made
   }
 
@@ -310,15 +340,21 @@ export class Handshakes {
   }
 }
 
-function pairAttempt(client: Party, server: Party): Attempt {
+/** Nothing where the two never meet. */
+function pairAttempt(client: Party, server: Party): Attempt[] {
   const { material } = client.endpoint
-  return {
-    link: 'workload',
-    client: client.id,
-    clientLeaf: material.leaf,
-    clientTrusts: material.trusts,
-    server: server.id,
-    endpoint: server.endpoint,
-    options: { context: material.context, alpn: 'istio', serverName: null, trustDomain: server.trustDomain },
-  }
+  const mesh = { context: material.context, alpn: 'istio', serverName: null, trustDomain: server.trustDomain }
+  const options = client.connect === undefined ? mesh : client.connect(server)
+  if (options === null) return []
+  return [
+    {
+      link: 'workload',
+      client: client.id,
+      clientLeaf: material.leaf,
+      clientTrusts: material.trusts,
+      server: server.id,
+      endpoint: server.endpoint,
+      options,
+    },
+  ]
 }

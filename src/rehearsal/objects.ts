@@ -86,6 +86,9 @@ const kinds: readonly KindEntry[] = [
   { group: 'source.toolkit.fluxcd.io', kind: 'GitRepository', plural: 'gitrepositories', namespaced: true },
   ...group('kustomize.toolkit.fluxcd.io', 'Kustomization', true),
   ...group('helm.toolkit.fluxcd.io', 'HelmRelease', true),
+  ...group('db.ibm.com', 'CassandraCluster', true),
+  ...group('applicationconnector.kyma-project.io', 'CertificateRequest CentralConnection', false),
+  ...group('compass.kyma-project.io', 'CompassConnection', false),
   ...group('sailoperator.io', 'Istio IstioRevision IstioRevisionTag IstioCNI ZTunnel', false),
   ...group('bitnami.com', 'SealedSecret', true),
   ...group('argoproj.io', 'Application AppProject', true),
@@ -244,7 +247,12 @@ export class ObjectStore {
     for (const path of mine.flatMap(entry => leafPaths(entry.fieldsV1))) if (!kept.has(path)) removePath(next, path)
     mergeInto(next, wanted)
     const before = mine.find(entry => entry.manager === manager && entry.operation === 'Apply')
-    const same = before !== undefined && mine.length === 1 && isDeepStrictEqual(before.fieldsV1, fields)
+    // A manager's time moves where it changes a value of its own too (apimachinery managedfields, managedfieldsupdater.go).
+    const same =
+      before !== undefined &&
+      mine.length === 1 &&
+      isDeepStrictEqual(before.fieldsV1, fields) &&
+      isDeepStrictEqual(contentOf(next), contentOf(live))
     next.metadata.managedFields = [...others, same ? before : this.#entry(wanted.apiVersion, manager, 'Apply', fields)]
     return next
   }

@@ -3,20 +3,19 @@ import { parseAllDocuments } from 'yaml'
 import type { Cluster } from '../cluster/cluster.ts'
 import { ReanchorError } from '../errors.ts'
 import { ArgoCd } from './argocd.ts'
-import { companyRoot, fingerprintOf, issuingCa, type Life, type Pair } from './certificates.ts'
+import { fingerprintOf, type Life } from './certificates.ts'
 import { createClock, seededRandom, type VirtualClock } from './clock.ts'
 import { readableCluster } from './cluster.ts'
 import { type FaultName, noFaults, type SiteFaults } from './faults.ts'
 import { Flux, type ReadBase } from './flux.ts'
 import { Handshakes } from './handshakes.ts'
-import { Injector } from './injection.ts'
-import { ControlPlane } from './istiod.ts'
 import { Kubelets } from './kubelet.ts'
+import { namespaceOf, secretOf } from './manifests.ts'
 import { isRecord, type Manifest, ObjectStore, type StoredObject, textAt } from './objects.ts'
 import { type RestartCount, Workloads } from './rollout.ts'
-import { Installer } from './sail.ts'
 import { SealedSecrets } from './sealed-secrets.ts'
 import type { Site } from './site.ts'
+import type { RehearsalSystem, RehearsalWorld, SiteSystem, StartingCa } from './system.ts'
 
 export interface RehearsalOptions {
   /** The base branch as it is now; asked at every poll of every site. */
@@ -31,6 +30,10 @@ export interface RehearsalOptions {
   readonly sealingKey?: string
   readonly seed: string | number
   readonly now: Date
+  /** What runs in the sites. @default Istio */
+  readonly system?: RehearsalSystem
+  /** The demo's variant, for a system whose sites differ by it. @default null */
+  readonly variant?: string | null
   readonly faults?: readonly FaultName[]
   /** Owner that `never-reloads` strikes; the first sidecar's by default. */
   readonly faultTarget?: string
@@ -42,12 +45,6 @@ export interface RehearsalOptions {
   readonly roundLimit?: number
 }
 
-/** The CA that a site started with. */
-export interface StartingCa extends Pair {
-  readonly source: 'own' | 'plugged'
-  readonly root: string
-}
-
 export interface SiteControls {
   readonly name: string
   readonly cluster: Cluster
@@ -55,7 +52,7 @@ export interface SiteControls {
   /** To be set and cleared while time runs. */
   readonly faults: SiteFaults
   readonly workloads: Workloads
-  readonly controlPlane: ControlPlane
+  readonly system: SiteSystem
   /** Lines as the components log them: `time component line`. */
   readonly logs: readonly string[]
   startingCa(): StartingCa
@@ -89,20 +86,29 @@ export async function startRehearsal(options: RehearsalOptions): Promise<Rehears
   // Whole seconds, as the API tells times: a gate that reckons with them then waits as long in each run.
   const clock = createClock(new Date(Math.floor(options.now.getTime() / 1000) * 1000))
   const random = seededRandom(options.seed)
-  const crossSite = options.sharedRoot === true && options.sites.length > 1
-  const handshakes = new Handshakes(clock, { crossSite, roundLimit: options.roundLimit ?? 120 })
   const life = lifeBy(clock)
-  const tenYears = 10 * 365 * 24
-  const root = options.sharedRoot === true ? companyRoot('Fleet Root 1', life(tenYears)) : null
+  const { istioRehearsal } = await import('./istio/system.ts')
+  const world = (options.system ?? istioRehearsal).startWorld({
+    sites: options.sites,
+    clock,
+    life,
+    sharedRoot: options.sharedRoot === true,
+    variant: options.variant ?? null,
+    sealing: options.sealingKey !== undefined,
+  })
+  const handshakes = new Handshakes(clock, { crossSite: world.crossSite, roundLimit: options.roundLimit ?? 120 })
   const made = options.sites.map(name =>
-    makeSite({ name, options, clock, random: random.fork(name), handshakes, life, root }),
+    makeSite({ name, options, clock, random: random.fork(name), handshakes, life, world }),
   )
   const sites = new Map(made.map(site => [site.controls.name, site.controls]))
 
   const rehearsal: Rehearsal = {
     clock,
     sites,
-    clusters: new Map(made.map(site => [site.controls.name, site.controls.cluster])),
+    clusters: new Map([
+      ...made.map(site => [site.controls.name, site.controls.cluster] as const),
+      ...(world.clusters ?? []),
+    ]),
     handshakes,
     run: duration => clock.advance(duration),
     async settle(limit = 30 * 60_000) {
@@ -143,13 +149,13 @@ async function buildUp(rehearsal: Rehearsal, made: readonly MadeSite[]): Promise
   for (const site of made) await site.bootstrap()
   // Flux polls every minute, and `apps` waits for `istio`.
   await rehearsal.run(180_000)
-  const whole = (await rehearsal.settle()) && made.every(site => site.controls.workloads.agents.length > 0)
+  const whole = (await rehearsal.settle()) && made.every(site => site.controls.system.up())
   if (whole) return
   const broken = made.flatMap(site => site.controls.logs.slice(-3).map(line => `${site.controls.name}: ${line}`))
   throw new ReanchorError({
     what: 'the rehearsal cluster does not come up from the base branch',
-    expected: 'a repository from which Flux brings up istiod and at least one proxy',
-    found: broken.length === 0 ? 'no proxy at all' : broken.join('\n'),
+    expected: 'a repository from which Flux brings up everything, and at least one consumer of trust',
+    found: broken.length === 0 ? 'no consumer of trust at all' : broken.join('\n'),
     todo: 'look at the lines above; the rehearsal applies what is on the base branch, as Flux would',
   })
 }
@@ -169,11 +175,11 @@ interface Parts {
   readonly random: Site['random']
   readonly handshakes: Handshakes
   readonly life: (hours: number) => Life
-  readonly root: Pair | null
+  readonly world: RehearsalWorld
 }
 
 function makeSite(parts: Parts): MadeSite {
-  const { name, options, clock, random, handshakes, life, root } = parts
+  const { name, options, clock, random, handshakes, life, world } = parts
   const logs: string[] = []
   let identities = 0
   const store = new ObjectStore(clock, () => {
@@ -193,37 +199,13 @@ function makeSite(parts: Parts): MadeSite {
     life,
     log: (component, line) => logs.push(`${clock.instant()} ${component} ${line}`),
   }
-  const plane = new ControlPlane(site)
-  const kubelets = new Kubelets(site)
-  const injector = new Injector(site, plane)
-  const workloads = new Workloads(site, kubelets, plane, injector)
-  new Installer(site)
+  const system = world.startSite(site)
+  const workloads = new Workloads(site, new Kubelets(site), system)
   const readOnce = options.readBase
   new Flux(site, readOnce, options.base ?? 'main')
   const argo = new ArgoCd(site, readOnce)
   const sealedSecrets = options.sealingKey === undefined ? null : new SealedSecrets(site, options.sealingKey)
-  handshakes.addControls(() =>
-    workloads.agents.flatMap(agent =>
-      agent.running && agent.endpoint !== null && agent.projectedRoots !== ''
-        ? plane.serving.flatMap(replica =>
-            replica.endpoint === null
-              ? []
-              : [
-                  {
-                    link: 'istiod' as const,
-                    client: `${name}/${agent.pod.metadata.namespace}/${agent.pod.metadata.name}`,
-                    server: `${name}/${replica.pod.metadata.namespace}/${replica.pod.metadata.name}`,
-                    endpoint: replica.endpoint,
-                    roots: agent.projectedRoots,
-                    serverName: `istiod.${site.istioNamespace}.svc`,
-                  },
-                ],
-          )
-        : [],
-    ),
-  )
-  const issuing = root === null ? null : issuingCa(root, name, life(5 * 365 * 24))
-  let struck: string | null = null
+  let culprit: (() => string | null) | null = null
 
   const controls: SiteControls = {
     name,
@@ -231,14 +213,9 @@ function makeSite(parts: Parts): MadeSite {
     store,
     faults: site.faults,
     workloads,
-    controlPlane: plane,
+    system,
     logs,
-    startingCa() {
-      if (issuing !== null && root !== null) return { ...issuing, source: 'plugged', root: root.certificate }
-      const secret = store.get('', 'Secret', site.istioNamespace, 'istio-ca-secret')
-      const text = (key: string): string => Buffer.from(textAt(secret, 'data', key) ?? '', 'base64').toString('utf8')
-      return { source: 'own', certificate: text('ca-cert.pem'), key: text('ca-key.pem'), root: text('ca-cert.pem') }
-    },
+    startingCa: () => system.startingCa(),
     kubectlApply(manifest) {
       store.put(manifest, 'kubectl-client-side-apply')
     },
@@ -263,20 +240,7 @@ function makeSite(parts: Parts): MadeSite {
         secretOf(options.decryptionSecret ?? 'sops-age', 'flux-system', { 'age.agekey': options.ageIdentity }),
         'kubectl-create',
       )
-      if (issuing !== null && root !== null) {
-        store.put({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: site.istioNamespace } }, 'kubectl-create')
-        const material = {
-          'ca-cert.pem': issuing.certificate,
-          'ca-key.pem': issuing.key,
-          'cert-chain.pem': issuing.certificate + root.certificate,
-          'root-cert.pem': root.certificate,
-        }
-        const secret = secretOf('cacerts', site.istioNamespace, material)
-        // A Secret that its controller did not make is taken over only where its owner allows it.
-        if (options.sealingKey !== undefined)
-          secret.metadata.annotations = { 'sealedsecrets.bitnami.com/managed': 'true' }
-        store.put(secret, 'kubectl-create')
-      }
+      await system.bootstrap()
       // `flux bootstrap`, or a person with an app of apps, applies these once; from then on they come from Git.
       const { files } = await readOnce()
       const path = `clusters/${name}/flux-system/gotk-sync.yaml`
@@ -298,28 +262,13 @@ function makeSite(parts: Parts): MadeSite {
     },
     settled: () =>
       workloads.settled &&
+      (system.settled?.() ?? true) &&
       argo.settled &&
       store.list('kustomize.toolkit.fluxcd.io', 'Kustomization').every(isReconciled),
     strike(faults) {
-      if (faults.includes('never-reloads') && struck === null) {
-        struck = options.faultTarget ?? firstSidecar(handshakes, name)
-        if (struck !== null) site.faults.frozen.add(struck)
-      }
-      if (faults.includes('replica-lags')) {
-        const node = workloads.nodes[1]!
-        const before = store.get('', 'Secret', site.istioNamespace, 'cacerts')
-        site.faults.staleNodes.set(
-          node,
-          new Map([[`Secret/${site.istioNamespace}/cacerts`, before === null ? null : structuredClone(before)]]),
-        )
-      }
+      for (const fault of faults) culprit = system.strike?.(fault, options.faultTarget) ?? culprit
     },
-    culprit() {
-      if (struck !== null) return struck
-      const [node] = site.faults.staleNodes.keys()
-      const replica = workloads.istiods.find(entry => textAt(entry.pod, 'spec', 'nodeName') === node)
-      return replica === undefined ? null : `${replica.pod.metadata.namespace}/${replica.pod.metadata.name}`
-    },
+    culprit: () => culprit?.() ?? null,
   }
 }
 
@@ -329,25 +278,6 @@ function isReconciled(kustomization: StoredObject): boolean {
       ? kustomization.status.conditions
       : []
   return conditions.some(entry => textAt(entry, 'type') === 'Ready' && textAt(entry, 'status') !== 'Unknown')
-}
-
-function firstSidecar(handshakes: Handshakes, site: string): string | null {
-  return (
-    handshakes.parties.find(
-      party => party.site === site && party.owner.includes('/Deployment/') && !party.owner.startsWith('ingress/'),
-    )?.owner ?? null
-  )
-}
-
-function namespaceOf(name: string): Manifest {
-  return { apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels: { 'kubernetes.io/metadata.name': name } } }
-}
-
-function secretOf(name: string, namespace: string, files: Readonly<Record<string, string>>): Manifest {
-  const data = Object.fromEntries(
-    Object.entries(files).map(([key, text]) => [key, Buffer.from(text).toString('base64')]),
-  )
-  return { apiVersion: 'v1', kind: 'Secret', metadata: { name, namespace }, type: 'Opaque', data }
 }
 
 function uidOf(text: string): string {

@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto'
 import { Agent } from './agent.ts'
-import type { Injector } from './injection.ts'
-import { type ControlPlane, Istiod } from './istiod.ts'
+import { Istiod } from './istiod.ts'
 import type { Kubelets } from './kubelet.ts'
 import { at, groupOf, listAt, type Manifest, numberAt, recordAt, type StoredObject, textAt } from './objects.ts'
 import { nodeOf, ownerOf, type PodProcess, podKey, type Site } from './site.ts'
+import type { SiteSystem } from './system.ts'
 
 /** How often a consumer of trust was re-created because its template changed. */
 export interface RestartCount {
@@ -19,11 +19,10 @@ const manager = 'kube-controller-manager'
 
 /**
  * Milliseconds. A real pod also waits for its sandbox and its image, which is an assumption here; the rest was measured with the real
- * programs under a kubelet of our own: istiod is Ready 1.4 to 2.4 s after its pod is taken up, a workload with its proxy after 0.5 to 1.2 s.
+ * programs under a kubelet of our own: a workload with its proxy is Ready 0.5 to 1.2 s after its pod is taken up.
  */
 const lags = {
   sandbox: [1_000, 3_000],
-  istiod: [1_200, 2_000],
   proxy: [100, 300],
   program: [500, 1_200],
   probe: [100, 300],
@@ -37,8 +36,7 @@ export class Workloads {
   readonly nodes: readonly string[] = ['node-1', 'node-2']
   readonly #site: Site
   readonly #kubelets: Kubelets
-  readonly #plane: ControlPlane
-  readonly #injector: Injector
+  readonly #system: Pick<SiteSystem, 'process' | 'admit'>
   readonly #processes = new Map<string, PodProcess>()
   readonly #scheduled = new Set<string>()
   readonly #hashes = new Map<string, string>()
@@ -47,11 +45,10 @@ export class Workloads {
   #names = 0
   #addresses = 0
 
-  constructor(site: Site, kubelets: Kubelets, plane: ControlPlane, injector: Injector) {
+  constructor(site: Site, kubelets: Kubelets, system: Pick<SiteSystem, 'process' | 'admit'>) {
     this.#site = site
     this.#kubelets = kubelets
-    this.#plane = plane
-    this.#injector = injector
+    this.#system = system
     site.store.onChange(change => {
       const { object } = change
       if (isWorkload(object) && change.what !== 'status') this.#schedule(object)
@@ -77,6 +74,7 @@ export class Workloads {
     return this.#processes.get(podKey(pod)) ?? null
   }
 
+  /** Of Istio: for those who look into its rehearsal. */
   get agents(): readonly Agent[] {
     return [...this.#processes.values()].filter(process => process instanceof Agent)
   }
@@ -263,7 +261,7 @@ export class Workloads {
         nodeName: node ?? this.#nodeFor(workload),
       },
     }
-    if (this.#injector.concerns(pod) && !(await this.#injector.inject(pod))) {
+    if ((await this.#system.admit?.(pod)) === false) {
       // failurePolicy: Fail. The controller comes back with a back-off.
       this.#site.log(
         `${namespace}/${workload.kind}/${workload.metadata.name}`,
@@ -291,7 +289,7 @@ export class Workloads {
       return
     }
     this.#processes.set(podKey(pod), process)
-    const [least, most] = process instanceof Istiod ? lags.istiod : lags.proxy
+    const [least, most] = process.startLag ?? lags.proxy
     void this.#site.clock.after(this.#draw(pod.metadata.uid, least, most), () => this.#run(pod, process))
   }
 
@@ -315,12 +313,7 @@ export class Workloads {
     const ready = (): void => {
       this.#site.clock.after(this.#draw(`${pod.metadata.uid}/ready`, ...lags.probe), () => this.#ready(pod))
     }
-    if (pod.metadata.labels?.app === 'istiod') {
-      return new Istiod(this.#site, this.#plane, pod, () => this.#kubelets.files(pod, 'cacerts'), ready)
-    }
-    const containers = [...listAt(pod, 'spec', 'containers'), ...listAt(pod, 'spec', 'initContainers')]
-    if (!containers.some(container => textAt(container, 'name') === 'istio-proxy')) return null
-    return new Agent(this.#site, this.#plane, pod, () => this.#kubelets.files(pod, 'istiod-ca-cert'), ready)
+    return this.#system.process(pod, { files: volume => this.#kubelets.files(pod, volume), ready })
   }
 
   #ready(created: StoredObject): void {
@@ -328,8 +321,7 @@ export class Workloads {
     if (pod === null || pod.metadata.deletionTimestamp !== undefined) return
     if (this.#site.faults.neverReady.has(ownerOf(this.#site.store, pod))) return
     this.#setPodStatus(pod, { phase: 'Running', ready: true })
-    const process = this.#processes.get(podKey(pod))
-    if (process instanceof Agent) process.join()
+    this.#processes.get(podKey(pod))?.joined?.()
     this.#site.handshakes.controlChanged()
   }
 

@@ -4,6 +4,7 @@ import type { SiteFaults } from './faults.ts'
 import type { Handshakes } from './handshakes.ts'
 import type { ObjectStore, StoredObject } from './objects.ts'
 import { textAt } from './objects.ts'
+import type { Endpoint } from './workload-tls.ts'
 
 /** What every part of one site's cluster works with. */
 export interface Site {
@@ -23,8 +24,10 @@ export interface Site {
   log(component: string, line: string): void
 }
 
-/** One pod's main process, as far as trust is concerned: istiod, an agent with its Envoy, a ztunnel. */
+/** One pod's main process, as far as trust is concerned: istiod, an agent with its Envoy, a Cassandra node. */
 export interface PodProcess {
+  /** Milliseconds that the program takes to come up in its sandbox, at least and at most. @default those of a proxy */
+  readonly startLag?: readonly [least: number, most: number]
   /** Throws where the container would exit: it is then restarted with a back-off. */
   start(): Promise<void>
   /** A volume of the pod has new content. */
@@ -32,6 +35,12 @@ export interface PodProcess {
   /** The pod is being deleted: no new connections reach it. */
   drain(): void
   stop(): Promise<void>
+  /** The pod is Ready: peers may connect. */
+  joined?(): void
+  /** What serves TLS on a port of the pod; null: nothing does. */
+  endpointAt?(port: number): Endpoint | null
+  /** What an HTTP request to a port of the pod answers: text as it is, anything else as JSON. Null: nobody listens, or no such path. */
+  answer?(port: number, route: string): unknown
 }
 
 /** `namespace/name` */

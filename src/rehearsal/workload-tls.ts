@@ -64,7 +64,7 @@ export class Endpoint {
   #material: LoadedMaterial
 
   /** `clientCertificate`: `required` as between sidecars, `ifGiven` as istiod on 15012. */
-  private constructor(material: LoadedMaterial, clientCertificate: 'required' | 'ifGiven') {
+  private constructor(material: LoadedMaterial, clientCertificate: 'required' | 'ifGiven', alpn: string | null) {
     this.#material = material
     const required = clientCertificate === 'required'
     this.#required = required
@@ -73,7 +73,7 @@ export class Endpoint {
       ...serverOptions(material, required),
       requestCert: required,
       rejectUnauthorized: false,
-      ALPNProtocols: required ? ['istio'] : ['h2'],
+      ALPNProtocols: [alpn ?? (required ? 'istio' : 'h2')],
       noDelay: true,
     })
     this.#server.on('secureConnection', socket => {
@@ -91,8 +91,13 @@ export class Endpoint {
     this.#server.on('tlsClientError', () => {})
   }
 
-  static async listen(material: LoadedMaterial, clientCertificate: 'required' | 'ifGiven'): Promise<Endpoint> {
-    const endpoint = new Endpoint(material, clientCertificate)
+  /** `alpn`: the one protocol that it speaks. @default `istio` where a client certificate is required, else `h2` */
+  static async listen(
+    material: LoadedMaterial,
+    clientCertificate: 'required' | 'ifGiven',
+    alpn: string | null = null,
+  ): Promise<Endpoint> {
+    const endpoint = new Endpoint(material, clientCertificate, alpn)
     await new Promise<void>((resolve, reject) => {
       endpoint.#server.once('error', reject)
       endpoint.#server.listen(0, '127.0.0.1', 256, resolve)
@@ -143,6 +148,8 @@ export interface ConnectOptions {
   /** DNS name that the server's certificate must carry; null: a SPIFFE id of `trustDomain` instead. */
   readonly serverName: string | null
   readonly trustDomain: string
+  /** The client looks at no name. @default false */
+  readonly anyName?: boolean
 }
 
 /** One fresh handshake, both directions verified. It ends with a byte from the server, which under TLS 1.3 only then has verified the client. */
@@ -194,6 +201,7 @@ export function handshake(server: Endpoint, options: ConnectOptions): Promise<Ha
 }
 
 function nameError(leaf: X509Certificate, options: ConnectOptions): Error | undefined {
+  if (options.anyName === true) return undefined
   if (options.serverName !== null) {
     if (leaf.checkHost(options.serverName, { subject: 'never' }) !== undefined) return undefined
     return new Error(`the server's certificate is not for ${options.serverName}`)

@@ -5,48 +5,17 @@ import { valueAt } from '../gitops/helm.ts'
 import { kustomizationFile } from '../gitops/kustomize-load.ts'
 import { parsedFile } from '../gitops/manifests.ts'
 import { folderOf } from '../gitops/paths.ts'
-import type { Declaration, FileTree, ReloadTarget, Site, WiringPoint } from '../rotation.ts'
-import { workloadsKey } from '../systems/istio/phases.ts'
-import { helmCarrier, helmPoints, manifestPathsPoints } from './helm-wiring.ts'
+import type { Declaration, FileTree, Site, WiringPoint } from '../rotation.ts'
 import { yamlText } from './yaml.ts'
 
-/**
- * Every place in the user's own files that `adopt` wires, once: after it, a phase changes nothing outside its site folders.
- * Pure: `files` is the base branch as it is.
- */
-export function wiringOf(declaration: Declaration, site: Site, files: FileTree): readonly WiringPoint[] {
-  const points: WiringPoint[] = [...deliveryPoints(declaration, site, files)]
-  const controlPlane = declaration.istio.controlPlane[site.name]
-  if (controlPlane !== undefined) {
-    if (declaration.istio.install === 'sail') {
-      points.push(
-        componentPoint(
-          site,
-          controlPlane.path,
-          'istiod',
-          "lets the site's folder set istiod's flags and restart token",
-          files,
-        ),
-      )
-    } else points.push(...helmPoints(declaration, site, files))
-  }
-  for (const target of declaration.reload.filter(each => each.site === site.name))
-    points.push(reloadPoint(site, target, files))
-  return [...points, ...manifestPathsPoints(site, files, points)]
-}
-
-function reloadPoint(site: Site, target: ReloadTarget, files: FileTree): WiringPoint {
-  return componentPoint(
-    site,
-    target.path,
-    workloadsKey(target.batch),
-    'lets the site’s folder restart these workloads',
-    files,
-  )
-}
-
 /** Takes a Component of the site's folder into the kustomization of `folder`, or into the Flux Kustomization that builds it. */
-function componentPoint(site: Site, folder: string, component: string, purpose: string, files: FileTree): WiringPoint {
+export function componentPoint(
+  site: Site,
+  folder: string,
+  component: string,
+  purpose: string,
+  files: FileTree,
+): WiringPoint {
   const value = posix.relative(folder, `${site.path}/components/${component}`)
   const file = kustomizationFile(files, folder)
   if (file !== null) {
@@ -120,7 +89,20 @@ function fluxBuilderOf(files: FileTree, folder: string): FoundObject | null {
   return builders[0] ?? null
 }
 
-function deliveryPoints(declaration: Declaration, site: Site, files: FileTree): readonly WiringPoint[] {
+export interface DeliveryTarget {
+  /** Where the new Application's objects go by default. */
+  readonly namespace: string
+  /** The cluster that the new Application goes to. */
+  readonly destination: () => { readonly server: string } | { readonly name: string }
+}
+
+/** What makes Flux or Argo CD apply the site's folder, and prune nothing in it. */
+export function deliveryPoints(
+  declaration: Declaration,
+  site: Site,
+  files: FileTree,
+  target: DeliveryTarget,
+): readonly WiringPoint[] {
   const { delivery } = site
   if (delivery.file === null) return []
   const kind = delivery.kind === 'flux' ? 'Kustomization' : 'Application'
@@ -142,7 +124,7 @@ function deliveryPoints(declaration: Declaration, site: Site, files: FileTree): 
       site: site.name,
       file: delivery.file,
       purpose: `${delivery.kind === 'flux' ? 'Flux' : 'Argo CD'} applies the site's folder, and prunes nothing`,
-      edit: { kind: 'create', content: deliveryObject(declaration, site, files) },
+      edit: { kind: 'create', content: deliveryObject(declaration, site, target) },
     },
   ]
   const folder = folderOf(delivery.file)
@@ -209,7 +191,7 @@ const sealedHealth = [
 ]
 
 /** The object that makes Flux or Argo CD apply the site's folder. */
-function deliveryObject(declaration: Declaration, site: Site, files: FileTree): string {
+function deliveryObject(declaration: Declaration, site: Site, target: DeliveryTarget): string {
   const { delivery } = site
   if (delivery.kind === 'flux') {
     const { source } = delivery
@@ -250,7 +232,7 @@ function deliveryObject(declaration: Declaration, site: Site, files: FileTree): 
     spec: {
       project: delivery.project,
       source: { repoURL: delivery.repoURL, targetRevision: site.base ?? declaration.base, path: site.path },
-      destination: { ...destinationOf(declaration, site, files), namespace: declaration.istio.namespace },
+      destination: { ...target.destination(), namespace: target.namespace },
       syncPolicy: {
         automated: { prune: false, selfHeal: true },
         // An automatic sync that failed is not tried again for the same commit.
@@ -261,15 +243,15 @@ function deliveryObject(declaration: Declaration, site: Site, files: FileTree): 
   })
 }
 
-/** The cluster that the site's other Applications go to: an Argo CD that serves several clusters tells them apart by this. */
-function destinationOf(
-  declaration: Declaration,
-  site: Site,
+/**
+ * The cluster that the site's other Applications go to: an Argo CD that serves several clusters tells them apart by this. `carrier` is the
+ * Application that installs the system, where there is one; `folders` are those that the wiring is in.
+ */
+export function destinationBeside(
   files: FileTree,
-): { readonly server: string } | { readonly name: string } {
-  const place = declaration.istio.controlPlane[site.name]
-  const carrier = helmCarrier(declaration, site, files)
-  const folders = [place?.path, ...declaration.reload.filter(each => each.site === site.name).map(each => each.path)]
+  carrier: { readonly file: string; readonly name: string } | null,
+  folders: readonly (string | undefined)[],
+): ReturnType<DeliveryTarget['destination']> {
   const { applications } = argoObjects(files)
   const beside =
     applications.find(each => carrier !== null && each.file === carrier.file && each.name === carrier.name) ??

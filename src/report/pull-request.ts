@@ -9,6 +9,7 @@ import type {
   ProvenTransition,
   Verdict,
 } from '../rotation.ts'
+import { systemOf } from '../systems/systems.ts'
 import { code, listed, plural, prose, sentence, visible } from './escape.ts'
 import { type TrustChange, trustDiffMarkdown } from './trust-diff.ts'
 
@@ -156,7 +157,7 @@ function introduction(view: PullRequestView): string {
   const step = stepOf(plan, view.phase, view.step)
   if (kind === 'undo') return `Goes back one step from ${code(labelOf(view))}${sites}. It removes no object.`
   if (kind === 'nudge')
-    return `The same trust as ${code(labelOf(view))}${sites} with the root repeated once more, so that proxies that kept an old leaf renew it now.`
+    return `The same trust as ${code(labelOf(view))}${sites} with the root repeated once more, ${systemOf(plan.system).words.nudge}.`
   return `${sentence(step?.what ?? '')} This is ${code(labelOf(view))}${sites}.`
 }
 
@@ -347,31 +348,10 @@ function mermaidText(text: string): string {
     .replace(/`/g, ' ')
 }
 
-const watching: Readonly<Record<string, readonly string[]>> = {
-  adopt: [
-    'The delivery object is ready at this revision, and the canary Secret holds its plain value: then decryption works.',
-  ],
-  'enable-multiroot': ['istiod rolls once; then every pod that a restart creates carries `PROXY_CONFIG_XDS_AGENT`.'],
-  'trust-both': [
-    '`istio-ca-root-cert` in every namespace comes to hold both roots, and `istioctl proxy-config secret` shows both under ROOTCA.',
-    'Failed handshakes (`ssl.fail_verify_error`, response flag UF) stay at their level.',
-  ],
-  'issue-new': [
-    'Many leaves are renewed at once: CPU of istiod and errors of certificate requests.',
-    'Failed handshakes (`ssl.fail_verify_error`, response flag UF): only new connections show them, old ones live on.',
-  ],
-  'trust-new': [
-    'New connections only show a root that was dropped too early: `ssl.fail_verify_error`, response flag UF.',
-    'Consumers outside the mesh that hold a copy of the old root, such as virtual machines.',
-  ],
-}
-
 function watch(view: PullRequestView): string {
   if (view.kind === 'plan' || view.kind === 'close') return ''
   const phase = phaseOf(view.plan, view.phase)
-  const lines = [
-    ...(watching[phase.name] ?? ['Failed handshakes (`ssl.fail_verify_error`, response flag UF) stay at their level.']),
-  ]
+  const lines = [...systemOf(view.plan.system).words.watch(phase.name)]
   lines.push('`reanchor verify --wait` tells who has taken it up and who has not.')
   return ['### What to watch while it rolls out', '', ...lines.map(line => `- ${sentence(line)}`)].join('\n')
 }

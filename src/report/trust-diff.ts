@@ -173,8 +173,15 @@ function affectedBy(places: readonly PlaceChange[]): readonly string[] {
   for (const place of places) {
     for (const problem of place.problems) grave.push(`${placeName(place)}: ${problem}.`)
     if (place.role === 'trusted' || place.role === 'other') {
-      const gone = place.certificates.filter(change => change.fate === 'removed').map(nameOf)
-      const come = place.certificates.filter(change => change.fate === 'added').map(nameOf)
+      const beside = places.filter(other => other !== place && place.role === 'trusted' && isOneBundle(place, other))
+      const elsewhere = (sha256: Fingerprint, when: 'before' | 'after') =>
+        beside.some(other => other.certificates.some(each => each.sha256 === sha256 && each.count[when] > 0))
+      const removed = place.certificates.filter(change => change.fate === 'removed')
+      const added = place.certificates.filter(change => change.fate === 'added')
+      const gone = removed.filter(({ sha256 }) => !elsewhere(sha256, 'after')).map(nameOf)
+      const come = added.filter(({ sha256 }) => !elsewhere(sha256, 'before')).map(nameOf)
+      if (gone.length < removed.length || come.length < added.length)
+        plain.push('Trusted certificates change places within one bundle: who trusts it goes on trusting them.')
       if (gone.length > 0)
         grave.push(
           `Whoever still presents a certificate that chains only to ${listed(gone)} is refused by all that read this bundle.`,
@@ -206,6 +213,13 @@ function affectedBy(places: readonly PlaceChange[]): readonly string[] {
       grave.push('The sealed private key of the CA is taken away.')
   }
   return [...new Set([...grave, ...plain])]
+}
+
+/** Keys of one object, or PEM files of one folder, that are read together: the operator of Cassandra trusts every `*.crt` of its Secret. */
+function isOneBundle(one: PlaceChange, other: PlaceChange): boolean {
+  if (other.role !== 'trusted' || one.object !== other.object) return false
+  if (one.object !== null) return one.file === other.file
+  return one.file.slice(0, one.file.lastIndexOf('/')) === other.file.slice(0, other.file.lastIndexOf('/'))
 }
 
 function nameOf(certificate: Pick<CertificateChange, 'subject' | 'sha256'>): string {

@@ -152,7 +152,7 @@ function roleOf(name: string): PlaceRole {
   const lower = name.toLowerCase()
   if (/(ca-key|\.key$|private)/.test(lower)) return 'key'
   if (/cert-chain/.test(lower)) return 'chain'
-  if (/root|anchor|bundle|ca\.crt|cacerts?$|trust/.test(lower)) return 'trusted'
+  if (/root|anchor|bundle|ca\d*\.crt|cacerts?$|trust/.test(lower)) return 'trusted'
   if (/ca-cert|issu|tls\.crt|crtpem/.test(lower)) return 'issuer'
   return 'other'
 }

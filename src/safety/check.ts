@@ -12,7 +12,9 @@ import type {
   Plan,
   TrustState,
 } from '../rotation.ts'
-import { type Holding, holdingKey, linksOf, partiesOf, type Trusting, trustingKey } from './model.ts'
+import type { System } from '../systems/system.ts'
+import { systemOf } from '../systems/systems.ts'
+import { type Holding, holdingKey, type Trusting, trustingKey } from './model.ts'
 import { type PathJudge, pathJudge } from './paths.ts'
 import { instant, judgeLinks, type Mix, siteGroupName, stepLabel } from './prove.ts'
 
@@ -176,6 +178,7 @@ function judgeSites(
   live: LiveTrust,
   judge: PathJudge,
 ): readonly SiteChange[] {
+  const system = systemOf(plan.system)
   const touched: {
     site: string
     from: PlannedPlace | null
@@ -190,14 +193,15 @@ function judgeSites(
     const timeline = timelineOf(plan, site)
     const from = placeAt(timeline, folder.before, plan)
     const to = placeAt(timeline, folder.after, plan)
-    const declared = declaredState(folder.placesAfter, to)
-    const present = declaredState(folder.placesBefore, from)
+    const declared = declaredState(system, folder.placesAfter, to)
+    const present = declaredState(system, folder.placesBefore, from)
     const mix = mixOf(site, timeline, from, to, present, declared, live)
     const finished = mixOf(site, timeline, from, to, present, declared, live, true)
-    touched.push({ site, from, to, mix, finished, finding: orderFinding(folder, from, to, timeline, declared) })
+    touched.push({ site, from, to, mix, finished, finding: orderFinding(system, folder, from, to, timeline, declared) })
   }
   if (touched.length === 0) return []
-  const links = linksOf(partiesOf(plan.parties))
+  const { model } = system
+  const links = model.links(plan.parties)
   const at = Date.parse(live.at)
   const end = at + plan.gates.hold + plan.gates.settle
 
@@ -219,11 +223,11 @@ function judgeSites(
   }
   const own = [...groups.values()].map(({ sites, first }): SiteChange => {
     const mix = { ...first.mix, site: siteGroupName(sites) }
-    const verdict = judgeLinks(links, mix, mix, judge, at, end)
+    const verdict = judgeLinks(model, links, mix, mix, judge, at, end)
     const change = siteChange(sites, first.from, first.to, first.finding, verdict.counterexample, verdict.until)
     if (verdict.counterexample === null || first.from === null || first.finding !== null) return change
     const finished = { ...first.finished, site: mix.site }
-    if (judgeLinks(links, finished, finished, judge, at, end).counterexample !== null) return change
+    if (judgeLinks(model, links, finished, finished, judge, at, end).counterexample !== null) return change
     const sentence = `${mix.site}: ${change.to ?? 'this change'} is safe only once every consumer has taken up ${wayLabel(first.from)}, and that was not seen: ${verdict.counterexample.sentence}`
     return { ...change, reason: 'unknown', sentence }
   })
@@ -245,6 +249,7 @@ function judgeSites(
   if (behind !== null) own.push(siteChange([behind.site], behind.from, behind.to, behind, null, Number.NaN))
   if (groups.size + others.length < 2) return own
   const across = judgeLinks(
+    model,
     links.filter(link => link.acrossSites),
     all,
     all,
@@ -331,13 +336,14 @@ interface Finding {
 
 /** What is wrong with a move whatever its handshakes do; null: nothing. */
 function orderFinding(
+  system: System,
   folder: Folders,
   from: PlannedPlace | null,
   to: PlannedPlace | null,
   timeline: Timeline,
   declared: TrustState | null,
 ): Finding | null {
-  const gone = [...folder.before.keys()].filter(path => path === 'cacerts.yaml' && !folder.after.has(path))
+  const gone = [...folder.before.keys()].filter(path => system.keptFiles.includes(path) && !folder.after.has(path))
   if (folder.after.size === 0)
     return {
       reason: 'removes',
@@ -459,26 +465,8 @@ function placeAt(timeline: Timeline, folder: ReadonlyMap<string, string>, plan: 
 }
 
 /** What the folder's own bytes say, which an edit may have changed; for one without `cacerts` the planned state. */
-function declaredState(places: readonly FoundPlace[], planned: PlannedPlace | null): TrustState | null {
-  const of = (key: string): readonly Fingerprint[] | null => {
-    const place = places.find(
-      found => found.key === key && found.object?.startsWith('Secret ') === true && found.sealed === null,
-    )
-    return place === undefined ? null : place.certificates.map(certificate => certificate.sha256)
-  }
-  const [bundle, issuer, chain] = [of('root-cert.pem'), of('ca-cert.pem'), of('cert-chain.pem')]
-  const signing = issuer?.[0]
-  if (bundle !== null && signing !== undefined) {
-    return {
-      bundle,
-      issuer: signing,
-      chain: chain ?? [signing],
-      source: 'plugged',
-      settings: planned?.state.settings ?? {},
-      restarts: planned?.state.restarts ?? {},
-    }
-  }
-  return planned?.state ?? null
+function declaredState(system: System, places: readonly FoundPlace[], planned: PlannedPlace | null): TrustState | null {
+  return system.declaredState(places, planned?.state ?? null) ?? planned?.state ?? null
 }
 
 /** All that parties of the site may present and trust while the change rolls out. `finished`: as if the folder's phase were over. */

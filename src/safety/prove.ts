@@ -9,15 +9,13 @@ import type {
   ProvenTransition,
   TrustState,
 } from '../rotation.ts'
+import type { SafetyModel } from '../systems/system.ts'
 import {
   type Holding,
   holdingKey,
   holdingOf,
   type Link,
-  linksOf,
-  type PartyClass,
-  partiesOf,
-  partyModels,
+  modelOf,
   type Trusting,
   trustingKey,
   trustingOf,
@@ -85,13 +83,15 @@ export function provePlan(plan: Plan, options: ProveOptions = {}): Proof {
   const judge = pathJudge(plan.certificates)
   const steps = stepsOf(plan)
   requireKnownCertificates(steps, judge)
-  const links = linksOf(partiesOf(plan.parties))
+  const model = modelOf(plan)
   const transitions = transitionsOf(plan, steps, at.getTime(), options.from)
-  const proven = transitions.flatMap(transition => proveTransition(transition, links, judge, at.getTime()))
+  const proven = transitions.flatMap(transition =>
+    proveTransition(transition, model, model.links(plan.parties), judge, at.getTime()),
+  )
   return {
     safe: proven.every(row => row.counterexample === null),
     transitions: proven,
-    notes: notesOf(plan, steps, proven, judge),
+    notes: notesOf(plan, model, steps, proven, judge),
   }
 }
 
@@ -246,6 +246,7 @@ export interface MixVerdict {
 
 function proveTransition(
   move: Transition,
+  model: SafetyModel,
   links: readonly Link[],
   judge: PathJudge,
   at: number,
@@ -253,9 +254,9 @@ function proveTransition(
   const groups = groupSites(move)
   const rows: ProvenTransition[] = []
   for (const { name, mix, sites } of groups) {
-    const verdict = judgeLinks(links, mix, mix, judge, at, move.end)
+    const verdict = judgeLinks(model, links, mix, mix, judge, at, move.end)
     const site = sites[0] ?? ''
-    const counterexample = verdict.counterexample ?? changedBoth(move.moves.get(site), name)
+    const counterexample = verdict.counterexample ?? changedBoth(model, links, move.moves.get(site), name)
     rows.push({
       from: move.from,
       to: move.to,
@@ -267,7 +268,7 @@ function proveTransition(
     })
   }
   if (groups.length < 2) return rows
-  rows.push(proveAcross(move, groups, links, judge, at))
+  rows.push(proveAcross(move, groups, model, links, judge, at))
   return rows
 }
 
@@ -275,6 +276,7 @@ function proveTransition(
 function proveAcross(
   move: Transition,
   groups: readonly SiteGroup[],
+  model: SafetyModel,
   links: readonly Link[],
   judge: PathJudge,
   at: number,
@@ -293,6 +295,7 @@ function proveAcross(
       const link = across[0]
       if (counterexample === null && verdict.until < move.end && link !== undefined)
         counterexample = counter(
+          model,
           link,
           holding.site,
           holding.value,
@@ -318,6 +321,7 @@ function proveAcross(
 
 /** Walks every link between one site's holders and verifiers; the first failure, in the links' order, is the counterexample. */
 export function judgeLinks(
+  model: SafetyModel,
   links: readonly Link[],
   holders: Mix,
   verifiers: Mix,
@@ -335,7 +339,7 @@ export function judgeLinks(
       until = Math.min(until, verdict.until)
       const link = links[0]
       if (counterexample === null && verdict.until < end && link !== undefined)
-        counterexample = counter(link, holders.site, holding, verifiers.site, trusting, verdict, judge, at, end)
+        counterexample = counter(model, link, holders.site, holding, verifiers.site, trusting, verdict, judge, at, end)
     }
   }
   return { handshakes, counterexample, until }
@@ -398,8 +402,14 @@ function distinctOwners<T>(
  * Anchors and issuer that move in one step, for more than one party: even where every mix happens to work, nobody could
  * then tell what was taken up, and a step back is no longer one change.
  */
-function changedBoth(move: readonly [Stand, Stand] | undefined, site: string): Counterexample | null {
-  if (move === undefined) return null
+function changedBoth(
+  model: SafetyModel,
+  links: readonly Link[],
+  move: readonly [Stand, Stand] | undefined,
+  site: string,
+): Counterexample | null {
+  const [link] = links
+  if (move === undefined || link === undefined || model.movesBoth === true) return null
   const [before, after] = move
   const held = holdingOf(after.state, after.label)
   const trusted = trustingOf(before.state, before.label)
@@ -407,15 +417,16 @@ function changedBoth(move: readonly [Stand, Stand] | undefined, site: string): C
   if (trustingKey(trusted) === trustingKey(trustingOf(after.state, after.label))) return null
   const reason = 'trusted roots and issuer change in one step'
   return {
-    link: 'sidecar to sidecar',
-    holder: { party: `sidecar at ${site}`, at: after.label, presents: held.issuer },
-    verifier: { party: `sidecar at ${site}`, at: before.label, trusts: trusted.anchors },
+    link: link.name,
+    holder: { party: `${model.partyName(link.holder)} at ${site}`, at: after.label, presents: held.issuer },
+    verifier: { party: `${model.partyName(link.verifier)} at ${site}`, at: before.label, trusts: trusted.anchors },
     reason,
     sentence: `${after.label} changes both the trusted roots and the issuing CA at ${site} in one step: the set of roots must be seen everywhere before the issuer moves.`,
   }
 }
 
 function counter(
+  model: SafetyModel,
   link: Link,
   holderSite: string,
   holding: Holding,
@@ -426,8 +437,8 @@ function counter(
   at: number,
   end: number,
 ): Counterexample {
-  const holder = `${partyName(link.holder)} at ${holding.site ?? holderSite}`
-  const verifier = `${partyName(link.verifier)} at ${trusting.site ?? verifierSite}`
+  const holder = `${model.partyName(link.holder)} at ${holding.site ?? holderSite}`
+  const verifier = `${model.partyName(link.verifier)} at ${trusting.site ?? verifierSite}`
   const issuer = judge.name(holding.issuer)
   const trusts = trusting.anchors.length === 0 ? 'nothing' : trusting.anchors.map(judge.name).join(' and ')
   const late = verdict.until >= at
@@ -441,10 +452,6 @@ function counter(
     reason,
     sentence: `${holder} with a leaf of ${holding.at} (issuer ${issuer}) meets ${verifier}, which has the trust of ${trusting.at} (${trusts}): ${reason}.`,
   }
-}
-
-function partyName(party: PartyClass): string {
-  return partyModels[party].name
 }
 
 export function instant(ms: number): Instant | null {
@@ -476,6 +483,7 @@ const dayMs = 86_400_000
 
 function notesOf(
   plan: Plan,
+  model: SafetyModel,
   steps: readonly Step[],
   proven: readonly ProvenTransition[],
   judge: PathJudge,
@@ -503,33 +511,8 @@ function notesOf(
     const days = Math.floor((Date.parse(row.goodUntil) - Date.parse(plan.createdAt)) / dayMs)
     if (days < 30) notes.add(`${row.from} to ${row.to} at ${row.site} is safe only until ${row.goodUntil}.`)
   }
-  const widens = steps.some(
-    (step, index) =>
-      index > 0 &&
-      [...step.stands].some(([site, stand]) => widensFrom(steps[index - 1]?.stands.get(site)?.state, stand.state)),
-  )
-  const flagged = steps.every(step =>
-    [...step.stands.values()].every(
-      stand => new Set(stand.state.bundle).size < 2 || stand.state.settings.ISTIO_MULTIROOT_MESH === 'true',
-    ),
-  )
-  if (widens && !flagged)
-    notes.add(
-      'ISTIO_MULTIROOT_MESH is not set while two roots are trusted: proxies learn the new root only with their next leaf, so each gate may wait for half the life of a leaf.',
-    )
-  if (plan.parties.includes('ztunnel'))
-    notes.add(
-      'ztunnel before 1.28.6 and 1.29.2 reads the root for istiod only when it starts: it must be restarted while both roots are trusted.',
-    )
-  if (plan.parties.includes('vm'))
-    notes.add(
-      'virtual machines keep the root-cert.pem that was copied to them: a person attests that both roots are there before the new CA issues.',
-    )
+  for (const note of model.notes(plan, proven)) notes.add(note)
   return [...notes]
-}
-
-function widensFrom(before: TrustState | undefined, after: TrustState): boolean {
-  return before !== undefined && after.bundle.some(root => !before.bundle.includes(root))
 }
 
 /**

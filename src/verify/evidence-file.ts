@@ -1,6 +1,7 @@
 import { type Document, isNode, LineCounter, parseAllDocuments, stringify } from 'yaml'
 import { ReanchorError } from '../errors.ts'
 import type { Evidence } from '../rotation.ts'
+import { consumerClasses } from '../systems/consumers.ts'
 import { alike, expanded, type WrittenException } from './alike.ts'
 import { damagedReason } from './observation.ts'
 import { canonicalJson, sha256 } from './values.ts'
@@ -181,10 +182,8 @@ const time = matching(
     /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/.test(value) &&
     !Number.isNaN(Date.parse(value)),
 )
-const consumer = ['istiod', 'sidecar', 'gateway', 'waypoint', 'ztunnel', 'configmap', 'webhook', 'vm'] as const
-
 const exceptionFields = {
-  consumer: oneOf(...consumer, 'object', 'delivery'),
+  consumer: oneOf(...consumerClasses, 'object', 'delivery'),
   reason: text,
   detail: text,
   verdict: oneOf('pending', 'violated', 'unknown'),
@@ -235,7 +234,7 @@ const evidenceShape = fields({
   ),
   groups: listOf(
     fields({
-      consumer: oneOf(...consumer),
+      consumer: oneOf(...consumerClasses),
       owner: text,
       count,
       members: digest,

@@ -2,8 +2,17 @@ import { type Cluster, ClusterError, credentialsRefused } from '../cluster/clust
 import { type DeliveredRepository, observeDelivery } from '../delivery/delivery.ts'
 import { exitCodes, ReanchorError } from '../errors.ts'
 import type { Variant } from '../plan/steps.ts'
-import type { DeliveryChoice, Evidence, EvidenceException, Instant, IstioSettings, Plan } from '../rotation.ts'
-import { observeIstio, type Progress } from '../systems/istio/observe.ts'
+import type {
+  ClusterChoice,
+  DeliveryChoice,
+  Evidence,
+  EvidenceException,
+  Instant,
+  Plan,
+  SystemPart,
+} from '../rotation.ts'
+import type { Progress } from '../systems/system.ts'
+import { systemOf } from '../systems/systems.ts'
 import { causeText, sortedExceptions } from './exceptions.ts'
 import { observationDigest } from './observation.ts'
 import type { PatienceSettings } from './patience.ts'
@@ -19,7 +28,7 @@ export interface GatherOptions {
   /** Which tree of the step stands in the folder. @default 'step' */
   readonly variant?: Variant
   readonly delivery: DeliveryChoice
-  readonly istio: IstioSettings
+  readonly declared: SystemPart
   readonly repository: DeliveredRepository
   /** The commit on the base branch that merged the step. @default null, any commit with the step's tree will do */
   readonly merged?: string | null
@@ -32,6 +41,8 @@ export interface GatherOptions {
   readonly concurrency?: number
   /** For proxies that give no answer. @default as long as the cluster's time-out for each of the first 32, then 2 s, and 6 min for all of those */
   readonly patience?: PatienceSettings
+  /** For what lies in another cluster than the site's. @default none can be opened */
+  readonly openCluster?: (name: string, choice: ClusterChoice) => Promise<Cluster>
 }
 
 /**
@@ -49,7 +60,7 @@ export async function gatherEvidence(options: GatherOptions): Promise<Evidence> 
     })
   }
   const path = plan.sites.find(planned => planned.name === site)?.path ?? ''
-  const first = await identify(cluster, site)
+  const first = await identify(cluster, site, systemOf(plan.system).role)
   const delivery = await observeDelivery({
     cluster,
     delivery: options.delivery,
@@ -58,18 +69,19 @@ export async function gatherEvidence(options: GatherOptions): Promise<Evidence> 
     merged: options.merged ?? null,
     now: new Date(first.now),
   })
-  const seen = await observeIstio({
+  const seen = await systemOf(plan.system).observe({
     cluster,
     plan,
     site,
     place,
-    istio: options.istio,
+    declared: options.declared,
     now,
     concurrency: options.concurrency ?? 16,
     ...(options.patience === undefined ? {} : { patience: options.patience }),
     onProgress: options.onProgress ?? (() => {}),
+    ...(options.openCluster === undefined ? {} : { openCluster: options.openCluster }),
   })
-  const last = await identify(cluster, site)
+  const last = await identify(cluster, site, systemOf(plan.system).role)
   const exceptions = sortedExceptions([...seen.exceptions, ...changedCluster(first.uid, last.uid)])
   const looked = {
     cluster: { uid: first.uid },
@@ -150,7 +162,11 @@ export function unseenEvidence(
   }
 }
 
-async function identify(cluster: Cluster, site: string): Promise<{ readonly uid: string; readonly now: Instant }> {
+async function identify(
+  cluster: Cluster,
+  site: string,
+  role: string,
+): Promise<{ readonly uid: string; readonly now: Instant }> {
   try {
     const { uid, now } = await cluster.identity()
     return { uid, now: instantOf(new Date(now)) }
@@ -164,7 +180,7 @@ async function identify(cluster: Cluster, site: string): Promise<{ readonly uid:
       todo: refused
         ? "give the site's kubeconfig new credentials: its token has ended, or is not of this cluster; for the verifier: kubectl --namespace reanchor create token reanchor-verifier"
         : forbidden
-          ? 'apply roles/istio.yaml in the cluster and use its ServiceAccount, or a user who may read as much'
+          ? `apply ${role} in the cluster and use its ServiceAccount, or a user who may read as much`
           : "see that its API server can be reached from here and is well (kubectl get --raw '/readyz?verbose'), and check the site's `cluster` in rotation.yaml",
       exit: exitCodes.violated,
       cause,

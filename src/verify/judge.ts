@@ -1,6 +1,6 @@
 import type { Variant } from '../plan/steps.ts'
 import type { Evidence, GateResult, Instant, Plan, Verdict } from '../rotation.ts'
-import { type Attestation, gatesFor } from '../systems/istio/gates.ts'
+import { type Attestation, gatesFor } from './gate.ts'
 import { damagedReason, observationDigest } from './observation.ts'
 import { plannedAt, variantOf } from './planned.ts'
 import { instantOf } from './values.ts'

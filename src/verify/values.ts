@@ -70,3 +70,8 @@ export function sortedSet(values: Iterable<string>): readonly string[] {
 export function objectId(kind: string, namespace: string | null, name: string): string {
   return namespace === null || namespace === '' ? `${kind}/${name}` : `${kind}/${namespace}/${name}`
 }
+
+/** Enough of a digest for a person to tell two apart; the whole stands in the evidence. */
+export function short(digest: string): string {
+  return digest.slice(0, 12)
+}

@@ -2,6 +2,7 @@ import { expect, test } from 'vitest'
 import { runInit } from '../../src/declaration/init.ts'
 import { readDeclaration } from '../../src/declaration/read.ts'
 import { demoFleet } from '../../src/rehearsal/fleet.ts'
+import { istioOf } from '../../src/systems/istio/settings.ts'
 import { recipients } from './declarations.ts'
 
 test.each([[['eu-1']], [['eu-1', 'us-1']]])('init finds its way in the fleet of the demo: %s', async names => {
@@ -13,9 +14,9 @@ test.each([[['eu-1']], [['eu-1', 'us-1']]])('init finds its way in the fleet of 
     ask: null,
   })
   const declaration = await readDeclaration(text, path)
-  expect(Object.keys(declaration.istio.controlPlane)).toEqual(names)
+  expect(Object.keys(istioOf(declaration).controlPlane)).toEqual(names)
   for (const name of names) {
-    expect(declaration.istio.controlPlane[name]?.file).toContain(name)
+    expect(istioOf(declaration).controlPlane[name]?.file).toContain(name)
     expect(declaration.sites.find(site => site.name === name)?.delivery.file).toContain(name)
     // Proxies read some settings only at start: without these no pull request would restart them.
     expect(declaration.reload.filter(target => target.site === name).length).toBeGreaterThan(0)

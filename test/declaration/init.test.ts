@@ -12,6 +12,8 @@ import {
 import { readDeclaration } from '../../src/declaration/read.ts'
 import { ReanchorError } from '../../src/errors.ts'
 import type { FileTree } from '../../src/rotation.ts'
+import { initIstio } from '../../src/systems/istio/init.ts'
+import { istioOf } from '../../src/systems/istio/settings.ts'
 import { recipients } from './declarations.ts'
 
 const sync = (cluster: string): readonly [string, string] => [
@@ -329,7 +331,7 @@ spec:
         file: 'argocd/apps/trust.yaml',
         repoURL: url,
       })
-      expect(declaration.istio).toMatchObject({
+      expect(istioOf(declaration)).toMatchObject({
         install: 'argoApplication',
         trustDomain: 'acme.example',
         leafHours: 12,
@@ -349,7 +351,7 @@ spec:
       istiod.replace('chart: istiod, version: 1.27.0, sourceRef: {kind: HelmRepository, name: istio}', chart),
     )
     const result = await run(files, { age: [recipients[0]!] })
-    const { istio } = await readDeclaration(result.text, result.path)
+    const istio = istioOf(await readDeclaration(result.text, result.path))
     expect(istio).toMatchObject({
       install: 'helmRelease',
       controlPlane: { 'eu-1': { file: 'infra/eu-1/istiod.yaml', name: 'istiod' } },
@@ -369,7 +371,7 @@ spec:
     const files = new Map([...sail].filter(([path]) => path !== 'clusters/eu-1/istio.yaml'))
     files.set('helm/istiod-values.yaml', 'pilot: {env: {}}\n')
     const { text, path } = await run(files, { controlPlane: ['helm/istiod-values.yaml'], site: ['eu-1'] })
-    expect((await readDeclaration(text, path)).istio).toMatchObject({
+    expect(istioOf(await readDeclaration(text, path))).toMatchObject({
       install: 'helmValues',
       controlPlane: { 'eu-1': { file: 'helm/istiod-values.yaml' } },
     })
@@ -511,7 +513,7 @@ test('the names of sites are told apart as words: eu-1 is not eu-10', () => {
     ['clusters/eu-10/istio.yaml', istio],
     ['.sops.yaml', sopsRules],
   ])
-  expect(openQuestions(findInRepository(files), initAnswers({ site: ['eu-1', 'eu-10'] }), files)).toEqual([])
+  expect(openQuestions(findInRepository(files), initAnswers({ site: ['eu-1', 'eu-10'] }), files, initIstio)).toEqual([])
 })
 
 test('what init proposes is small', async () => {

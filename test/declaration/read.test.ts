@@ -390,12 +390,12 @@ const cases: readonly BadCase[] = [
     todo: 'write Deployment',
   },
   {
-    name: 'a system of a later version',
+    name: 'a system that is not known',
     from: 'system: istio',
-    to: 'system: linkerd',
+    to: 'system: consul',
     field: 'spec.system',
     line: 6,
-    what: 'linkerd is not in this version',
+    what: 'is none of the choices',
   },
 
   // names

@@ -10,7 +10,7 @@ import { checkReach, reach, reachOf } from '../../src/gitops/reach.ts'
 import { openRepository, type Repository } from '../../src/repository/repository.ts'
 import { treeDigest } from '../../src/repository/tree-digest.ts'
 import type { DeliveryChoice, Digest, Evidence, GateResult, Plan } from '../../src/rotation.ts'
-import { gatesFor } from '../../src/systems/istio/gates.ts'
+import { gatesFor } from '../../src/verify/gate.ts'
 import { gatherEvidence } from '../../src/verify/gather.ts'
 import { sha256 } from '../../src/verify/values.ts'
 import { authorities, istio, planOf, site } from '../verify/mesh.ts'
@@ -271,7 +271,7 @@ async function look(scene: Scene, planned: string, name?: string): Promise<Look>
     phase: 2,
     step: 1,
     delivery: deliveryOf(scene, name),
-    istio: { ...istio, namespace: scene.name },
+    declared: { system: 'istio', istio: { ...istio, namespace: scene.name } },
     repository: delivered,
     merged: merged?.id ?? null,
     previous: null,

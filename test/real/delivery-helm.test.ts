@@ -13,11 +13,11 @@ import { fluxObjects } from '../../src/gitops/flux.ts'
 import { configMapsOf, releaseValues } from '../../src/gitops/helm.ts'
 import { applyWiring } from '../../src/gitops/yaml-edit.ts'
 import { demoFleet } from '../../src/rehearsal/fleet.ts'
-import { helmPoints } from '../../src/render/helm-wiring.ts'
 import { openRepository, type Repository } from '../../src/repository/repository.ts'
 import { treeDigest } from '../../src/repository/tree-digest.ts'
 import type { Declaration, Evidence, FileTree, GateResult, Plan, Site } from '../../src/rotation.ts'
-import { gatesFor } from '../../src/systems/istio/gates.ts'
+import { helmPoints } from '../../src/systems/istio/helm-wiring.ts'
+import { gatesFor } from '../../src/verify/gate.ts'
 import { gatherEvidence } from '../../src/verify/gather.ts'
 import { sha256 } from '../../src/verify/values.ts'
 import { moduleFolder } from './rig/components.ts'
@@ -224,7 +224,7 @@ async function look(phase: number, step: number): Promise<Look> {
     phase,
     step,
     delivery: here.delivery,
-    istio: declaration.istio,
+    declared: declaration,
     repository: {
       treeDigestAt: async (commit, path) => {
         const files = await repository.snapshot(commit).readFolderBytes(path)

@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { certificatesIn, fingerprintOf } from '../../src/rehearsal/certificates.ts'
+import type { IstioSite } from '../../src/rehearsal/istio/system.ts'
 import type { Rehearsal } from '../../src/rehearsal/rehearsal.ts'
 import {
   Base,
@@ -220,7 +221,7 @@ describe('istiod and proxies while the files of a plugged CA change', () => {
     restartIstiod(base, 'one')
     await rehearsal.run(5 * minute)
     expect(site.logs.some(line => line.includes('incomplete signing CA bundle detected: root-cert.pem'))).toBe(true)
-    expect(site.controlPlane.serving.length).toBeGreaterThan(0)
+    expect((site.system as IstioSite).plane.serving.length).toBeGreaterThan(0)
     expect(rehearsal.handshakes.counts.failed).toBe(0)
   })
 })

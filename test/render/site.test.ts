@@ -4,8 +4,8 @@ import { fixturePem } from '../../phases/fixtures/istio.ts'
 import type { ControlPlaneCarrier } from '../../phases/istio/props.ts'
 import { createSopsCustody } from '../../src/custody/sops.ts'
 import { certificateFacts, readCertificate } from '../../src/pki/certificate.ts'
-import { renderSite } from '../../src/render/site.ts'
 import { multirootSetting } from '../../src/systems/istio/phases.ts'
+import { renderSite } from '../../src/systems/istio/render.ts'
 
 const root = readCertificate(fixturePem('self-signed-root'))
 

@@ -1,3 +1,4 @@
+import { existsSync, readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { textconv } from '../../src/report/textconv.ts'
 import { describeChange, trustDiffMarkdown, trustDiffText } from '../../src/report/trust-diff.ts'
@@ -175,4 +176,18 @@ describe('as a git textconv', () => {
       expect(shown).not.toContain(Buffer.from(key).toString('base64').slice(0, 40))
     }
   })
+})
+
+test('a CA that changes places within one bundle is not said to lose trust, and one that leaves it is', () => {
+  const folder = (step: string) =>
+    Object.fromEntries(
+      ['ca-secret.yaml', 'ca.crt.pem', 'ca2.crt.pem'].flatMap(name => {
+        const file = `output/cassandra-graceful/${step}/1-data/eu-1/${name}`
+        return existsSync(file) ? [[`trust/eu-1/${name}`, readFileSync(file, 'utf8')] as const] : []
+      }),
+    )
+  const swap = describeChange(folder('1-add'), folder('2-swap')).affected.join('\n')
+  expect(swap).toContain('change places within one bundle')
+  expect(swap).not.toContain('is refused')
+  expect(describeChange(folder('2-swap'), folder('3-drop')).affected.join('\n')).toContain('is refused')
 })

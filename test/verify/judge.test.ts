@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { Evidence, EvidenceGroup } from '../../src/rotation.ts'
-import { gatesFor } from '../../src/systems/istio/gates.ts'
+import { gatesFor } from '../../src/verify/gate.ts'
 import { judge } from '../../src/verify/judge.ts'
 import { observationDigest } from '../../src/verify/observation.ts'
 import { authorities, lookTwice, type Mesh, meshAt, planOf, site } from './mesh.ts'

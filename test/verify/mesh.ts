@@ -13,13 +13,13 @@ import type {
   CertificateRole,
   DeliveryChoice,
   Evidence,
-  IstioSettings,
   Plan,
   PlannedPhase,
   PlannedStep,
   PlannedTree,
   TrustState,
 } from '../../src/rotation.ts'
+import type { IstioSettings } from '../../src/systems/istio/settings.ts'
 import { type GatherOptions, gatherEvidence } from '../../src/verify/gather.ts'
 import { bundleBytes, plannedAt } from '../../src/verify/planned.ts'
 import { sha256 } from '../../src/verify/values.ts'
@@ -566,7 +566,7 @@ export async function look(plan: Plan, mesh: Mesh, options: LookOptions): Promis
     plan,
     site,
     delivery,
-    istio,
+    declared: { system: 'istio', istio },
     repository: { treeDigestAt: async () => mesh.applied, isDescendant: async () => true },
     previous: null,
     now: mesh.now,

@@ -58,7 +58,7 @@ describe('a rehearsal cluster before its rotation', () => {
       phase: 0,
       step: 1,
       delivery,
-      istio,
+      declared: { system: 'istio', istio },
       repository,
       previous: null,
       now,

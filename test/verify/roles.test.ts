@@ -50,9 +50,12 @@ async function everyRequest(): Promise<readonly string[]> {
     project: 'default',
   } as const
   const runs = [
-    { istio },
-    { istio: { ...istio, install: 'helmRelease' as const } },
-    { istio: { ...istio, install: 'argoApplication' as const }, delivery: argo },
+    { declared: { system: 'istio' as const, istio } },
+    { declared: { system: 'istio' as const, istio: { ...istio, install: 'helmRelease' as const } } },
+    {
+      declared: { system: 'istio' as const, istio: { ...istio, install: 'argoApplication' as const } },
+      delivery: argo,
+    },
   ]
   for (const run of runs) {
     const mesh: Mesh = await meshAt(plan, 2, 2)

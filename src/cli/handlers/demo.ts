@@ -1,15 +1,19 @@
 import { randomBytes } from 'node:crypto'
 import { demo } from '../../commands/demo.ts'
 import { exitCodes, ReanchorError } from '../../errors.ts'
-import { type FaultName, faultNames } from '../../rehearsal/faults.ts'
-import { type FleetInstall, fleetInstalls } from '../../rehearsal/fleet.ts'
+import type { FaultName } from '../../rehearsal/faults.ts'
+import type { DemoSystem } from '../../rehearsal/system.ts'
 import type { CommonOptions } from '../options.ts'
 import type { CommandResult, Terminal } from '../output.ts'
+import { knownSystem } from './system.ts'
 
 interface DemoFlags extends CommonOptions {
   readonly dir?: string
-  readonly sites: string
-  readonly install: string
+  readonly sites?: string
+  readonly regions?: string
+  readonly install?: string
+  readonly flow?: string
+  readonly scenario?: string
   readonly fault?: string
   readonly seed: string
 }
@@ -19,23 +23,17 @@ export async function demoHandler(
   terminal: Terminal,
   words: readonly string[],
 ): Promise<CommandResult> {
-  const system = words[0] ?? 'istio'
-  if (system !== 'istio') throw notYet(system)
-  const sites = Number(options.sites)
-  if (!Number.isInteger(sites) || sites < 1 || sites > 6) {
-    throw new ReanchorError({
-      what: '--sites is out of range',
-      expected: 'a number from 1 to 6',
-      found: options.sites,
-      example: '--sites 2',
-    })
-  }
+  const system = knownSystem(words[0] ?? 'istio', 'demo')
+  const { demo: usual } = await system.rehearsal()
+  const sites = sitesOf(options, usual)
+  const variant = variantOf(options, usual)
   const started = Date.now()
   const outcome = await demo({
     dir: options.dir ?? null,
+    system: system.name,
     sites,
-    install: installOf(options.install),
-    fault: faultOf(options.fault),
+    variant,
+    fault: faultOf(options.fault, usual),
     seed: options.seed,
     random: size => randomBytes(size),
     say: line => {
@@ -66,36 +64,47 @@ function faultLines(fault: NonNullable<Awaited<ReturnType<typeof demo>>['result'
   ]
 }
 
-function faultOf(text: string | undefined): FaultName | null {
+function sitesOf(options: DemoFlags, usual: DemoSystem): number {
+  const text = options.sites ?? options.regions
+  if (text === undefined) return usual.usualSites
+  const sites = Number(text)
+  if (Number.isInteger(sites) && sites >= 1 && sites <= usual.sites.length) return sites
+  throw new ReanchorError({
+    what: `--${options.sites === undefined ? 'regions' : 'sites'} is out of range`,
+    expected: `a number from 1 to ${usual.sites.length}`,
+    found: text,
+    example: '--sites 2',
+  })
+}
+
+function faultOf(text: string | undefined, { faults }: DemoSystem): FaultName | null {
   if (text === undefined) return null
-  const found = faultNames.find(name => name === text)
+  const found = faults.find(name => name === text)
   if (found !== undefined) return found
   throw new ReanchorError({
     what: 'no such fault',
-    expected: faultNames.join(', '),
+    expected: faults.length === 0 ? 'none: the demo of this system acts out no fault' : faults.join(', '),
     found: text,
-    example: '--fault never-reloads',
+    ...(faults.length === 0 ? {} : { example: `--fault ${faults[0]}` }),
     exit: exitCodes.usage,
   })
 }
 
-function installOf(text: string): FleetInstall {
-  const found = fleetInstalls.find(name => name === text)
-  if (found !== undefined) return found
-  throw new ReanchorError({
-    what: 'no such way to install Istio',
-    expected: fleetInstalls.join(', '),
-    found: text,
-    example: '--install argocd',
-    exit: exitCodes.usage,
-  })
+/** The demo's variant; null: the usual one. */
+function variantOf(options: DemoFlags, { variantFlag, variants }: DemoSystem): string | null {
+  for (const flag of ['install', 'flow', 'scenario'] as const) {
+    const text = options[flag]
+    if (text === undefined || (flag === variantFlag && variants.includes(text))) continue
+    throw new ReanchorError({
+      what: flag === variantFlag ? `no such ${variantWords[flag]}` : `--${flag} is not of this system’s demo`,
+      expected:
+        flag === variantFlag ? variants.join(', ') : variantFlag === null ? 'no such option' : `--${variantFlag}`,
+      found: text,
+      ...(flag === variantFlag ? { example: `--${flag} ${variants.at(-1)}` } : {}),
+      exit: exitCodes.usage,
+    })
+  }
+  return variantFlag === null ? null : (options[variantFlag] ?? null)
 }
 
-function notYet(system: string): ReanchorError {
-  return new ReanchorError({
-    what: `no demo of ${system} in this version`,
-    expected: 'istio',
-    found: system,
-    todo: 'run `reanchor demo istio`',
-  })
-}
+const variantWords = { install: 'way to install Istio', flow: 'flow', scenario: 'scenario' } as const

@@ -3,10 +3,11 @@ import { dirname, join } from 'node:path'
 import { filesForWiring } from '../../commands/files.ts'
 import { defaultBase } from '../../commands/rotation.ts'
 import { type InitFlags, runInit } from '../../declaration/init.ts'
-import { exitCodes, ReanchorError } from '../../errors.ts'
+import { exitCodes } from '../../errors.ts'
 import type { CommonOptions } from '../options.ts'
 import type { CommandResult, Terminal } from '../output.ts'
 import { contextFor } from './common.ts'
+import { knownSystem } from './system.ts'
 
 interface InitOptions extends CommonOptions, Omit<InitFlags, 'base'> {
   readonly yes: boolean
@@ -18,15 +19,7 @@ export async function initHandler(
   terminal: Terminal,
   words: readonly string[],
 ): Promise<CommandResult> {
-  const system = words[0] ?? ''
-  if (system !== 'istio') {
-    throw new ReanchorError({
-      what: 'this version does not know the system',
-      expected: 'istio',
-      found: system,
-      todo: 'run `reanchor init istio`',
-    })
-  }
+  const system = knownSystem(words[0] ?? '', 'init')
   const context = await contextFor(options, terminal, true)
   const { repository } = context
   const base = options.base ?? (await defaultBase(repository))
@@ -34,6 +27,7 @@ export async function initHandler(
   const root = repository.workTree ?? process.cwd()
   const { askOnTerminal } = await import('../../declaration/prompt.ts')
   const result = await runInit({
+    system: system.name,
     files,
     flags: { ...options, base },
     existing: path => (existsSync(join(root, path)) ? readFileSync(join(root, path), 'utf8') : null),

@@ -3,7 +3,7 @@ import { inspectFiles, inspectSites } from '../../commands/inspect.ts'
 import { loadRotation } from '../../commands/rotation.ts'
 import { exitCodes, ReanchorError } from '../../errors.ts'
 import { endingWithin, type InspectView, inspectText } from '../../report/inspect-text.ts'
-import type { ClusterChoice, IstioSettings } from '../../rotation.ts'
+import type { ClusterChoice, SystemPart } from '../../rotation.ts'
 import { type CommonOptions, duration } from '../options.ts'
 import type { CommandResult, Terminal } from '../output.ts'
 import { chosen, contextFor, paintFor, widthOf } from './common.ts'
@@ -38,31 +38,31 @@ async function inspectLive(
   when: { readonly now: Date; readonly within: number | null },
 ): Promise<InspectView> {
   const { openKubernetesCluster } = await import('../../cluster/kubernetes.ts')
-  const sites: { name: string; choice: ClusterChoice; istio: IstioSettings }[] = []
+  const sites: { name: string; choice: ClusterChoice; declared: SystemPart }[] = []
   if (options.context !== undefined) {
     sites.push({
       name: options.context,
       choice: { kind: 'context', context: options.context },
-      istio: plainIstio(options.namespace),
+      declared: plainIstio(options.namespace),
     })
   } else {
     const context = await contextFor(options, terminal, true)
     const { declaration } = await loadRotation(context.repository, chosen(options))
-    for (const site of declaration.sites)
-      sites.push({ name: site.name, choice: site.cluster, istio: declaration.istio })
+    for (const site of declaration.sites) sites.push({ name: site.name, choice: site.cluster, declared: declaration })
   }
   const opened = []
   try {
-    for (const { name, choice, istio } of sites)
-      opened.push({ name, istio, cluster: await openKubernetesCluster(choice) })
+    for (const { name, choice, declared } of sites)
+      opened.push({ name, declared, cluster: await openKubernetesCluster(choice) })
     return await inspectSites(opened, when)
   } finally {
     for (const site of opened) await site.cluster.close()
   }
 }
 
-function plainIstio(namespace: string): IstioSettings {
-  return { install: 'sail', namespace, trustDomain: 'cluster.local', controlPlane: {}, ambient: false, leafHours: 24 }
+function plainIstio(namespace: string): SystemPart {
+  const settings = { trustDomain: 'cluster.local', controlPlane: {}, ambient: false, leafHours: 24 }
+  return { system: 'istio', istio: { install: 'sail', namespace, ...settings } }
 }
 
 function readText(file: string): { readonly file: string; readonly text: string } {

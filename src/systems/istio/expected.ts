@@ -1,7 +1,7 @@
 import type { ConsumerClass, EvidenceGroup, Fingerprint, Plan, TrustState, Verdict } from '../../rotation.ts'
 import type { SeenConsumer } from '../../verify/groups.ts'
 import { bundleDigest, type PlannedPlace } from '../../verify/planned.ts'
-import { sortedSet } from '../../verify/values.ts'
+import { short, sortedSet } from '../../verify/values.ts'
 import { multirootSetting, xdsAgentSetting } from './phases.ts'
 
 /** What every consumer must look like once a step has reached it: derived from the declared state and nothing else. */
@@ -148,11 +148,6 @@ function restartDepartures(seen: Looked, expected: Expected): readonly Departure
 
 function unseen(aspect: Departure['aspect'], detail: string): Departure {
   return { aspect, reason: 'unreadable', detail, verdict: 'unknown' }
-}
-
-/** Enough of a digest for a person to tell two apart; the whole stands in the evidence. */
-export function short(digest: string): string {
-  return digest.slice(0, 12)
 }
 
 function shortList(digests: readonly string[]): string {

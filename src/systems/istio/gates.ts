@@ -1,78 +1,51 @@
-import { takeOverCommand } from '../../custody/sealed-secrets.ts'
-import type { Variant } from '../../plan/steps.ts'
 import type {
   ConsumerClass,
   Evidence,
   EvidenceException,
-  GateResult,
   Instant,
   ObjectEvidence,
   Plan,
   Verdict,
 } from '../../rotation.ts'
-import { bundleDigest, type PlannedPlace, plannedAt, variantOf } from '../../verify/planned.ts'
-import { instantOf } from '../../verify/values.ts'
+import {
+  attested,
+  canaryUnsealed,
+  deliveredWith,
+  limited,
+  namedAtMost,
+  notReadHint,
+  notReadWith,
+  objectNamed,
+  stillSealed,
+} from '../../verify/common-gates.ts'
+import type { Case, Judged, Rule } from '../../verify/gate.ts'
+import { bundleDigest, type PlannedPlace } from '../../verify/planned.ts'
 import { worst } from '../../verify/verdict.ts'
-import { type Departure, departures, type Expected, expectedOf, short } from './expected.ts'
+import { type Departure, departures, type Expected, expectedOf } from './expected.ts'
 import { multirootSetting, xdsAgentSetting } from './phases.ts'
 
-/** A person's word for consumers that no API shows; it counts for one bundle only. */
-export interface Attestation {
-  readonly name: string
-  readonly phase: number
-  /** SHA-256 of the root bundle's bytes that the word was given for. */
-  readonly bundle: string
+/** The rules of one place, in the order in which a roll-out fulfils them. */
+export function istioRules(plan: Plan, place: PlannedPlace): readonly Rule[] {
+  return rulesFor(plan, place).map(rule => ({
+    ...rule,
+    judge: subject => rule.judge({ ...subject, expected: expectedOf(subject.plan, subject.place) }),
+  }))
 }
 
-export interface GateContext {
-  readonly plan: Plan
-  readonly now: Date
-  readonly attestations: readonly Attestation[]
-}
-
-/** One condition for leaving a step, about one site. Pure: it reads what it is handed and nothing else. */
-export interface Gate {
-  readonly id: string
-  readonly claim: string
-  readonly hint: string
-  judge(evidence: Evidence, context: GateContext): GateResult
-}
-
-interface Judged {
-  readonly verdict: Verdict
-  readonly because: readonly string[]
-  readonly retryAt?: Instant | null
-  readonly counted?: GateResult['counted']
-  readonly hint?: string
-}
-
-interface Case extends GateContext {
-  readonly evidence: Evidence
-  readonly place: PlannedPlace
+interface IstioCase extends Case {
   readonly expected: Expected
 }
 
-interface Rule {
-  readonly id: string
-  readonly claim: string
-  readonly hint: string
-  judge(subject: Case): Judged
+interface IstioRule extends Omit<Rule, 'judge'> {
+  judge(subject: IstioCase): Judged
 }
 
-/**
- * The gates of one step, in the order in which a roll-out fulfils them. What each expects is derived from the state that the
- * evidence's tree declares, so steps, undos and nudges of every strategy have the gates that fit them.
- */
-export function gatesFor(plan: Plan, phase: number, step: number, variant?: Variant): readonly Gate[] {
-  const site = plan.sites.find(({ name }) => plannedAt(plan, name, phase, step, variant) !== null)
-  const place = site === undefined ? null : plannedAt(plan, site.name, phase, step, variant)
-  if (place === null) return []
-  return rulesFor(plan, place).map(rule => gateOf(rule, phase, step))
-}
-
-function rulesFor(plan: Plan, place: PlannedPlace): readonly Rule[] {
+function rulesFor(plan: Plan, place: PlannedPlace): readonly IstioRule[] {
   const { state } = place.tree
-  const rules = [delivered, canaryUnsealed]
+  const rules: IstioRule[] = [
+    deliveredWith(({ tree }) => (tree.state.source === 'plugged' ? ['cacerts'] : [])),
+    canaryUnsealed('istio/canary', consumersSeen.claim),
+  ]
   if (place.phase === 0) rules.push(wiringInEffect)
   rules.push(state.source === 'plugged' ? secretDelivered : secretAbsent, controlPlaneRolled)
   if (Object.keys(state.restarts).some(key => key.startsWith('workloads'))) rules.push(workloadsRestarted)
@@ -81,154 +54,14 @@ function rulesFor(plan: Plan, place: PlannedPlace): readonly Rule[] {
   rules.push(istiodServes, rootConfigMaps, webhooks, rootsTrusted)
   if (state.settings[xdsAgentSetting] === 'true') rules.push(proxiesSubscribed)
   rules.push(leavesIssued)
-  if (place.before !== null && bundleDigest(plan, place.before) !== bundleDigest(plan, state)) rules.push(attested)
+  if (place.before !== null && bundleDigest(plan, place.before) !== bundleDigest(plan, state))
+    rules.push(attested('istio/attested'))
   return rules
-}
-
-function gateOf(rule: Rule, phase: number, step: number): Gate {
-  const { id, claim, hint } = rule
-  return {
-    id,
-    claim,
-    hint,
-    judge(evidence, context) {
-      const judged = judgeRule(rule, evidence, context, phase, step)
-      const { verdict } = judged
-      return {
-        id,
-        site: evidence.site,
-        claim,
-        verdict,
-        because: verdict === 'holds' ? [] : judged.because.length > 0 ? judged.because : [claim],
-        hint: verdict === 'holds' ? null : (judged.hint ?? hint),
-        retryAt: verdict === 'holds' || verdict === 'violated' ? null : (judged.retryAt ?? soon(context.now)),
-        counted: judged.counted ?? null,
-      }
-    },
-  }
-}
-
-function judgeRule(rule: Rule, evidence: Evidence, context: GateContext, phase: number, step: number): Judged {
-  const { plan } = context
-  const about = `evidence is about phase ${evidence.phase} step ${evidence.step} of ${evidence.rotation}`
-  if (evidence.rotation !== plan.metadata.name || evidence.phase !== phase || evidence.step !== step) {
-    return { verdict: 'unknown', because: [about] }
-  }
-  const variant = variantOf(plan, evidence.site, phase, step, evidence.treeDigest)
-  const place = variant === null ? null : plannedAt(plan, evidence.site, phase, step, variant)
-  if (place === null) {
-    return {
-      verdict: 'unknown',
-      because: [`evidence is about tree ${short(evidence.treeDigest)}, which is not planned here`],
-    }
-  }
-  return rule.judge({ ...context, evidence, place, expected: expectedOf(plan, place) })
-}
-
-function soon(now: Date): Instant {
-  return instantOf(new Date(now.getTime() + 30_000))
-}
-
-// -------------------------------------------------------------------------------------------- delivery
-
-const delivered: Rule = {
-  id: 'delivery/applied',
-  claim: 'the deliverer has applied this step',
-  hint: 'look at the delivery object; it says what it waits for',
-  judge({ evidence, place, plan }) {
-    const { delivery } = evidence
-    const hint = deliveryHint(delivery)
-    const retryAt = delivery.nextDue
-    const wait = (because: string, verdict: Verdict = 'pending'): Judged => ({
-      verdict,
-      because: [`${delivery.object}: ${because}${delivery.message === '' ? '' : ` (${delivery.message})`}`],
-      retryAt,
-      ...(hint === undefined ? {} : { hint }),
-    })
-    if (delivery.suspended && !syncedByHand(delivery, plan.formerDigests, place))
-      return { ...wait('is suspended', 'violated'), hint: suspendedHint(delivery) }
-    if (delivery.revision === null) return wait('shows no applied commit', 'unknown')
-    if (!delivery.observed) return wait('has not taken up its newest declaration')
-    if (!delivery.ready) return wait('is not ready')
-    // It goes on by itself: the wait between a merge and its apply, or another branch.
-    if (delivery.treeDigest === null && delivery.message.includes('does not contain'))
-      return wait('has not applied the merge yet')
-    if (delivery.treeDigest === null) {
-      const because = `applied commit ${delivery.revision}, whose folder is not in this clone`
-      return { ...wait(because, 'unknown'), hint: 'fetch the base branch into this clone and look again' }
-    }
-    const applied = plan.formerDigests[delivery.treeDigest] ?? delivery.treeDigest
-    if (applied !== place.tree.digest) {
-      return wait(
-        `applied tree ${short(delivery.treeDigest)} of commit ${short(delivery.revision)}, expected ${short(place.tree.digest)}`,
-      )
-    }
-    const missing = ['reanchor-canary', ...(place.tree.state.source === 'plugged' ? ['cacerts'] : [])].filter(
-      name => !delivery.inventory.some(id => sealedKinds.test(id) && id.endsWith(`/${name}`)),
-    )
-    if (missing.length > 0) return wait(`its inventory lacks ${missing.join(', ')}`)
-    return { verdict: 'holds', because: [] }
-  },
-}
-
-/**
- * Argo CD goes on comparing what it does not sync by itself, so it knows that someone synced the step, and that it still stands. A suspended
- * Kustomization is looked at by no one.
- */
-function syncedByHand(
-  { kind, observed, ready, treeDigest }: Evidence['delivery'],
-  formerDigests: Plan['formerDigests'],
-  place: PlannedPlace,
-): boolean {
-  if (kind !== 'argocd' || !observed || !ready || treeDigest === null) return false
-  return (formerDigests[treeDigest] ?? treeDigest) === place.tree.digest
-}
-
-function suspendedHint({ kind, object }: Evidence['delivery']): string {
-  if (kind !== 'argocd') return 'resume it: nothing is applied meanwhile'
-  const [, namespace, name] = object.split('/')
-  return `it syncs nothing by itself: sync it by hand (argocd app sync ${namespace}/${name}), or switch automatic sync on`
-}
-
-function deliveryHint({ hurry, message, object }: Evidence['delivery']): string | undefined {
-  if (hurry !== null) return `to hurry it, run: ${hurry}`
-  if (message.startsWith('does not exist'))
-    return 'it comes with the adopt pull request: look at what applies the folder of the file that declares it'
-  // The message says which right is missing, or that the API server is away.
-  if (message.startsWith('could not be read'))
-    return `whether ${object} applied the step is not known until it can be read`
-  return undefined
-}
-
-/** What stands in Git for a Secret, by custody. */
-const sealedKinds = /^(Secret|SealedSecret|ExternalSecret)\//
-
-const canaryUnsealed: Rule = {
-  id: 'istio/canary',
-  claim: 'the canary was unsealed in the cluster',
-  hint: 'custody does not work in this cluster: check the decryption key of the deliverer before a CA depends on it',
-  judge({ evidence, plan }) {
-    const found = objectNamed(evidence, 'Secret', 'reanchor-canary')
-    if (found === null) return notRead('Secret reanchor-canary could not be read')
-    const planned = plan.canaries[evidence.site]
-    if (planned === undefined) return { verdict: 'unknown', because: ['the plan holds no canary for this site'] }
-    const sealed = stillSealed(evidence, 'reanchor-canary')
-    if (sealed !== null) return sealed
-    if (!found.present) {
-      const hint = 'the deliverer creates it: see above what that waits for'
-      return { verdict: 'pending', because: [`${found.id} does not exist`], hint }
-    }
-    if (found.facts.sha256 === planned) return { verdict: 'holds', because: [] }
-    return {
-      verdict: 'violated',
-      because: [`${found.id}: its value is not the planned one: it arrived sealed, or another`],
-    }
-  },
 }
 
 // --------------------------------------------------------------------------------------------- objects
 
-const wiringInEffect: Rule = {
+const wiringInEffect: IstioRule = {
   id: 'istio/wiring',
   claim: 'what reanchor delivers reaches the control plane and the workloads',
   hint: 'the Component in the folder patches nothing: check that the kustomization includes it and that kind and name match',
@@ -288,7 +121,7 @@ const deliverers: Readonly<Record<Evidence['delivery']['kind'], readonly string[
 /** `controller` is the name of sealed-secrets' binary, and so its field manager. */
 const unsealers = ['controller', 'sealed-secrets-controller', 'external-secrets']
 
-const secretDelivered: Rule = {
+const secretDelivered: IstioRule = {
   id: 'istio/secret',
   claim: 'Secret cacerts has exactly the four keys, and no one else owns one',
   hint: 'the deliverer creates the Secret; see delivery/applied',
@@ -346,32 +179,12 @@ function freeing(found: ObjectEvidence, namespace: string, known: readonly strin
   return `free it: kubectl --namespace ${namespace} patch secret cacerts --type=json --patch '${JSON.stringify(patch)}'`
 }
 
-/** Null where the Secret is what its SealedSecret says now, or comes from no SealedSecret. */
-function stillSealed(evidence: Evidence, name: string): Judged | null {
-  const sealed = objectNamed(evidence, 'SealedSecret', name)
-  if (sealed === null) return null
-  const { id, present, facts } = sealed
-  if (!present) return { verdict: 'pending', because: [`${id} does not exist`] }
-  if (facts.observed !== 'true')
-    return { verdict: 'pending', because: [`${id}: its newest version is not unsealed yet`] }
-  if (facts.synced === 'True') return null
-  const because = [`${id}: not unsealed${facts.message === undefined ? '' : `: ${facts.message}`}`]
-  const namespace = id.split('/')[1] ?? 'istio-system'
-  // bitnami-labs/sealed-secrets v0.36.6, pkg/controller/controller.go: a Secret that it did not make has to allow it.
-  if (facts.message?.includes('not managed by SealedSecret') !== true) return { verdict: 'pending', because }
-  return {
-    verdict: 'pending',
-    because,
-    hint: `let the controller take the Secret over: ${takeOverCommand({ namespace, name })}; then start the controller anew, wherever it runs (as installed by default: kubectl --namespace kube-system rollout restart deployment sealed-secrets-controller): it has given up, and looks again only then or when the SealedSecret's spec changes`,
-  }
-}
-
 function owners(found: ObjectEvidence, key: string): string {
   const managers = found.managers[key] ?? []
   return managers.length === 0 ? 'no one' : managers.join(', ')
 }
 
-const secretAbsent: Rule = {
+const secretAbsent: IstioRule = {
   id: 'istio/secret',
   claim: 'no Secret cacerts stands beside the self-signed CA',
   hint: 'an istiod that restarts would plug it in: find out who made it, and move it away or adopt it',
@@ -383,7 +196,7 @@ const secretAbsent: Rule = {
   },
 }
 
-const controlPlaneRolled: Rule = {
+const controlPlaneRolled: IstioRule = {
   id: 'istio/control-plane',
   claim: 'the declared settings are live and every istiod Deployment is rolled out',
   hint: 'see the status of the object named; an unready replica shows its reason in `kubectl describe pod`',
@@ -434,7 +247,7 @@ function isMeshConfig(id: string): boolean {
   return /^ConfigMap\/[^/]+\/istio(-|$)/.test(id)
 }
 
-const workloadsRestarted: Rule = {
+const workloadsRestarted: IstioRule = {
   id: 'istio/workloads-restarted',
   claim: 'every wired workload carries the restart and is rolled out',
   hint: 'the owner of a workload that hangs has to look at it; reanchor restarts nothing itself',
@@ -462,7 +275,7 @@ function workloadTokens(expected: Expected): readonly string[] {
 
 // ------------------------------------------------------------------------------------------- consumers
 
-const consumersSeen: Rule = {
+const consumersSeen: IstioRule = {
   id: 'istio/consumers-seen',
   claim: 'every consumer runs, was read, and takes its trust from this mesh',
   hint: 'a consumer that cannot be seen cannot be counted: make it readable, remove it, or declare it under gates.attest',
@@ -498,49 +311,49 @@ function isClaimedElsewhere({ consumer, reason }: EvidenceException): boolean {
   return consumer !== 'object' && consumer !== 'delivery' && ownGates[reason] === true
 }
 
-const istiodRestarted: Rule = {
+const istiodRestarted: IstioRule = {
   id: 'istio/istiod-rolled',
   claim: 'every replica of istiod runs with the declared settings',
   hint: 'wait for the roll-out; a replica that stays behind is named',
   judge: subject => judgeConsumers(subject, ['istiod'], ['settings', 'restart', 'running']),
 }
 
-const istiodServes: Rule = {
+const istiodServes: IstioRule = {
   id: 'istio/istiod-serves',
   claim: 'every replica of istiod runs with the declared settings and is certified by the planned CA',
   hint: 'istiod reads another CA than the folder declares: restart it declaratively, and see its log for `root-cert`',
   judge: subject => judgeConsumers(subject, ['istiod'], ['settings', 'restart', 'issuer', 'running']),
 }
 
-const rootConfigMaps: Rule = {
+const rootConfigMaps: IstioRule = {
   id: 'istio/root-configmaps',
   claim: 'every ConfigMap istio-ca-root-cert is exactly the planned bundle',
   hint: 'istiod writes them; the leader among its replicas may still hold the bundle of before',
   judge: subject => judgeConsumers(subject, ['configmap'], ['roots', 'bundle']),
 }
 
-const webhooks: Rule = {
+const webhooks: IstioRule = {
   id: 'istio/webhooks',
   claim: 'every webhook of istiod is called with exactly the planned roots',
   hint: 'istiod patches caBundle; under Argo CD it must be ignored in the comparison, or Argo CD writes the old one back',
   judge: subject => judgeConsumers(subject, ['webhook'], ['roots']),
 }
 
-const rootsTrusted: Rule = {
+const rootsTrusted: IstioRule = {
   id: 'istio/roots-trusted',
   claim: 'every proxy trusts exactly the planned roots',
   hint: 'a proxy that stays behind gets the roots with its next leaf; `reanchor next --nudge` (where planned) or a restart of the workload gives them now',
   judge: subject => judgeConsumers(subject, proxies, ['roots', 'running', 'restart'], true),
 }
 
-const proxiesSubscribed: Rule = {
+const proxiesSubscribed: IstioRule = {
   id: 'istio/proxies-subscribed',
   claim: 'every proxy was started with PROXY_CONFIG_XDS_AGENT and has asked for pushed trust',
   hint: 'the variable is written at injection: workloads made before it have to be created anew by their owners',
   judge: subject => judgeConsumers(subject, envoys, ['settings', 'subscription', 'running'], true),
 }
 
-const leavesIssued: Rule = {
+const leavesIssued: IstioRule = {
   id: 'istio/leaves-issued',
   claim: 'every proxy presents a leaf of the planned CA',
   hint: '`reanchor next --nudge` repeats the root once more in the bundle, which makes every subscribed proxy renew at once',
@@ -555,7 +368,7 @@ const envoys: readonly ConsumerClass[] = ['sidecar', 'gateway', 'waypoint']
  * otherwise seeing none means that something was not seen.
  */
 function judgeConsumers(
-  subject: Case,
+  subject: IstioCase,
   classes: readonly ConsumerClass[],
   aspects: readonly Departure['aspect'][],
   mayBeNone = false,
@@ -594,7 +407,7 @@ function judgeConsumers(
   const because = limited(named.length > 0 ? exceptionTexts(named) : groupTexts)
   const cleared = lastLeaf === null ? [] : [`at the latest at ${lastLeaf} the last of these leaves has ended`]
   const texts = verdict === 'holds' ? [] : [...because, ...cleared]
-  return { verdict, because: texts, counted, ...(unread ? { hint: notReadHint() } : {}) }
+  return { verdict, because: texts, counted, ...(unread ? { hint: notReadHint(consumersSeen.claim) } : {}) }
 }
 
 /** Reasons that a gate about these aspects names; each belongs to one aspect. */
@@ -622,7 +435,7 @@ function overdue({ evidence, plan, now }: Case, verdict: Verdict): Verdict {
   return now.getTime() - Date.parse(evidence.lastChange) > plan.leafHours * 3_600_000 ? 'violated' : verdict
 }
 
-const machinesDeclared: Rule = {
+const machinesDeclared: IstioRule = {
   id: 'istio/machines-declared',
   claim: 'every machine outside the cluster is declared',
   hint: 'declare it under gates.attest in rotation.yaml, by namespace/name or namespace/*, and say why it is there',
@@ -637,40 +450,12 @@ const machinesDeclared: Rule = {
   },
 }
 
-const attested: Rule = {
-  id: 'istio/attested',
-  claim: 'a person has vouched for every consumer that no API shows',
-  hint: 'ask its owner whether it trusts this bundle, then run `reanchor attest NAME --phase N`',
-  judge({ plan, place, attestations }) {
-    const bundle = bundleDigest(plan, place.tree.state)
-    const declared = plan.gates.attest.map(({ name }) => name)
-    const waiting = declared.filter(
-      name => !attestations.some(word => word.name === name && word.phase === place.phase && word.bundle === bundle),
-    )
-    const because = waiting.map(name => `${name}: no word yet for bundle ${short(bundle)}`)
-    const counted = { of: declared.length, conform: declared.length - waiting.length }
-    return { verdict: waiting.length > 0 ? 'pending' : 'holds', because: limited(because), counted }
-  },
-}
-
 /** A declared name stands for a machine by its namespace/name, or for a whole namespace as `namespace/*`. */
 function covers(declared: string, machine: string): boolean {
   return declared === machine || (declared.endsWith('/*') && machine.startsWith(declared.slice(0, -1)))
 }
 
 // ---------------------------------------------------------------------------------------------- shared
-
-function objectNamed(evidence: Evidence, kind: string, name: string): ObjectEvidence | null {
-  return evidence.objects.find(({ id }) => id.startsWith(`${kind}/`) && id.endsWith(`/${name}`)) ?? null
-}
-
-function notRead(because: string): Judged {
-  return { verdict: 'unknown', because: [because], hint: notReadHint() }
-}
-
-function notReadHint(): string {
-  return `nothing is known of it until it can be read: why it was not is said under “${consumersSeen.claim}”`
-}
 
 function exceptionText({ consumer, name, detail }: EvidenceException): string {
   return `${consumer} ${name}: ${detail}`
@@ -704,9 +489,7 @@ function exceptionTexts(exceptions: readonly EvidenceException[]): readonly stri
 const namedOfAlike = 3
 
 /** A result names this many; the evidence names all. */
-const namedAtMost = 20
 
-function limited(because: readonly string[]): readonly string[] {
-  if (because.length <= namedAtMost) return because
-  return [...because.slice(0, namedAtMost), `and ${because.length - namedAtMost} more, named in the evidence`]
+function notRead(because: string): Judged {
+  return notReadWith(consumersSeen.claim, because)
 }

@@ -1,59 +1,25 @@
 import { type Cluster, ClusterError, type KubernetesObject, type ListOptions } from '../../cluster/cluster.ts'
 import { resources } from '../../cluster/resources.ts'
-import type {
-  CertificateFacts,
-  EvidenceException,
-  EvidenceGroup,
-  Instant,
-  IstioSettings,
-  ObjectEvidence,
-  Plan,
-} from '../../rotation.ts'
+import type { CertificateFacts, EvidenceException, Instant, ObjectEvidence } from '../../rotation.ts'
 import { type CertificateBook, certificateBook, factsOf } from '../../verify/certificates.ts'
 import { causeText, oneLine, sortedExceptions, unreadable } from '../../verify/exceptions.ts'
 import { groupCollector, type SeenConsumer } from '../../verify/groups.ts'
 import { memoryRelief } from '../../verify/memory.ts'
 import { isObserved, lastWritten } from '../../verify/objects.ts'
 import { defaultPatience, type Patience, type PatienceSettings, patienceOf } from '../../verify/patience.ts'
-import type { PlannedPlace } from '../../verify/planned.ts'
 import { inPool, inWaitingPool } from '../../verify/pool.ts'
 import { at, instant, later, list, sha256, text } from '../../verify/values.ts'
+import type { Observation, ObserveOptions } from '../system.ts'
 import { departures, type Expected, expectedOf } from './expected.ts'
 import { envoySecretsPath, readEnvoySecrets } from './observe-envoy.ts'
 import { observeObjects } from './observe-objects.ts'
 import { type MeshPod, meshPod, rotationAnnotation, trustAnnotation } from './observe-pods.ts'
 import { type ConnectedProxy, debugPorts, readSync, readWatchers, syncPath, watchesPath } from './observe-sync.ts'
 import { readZtunnelCertificates, ztunnelDumpPath } from './observe-ztunnel.ts'
+import type { IstioSettings } from './settings.ts'
 
-export interface Progress {
-  /** `list pods`, `read proxies`, … */
-  readonly stage: string
-  readonly done: number
-  /** Null while it is not known yet. */
-  readonly of: number | null
-}
-
-export interface IstioObservation {
-  readonly groups: readonly EvidenceGroup[]
-  readonly exceptions: readonly EvidenceException[]
-  readonly objects: readonly ObjectEvidence[]
-  readonly lastChange: Instant | null
-  readonly certificates: readonly CertificateFacts[]
-  readonly complete: boolean
-}
-
-export interface IstioObserveOptions {
-  readonly cluster: Cluster
-  readonly plan: Plan
-  readonly site: string
-  readonly place: PlannedPlace
+export interface IstioObserveOptions extends Omit<ObserveOptions, 'declared'> {
   readonly istio: IstioSettings
-  readonly now: Date
-  /** Port-forwards at work at a time. */
-  readonly concurrency: number
-  /** For proxies that give no answer. @default defaultPatience */
-  readonly patience?: PatienceSettings
-  readonly onProgress: (progress: Progress) => void
 }
 
 /** What is collected while looking. */
@@ -76,7 +42,7 @@ export interface Looking {
  * Looks at everything in one cluster that verifies or presents a certificate of the mesh. Changes nothing and judges nothing, but names every
  * consumer that differs from the state that the step declares: groups hold only digests of names.
  */
-export async function observeIstio(options: IstioObserveOptions): Promise<IstioObservation> {
+export async function observeIstio(options: IstioObserveOptions): Promise<Observation> {
   const collector = groupCollector()
   const exceptions: EvidenceException[] = []
   const objects: ObjectEvidence[] = []

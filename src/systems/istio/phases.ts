@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { Fingerprint, Strategy, TrustState } from '../../rotation.ts'
+import type { PhaseDraft, StepDraft } from '../system.ts'
 
 /**
  * The phases of Istio's rotation, as states of trust: what the site's folder declares after each step.
@@ -31,20 +32,6 @@ export interface SiteMaterial {
     readonly restarts: Readonly<Record<string, string>>
   }
   readonly next: { readonly root: Fingerprint; readonly issuer: Fingerprint; readonly chain: readonly Fingerprint[] }
-}
-
-export interface StepDraft {
-  readonly name: string
-  readonly what: string
-  readonly state: TrustState
-  readonly undo: TrustState | null
-  readonly nudge: TrustState | null
-}
-
-export interface PhaseDraft {
-  readonly name: string
-  readonly title: string
-  readonly steps: readonly StepDraft[]
 }
 
 export interface PhaseOptions {

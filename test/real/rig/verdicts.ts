@@ -1,6 +1,7 @@
 import type { Cluster } from '../../../src/cluster/cluster.ts'
-import type { EvidenceException, GateResult, IstioSettings, Plan } from '../../../src/rotation.ts'
-import { gatesFor } from '../../../src/systems/istio/gates.ts'
+import type { EvidenceException, GateResult, Plan } from '../../../src/rotation.ts'
+import type { IstioSettings } from '../../../src/systems/istio/settings.ts'
+import { gatesFor } from '../../../src/verify/gate.ts'
 import { gatherEvidence } from '../../../src/verify/gather.ts'
 import { handSite } from './authority.ts'
 import { istioNamespace } from './istio.ts'
@@ -39,7 +40,7 @@ export async function lookAndJudge(cluster: Cluster, plan: Plan, phase: number):
       source: { namespace: 'flux-system', name: 'flux-system' },
       decryptionSecret: '',
     },
-    istio: settings,
+    declared: { system: 'istio', istio: settings },
     // Which commit was applied is asked of a deliverer, and its answer is not judged here.
     repository: { treeDigestAt: async () => null, isDescendant: async () => false },
     previous: null,

@@ -1,0 +1,10 @@
+/** The constructs of Kyma's phases, for cdk8s apps of your own. A chart is given certificates and keys; it never makes or signs any. */
+export { Adopt } from './adopt.ts'
+export { kymaCharts } from './charts.ts'
+export { Gateway } from './gateway.ts'
+export { IssueNew } from './issue-new.ts'
+export type { KymaPhaseProps } from './props.ts'
+export { Replace } from './replace.ts'
+export { Signer } from './signer.ts'
+export { TrustBoth } from './trust-both.ts'
+export { TrustNew } from './trust-new.ts'

@@ -1,0 +1,12 @@
+/** The constructs of Linkerd's phases, for cdk8s apps of your own. A chart is given certificates and keys; it never makes or signs any. */
+export { Adopt } from './adopt.ts'
+export { Anchors } from './anchors.ts'
+export { Canary } from './canary.ts'
+export { linkerdCharts } from './charts.ts'
+export { IssueNew } from './issue-new.ts'
+export { Issuer } from './issuer.ts'
+export type { LinkerdControlPlane, LinkerdPhaseProps, LinkerdWorkloads, ProxyPlace } from './props.ts'
+export { Replace } from './replace.ts'
+export { ControlPlane, DataPlane } from './restarts.ts'
+export { TrustBoth } from './trust-both.ts'
+export { TrustNew } from './trust-new.ts'

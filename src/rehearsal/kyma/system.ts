@@ -1,0 +1,321 @@
+import type { LocalForge } from '../../forge/local.ts'
+import type { Plan } from '../../rotation.ts'
+import { gatewayRestart } from '../../systems/kyma/phases.ts'
+import { foretoldPairs, isForetold } from '../../systems/kyma/price.ts'
+import { applicationsAttested, kymaOf } from '../../systems/kyma/settings.ts'
+import type { Pair } from '../certificates.ts'
+import type { ControlLink, HandshakeFailure } from '../handshakes.ts'
+import { namespaceOf, secretOf } from '../manifests.ts'
+import type { ObjectStore } from '../objects.ts'
+import type { Site } from '../site.ts'
+import type { DemoMoment, RehearsalSystem, SiteSystem, StartingCa, WorldOptions } from '../system.ts'
+import { gatewayServer, setupJobCa } from './certificates.ts'
+import { Application, Runtime } from './clients.ts'
+import { Connector, type Issued, signerOf } from './connector.ts'
+import { demoApplications, demoKyma, demoRuntimes, kymaFleet, profileOf, scenarioOf, scenarios } from './fleet.ts'
+import { GatewayPod } from './gateway.ts'
+import { type RuntimeCluster, runtimeCluster } from './runtime-cluster.ts'
+
+const day = 24
+const leafHours = 92 * day
+const host = `gateway.${demoKyma.domain}`
+
+/** One simulated central cluster, with those who hold its certificates. */
+export interface KymaSite {
+  readonly connector: Connector
+  readonly runtimes: readonly Runtime[]
+  readonly applications: readonly Application[]
+  readonly gateways: readonly GatewayPod[]
+}
+
+const sitesByStore = new WeakMap<ObjectStore, KymaSite>()
+
+/** The Kyma of a rehearsal's site. */
+export function kymaSiteOf(store: ObjectStore): KymaSite {
+  const found = sitesByStore.get(store)
+  if (found === undefined) throw new Error('no Kyma runs in this site')
+  return found
+}
+
+/** The connector, the ingress gateway, runtimes in clusters of their own, and applications. */
+export const kymaRehearsal: RehearsalSystem = {
+  name: 'kyma',
+  startWorld(options) {
+    const clusters = new Map(demoRuntimes.map(({ name }) => [name as string, runtimeCluster(name, options.clock)]))
+    return {
+      crossSite: false,
+      clusters: new Map([...clusters].map(([name, { cluster }]) => [name, cluster])),
+      startSite: site => startSite(site, options, clusters),
+    }
+  },
+  demo: {
+    rotation: 'kyma-2026',
+    sites: ['central'],
+    usualSites: 1,
+    variantFlag: 'scenario',
+    variants: scenarios,
+    variantOf(declaration) {
+      const { compromised } = kymaOf(declaration)
+      if (declaration.strategy === 'graceful') return 'graceful'
+      if (declaration.strategy === 'emergency') return `compromised-${compromised ?? 'key'}`
+      return 'soon-to-expire'
+    },
+    byArgo: () => false,
+    faults: [],
+    start: () => "the setup job's CA, two runtimes and two applications",
+    fleet: ({ sites, ageRecipient, variant }) => kymaFleet({ sites, ageRecipient, variant }),
+    async declare(fleet, { rotation, sites, paths, ageRecipient, variant, now }) {
+      const { runInit } = await import('../../declaration/init.ts')
+      const written = await runInit({
+        system: 'kyma',
+        files: fleet,
+        flags: {
+          name: rotation,
+          site: sites.map(name => `${name}=${paths[name] ?? `trust/${name}`}`),
+          context: sites.map(name => `${name}=${name}`),
+          delivery: sites.map(name => `${name}=flux:flux-system/trust`),
+          age: [ageRecipient],
+          forge: 'local',
+        },
+        existing: () => null,
+        now,
+        ask: null,
+      })
+      return { path: written.path, text: await engineersTouch(written.text, variant) }
+    },
+    acceptsOutage: variant => scenarioOf(variant).startsWith('compromised-'),
+    foretells,
+    meanwhile,
+    patience: 3 * 86_400_000,
+    plansRestart(consumer, before, after) {
+      if (!consumer.endsWith('/istio-ingressgateway')) return false
+      return before.restarts[gatewayRestart] !== after.restarts[gatewayRestart]
+    },
+  },
+}
+
+/** What an engineer writes into what `init` wrote: the strategy, the runtimes, and who vouches for applications. */
+async function engineersTouch(text: string, variant: string | null): Promise<string> {
+  const { parseDocument } = await import('yaml')
+  const document = parseDocument(text)
+  const scenario = scenarioOf(variant)
+  const strategy = { 'soon-to-expire': 'renew', graceful: 'graceful' }[scenario as string] ?? 'emergency'
+  document.setIn(['spec', 'strategy'], strategy)
+  if (strategy === 'emergency') document.setIn(['spec', 'kyma', 'compromised'], scenario.replace('compromised-', ''))
+  document.setIn(
+    ['spec', 'kyma', 'runtimes'],
+    demoRuntimes.map(runtime => ({ ...runtime, context: runtime.name })),
+  )
+  document.setIn(
+    ['spec', 'gates', 'attest'],
+    [{ name: applicationsAttested, why: 'owners of crm and billing have renewed their certificates' }],
+  )
+  return document.toString()
+}
+
+function startSite(site: Site, options: WorldOptions, clusters: ReadonlyMap<string, RuntimeCluster>): SiteSystem {
+  const { profile } = profileOf(options.variant)
+  const pods = new Set<GatewayPod>()
+  const connector = new Connector(site)
+  const changed = (): void => site.handshakes.controlChanged()
+  let server: (Pair & { readonly root: string }) | null = null
+  let ca: Pair | null = null
+
+  const serving = (): readonly GatewayPod[] => [...pods].filter(pod => pod.endpoint !== null)
+  const link = (kind: 'runtime' | 'application', name: string, identity: Issued, pod: GatewayPod): ControlLink => ({
+    link: kind,
+    client: `${site.name}/${kind}/${name}`,
+    server: pod.id,
+    endpoint: pod.endpoint as NonNullable<typeof pod.endpoint>,
+    roots: server?.root ?? '',
+    serverName: host,
+    identity: { chain: identity.certificate, key: identity.key },
+    alpn: 'h2',
+  })
+  // A client reaches whichever pod the service picks.
+  let turn = 0
+  const meets =
+    (kind: 'runtime' | 'application', name: string) =>
+    async (identity: Issued): Promise<string | null> => {
+      const up = serving()
+      const pod = up[turn++ % Math.max(1, up.length)]
+      if (pod === undefined) return 'connection refused'
+      const ok = await site.handshakes.control(link(kind, name, identity, pod))
+      return ok ? null : 'remote error: tls: bad certificate'
+    }
+  const runtimes = demoRuntimes.map(({ name, kind, connection }) => {
+    const own = clusters.get(name)
+    if (own === undefined) throw new Error(`runtime ${name} has no cluster`)
+    return new Runtime({
+      site,
+      connector,
+      changed,
+      name,
+      kind,
+      connection,
+      store: own.store,
+      meets: meets('runtime', name),
+      // Compass hands out certificates for a day (compass#1562).
+      hours: kind === 'compass' ? day : leafHours,
+    })
+  })
+  const applications = demoApplications.map(
+    name => new Application({ site, connector, changed, name, meets: meets('application', name), hours: leafHours }),
+  )
+  site.handshakes.addControls(() =>
+    serving().flatMap(pod =>
+      [
+        ...runtimes.map(each => ['runtime', each] as const),
+        ...applications.map(each => ['application', each] as const),
+      ].flatMap(([kind, { name, identity }]) => (identity === null ? [] : [link(kind, name, identity, pod)])),
+    ),
+  )
+  site.store.onChange(({ what, object }) => {
+    if (what === 'status' || object.kind !== 'Secret' || object.metadata.namespace !== profile.gateway.namespace) return
+    for (const pod of pods) pod.secretChanged()
+  })
+  sitesByStore.set(site.store, {
+    connector,
+    runtimes,
+    applications,
+    get gateways() {
+      return serving()
+    },
+  })
+
+  return {
+    async bootstrap() {
+      const soon = scenarioOf(options.variant) === 'soon-to-expire'
+      server = await gatewayServer(host, options.life(365 * day), size => Buffer.alloc(size, 5))
+      ca = await setupJobCa(options.life(soon ? 12 * day : leafHours))
+      for (const namespace of ['istio-system', 'kyma-integration', 'kyma-system'])
+        site.store.put(namespaceOf(namespace), 'kubectl-create')
+      const { signer, gateway } = profile
+      const job = 'application-connectivity-certs-setup-job'
+      site.store.put(
+        secretOf(signer.secret, signer.namespace, {
+          [signer.certificateKey]: ca.certificate,
+          [signer.privateKey]: ca.key,
+        }),
+        job,
+      )
+      const certificates = secretOf(gateway.secret, gateway.namespace, { [gateway.key]: ca.certificate })
+      site.store.put(certificates, job)
+      if (gateway.form === 'sds') {
+        // certs-sync of Kyma 1.18 patches the server certificate into the same Secret.
+        const live = site.store.get('', 'Secret', gateway.namespace, gateway.secret)
+        if (live !== null)
+          site.store.update(live, 'certs-sync', next => {
+            const encoded = (text: string): string => Buffer.from(text).toString('base64')
+            next.data = {
+              ...(next.data as Record<string, string>),
+              'tls.crt': encoded(server?.certificate ?? ''),
+              'tls.key': encoded(server?.key ?? ''),
+            }
+          })
+      }
+      site.store.put(gatewayDeployment(profile.gateway), 'istio-operator')
+      for (const runtime of runtimes) await runtime.onboard(runtime.kind === 'compass' ? 15.5 : 30 * day)
+      for (const application of applications) await application.onboard()
+    },
+    process(pod, { files, ready }) {
+      if (pod.metadata.labels?.app !== 'istio-ingressgateway' || server === null) return null
+      const { form, credential, key, secret } = profile.gateway
+      const process = new GatewayPod(site, pod, {
+        form,
+        credential,
+        key,
+        secret,
+        server,
+        files: () => files('ca'),
+        ready,
+        changed,
+      })
+      pods.add(process)
+      return process
+    },
+    startingCa(): StartingCa {
+      const { certificate, key } = ca ?? { certificate: '', key: '' }
+      return { source: 'plugged', certificate, key, root: certificate }
+    },
+    up: () => serving().length > 0,
+  }
+}
+
+/** As Kyma's production profile has it: three replicas, which a roll-out never reduces. */
+function gatewayDeployment(gateway: ReturnType<typeof profileOf>['profile']['gateway']) {
+  const labels = { app: 'istio-ingressgateway', istio: 'ingressgateway' }
+  const volumes =
+    gateway.form === 'mount'
+      ? { volumes: [{ name: 'ca', secret: { secretName: gateway.secret, optional: true } }] }
+      : {}
+  return {
+    apiVersion: 'apps/v1',
+    kind: 'Deployment',
+    metadata: { name: gateway.deployment, namespace: gateway.namespace, labels },
+    spec: {
+      replicas: 3,
+      selector: { matchLabels: labels },
+      strategy: { type: 'RollingUpdate', rollingUpdate: { maxSurge: '100%', maxUnavailable: 0 } },
+      template: {
+        metadata: { labels },
+        spec: { containers: [{ name: 'istio-proxy', image: 'istio/proxyv2:1.11' }], ...volumes },
+      },
+    },
+  }
+}
+
+const toldBy = new WeakMap<DemoMoment['rehearsal'], Set<string>>()
+
+/**
+ * What people do while `next` waits: they renew in the runtime of the older kind, or bring it a new token where it is refused; the owners of applications renew, and then
+ * somebody vouches for them. The runtime of Compass is left to its own automatic renewal unless it is refused.
+ */
+async function meanwhile({ context, rotation, rehearsal, gates }: DemoMoment): Promise<void> {
+  const { loadRotation } = await import('../../commands/rotation.ts')
+  const opened = await loadRotation(context.repository, { rotation, base: 'main' })
+  const price = foretoldPairs(opened.plan)
+  const waitsFor = (id: string): boolean => gates.some(gate => gate.id === id && gate.verdict !== 'holds')
+  const rolling = ['delivery/applied', 'kyma/secrets', 'kyma/gateway-rolled', 'kyma/gateway-trusts'].some(waitsFor)
+  if (rolling || !(waitsFor('kyma/runtimes-renewed') || waitsFor('kyma/attested'))) return
+  const done = toldBy.get(rehearsal) ?? new Set<string>()
+  toldBy.set(rehearsal, done)
+  for (const { store } of rehearsal.sites.values()) {
+    const { runtimes, applications } = kymaSiteOf(store)
+    for (const runtime of runtimes) {
+      const refused = price.length > 0
+      if (done.has(runtime.name) || (runtime.kind === 'compass' && !refused)) continue
+      done.add(runtime.name)
+      if (refused) runtime.request()
+      else runtime.ask()
+    }
+    for (const application of applications) {
+      if (done.has(application.name)) continue
+      if ((price.length === 0 && (await application.renew())) || (await application.onboard()))
+        done.add(application.name)
+    }
+  }
+  const phase = opened.plan.phases.find(({ name }) => name === 'issue-new' || name === 'replace')?.number ?? 0
+  if (done.has(applicationsAttested)) return
+  done.add(applicationsAttested)
+  const { attest } = await import('../../commands/attest.ts')
+  const { pullRequest } = await attest(context, {
+    rotation,
+    base: null,
+    name: applicationsAttested,
+    phase,
+    by: context.author.name,
+  })
+  if (pullRequest === null) return
+  // Rehearsals have the forge of this machine, on which people merge by a command too.
+  const forge = (await context.openForge(opened.declaration)) as LocalForge
+  await forge.merge(pullRequest.number, { method: 'merge', by: context.author, at: context.now() })
+}
+
+/** Whether the plan's price names this failure: which class of client met the gateway, with a leaf of which CA, and what the gateway trusted. */
+function foretells(plan: Plan, failure: HandshakeFailure): boolean {
+  const [, client = ''] = failure.client.split('/')
+  const presents = failure.clientLeaf === null ? null : signerOf(failure.clientLeaf)
+  if (presents === null) return false
+  return isForetold(foretoldPairs(plan), { client, server: 'gateway', presents, trusts: failure.serverTrusts })
+}

@@ -1,0 +1,125 @@
+import { issuerData, issuerSecretName } from '../../systems/linkerd/issuer-secret.ts'
+import { controlPlaneKey } from '../../systems/linkerd/phases.ts'
+import { linkerdOf } from '../../systems/linkerd/settings.ts'
+import { type LinkerdFlow, linkerdFlows } from '../../systems/linkerd/version.ts'
+import type { FaultName } from '../faults.ts'
+import { namespaceOf, secretOf } from '../manifests.ts'
+import type { StoredObject } from '../objects.ts'
+import { nodeOf, type PodProcess, podKey, type Site } from '../site.ts'
+import type { DemoSystem, PodMeans, RehearsalSystem, SiteSystem, StartingCa, WorldOptions } from '../system.ts'
+import { linkerdDeclaration } from './declaration.ts'
+import { linkerdFleet } from './fleet.ts'
+import { Injector } from './injector.ts'
+import { controlPlaneNamespace, flowOf, proxyContainer } from './names.ts'
+import { LinkerdPlane } from './plane.ts'
+import { LinkerdPod } from './proxy.ts'
+import { type StartingIssuer, startingIssuer } from './starting-ca.ts'
+
+/** Identity, the injector and the proxies of one site. */
+export class LinkerdSite implements SiteSystem {
+  readonly plane: LinkerdPlane
+  readonly #site: Site
+  readonly #injector: Injector
+  readonly #starting: StartingIssuer
+  readonly #sealing: boolean
+
+  constructor(site: Site, options: Pick<WorldOptions, 'sealing'>, starting: StartingIssuer) {
+    this.#site = site
+    this.#sealing = options.sealing
+    this.#starting = starting
+    this.plane = new LinkerdPlane(site)
+    this.#injector = new Injector(site, this.plane)
+  }
+
+  /** The person who installed Linkerd made the namespace and put the issuer into it. */
+  bootstrap(): void {
+    const { store } = this.#site
+    const { issuer, root } = this.#starting
+    store.put(namespaceOf(controlPlaneNamespace), 'kubectl-create')
+    const material = { certificates: [issuer.certificate], key: issuer.key, anchors: root }
+    const secret = secretOf(issuerSecretName, controlPlaneNamespace, issuerData('linkerd.io/tls', material))
+    secret.metadata.labels = { 'linkerd.io/control-plane-component': 'identity' }
+    // A Secret that its controller did not make is taken over only where its owner allows it.
+    if (this.#sealing) secret.metadata.annotations = { 'sealedsecrets.bitnami.com/managed': 'true' }
+    store.put(secret, 'kubectl-create')
+  }
+
+  process(pod: StoredObject, means: PodMeans): PodProcess | null {
+    return proxyContainer(pod) === null ? null : new LinkerdPod(this.#site, this.plane, pod, means)
+  }
+
+  async admit(pod: Parameters<Injector['admit']>[0]): Promise<boolean> {
+    return this.#injector.admit(pod)
+  }
+
+  startingCa(): StartingCa {
+    const { issuer, root } = this.#starting
+    return { ...issuer, source: 'plugged', root }
+  }
+
+  up(): boolean {
+    return this.plane.pods.some(pod => pod.pod.metadata.namespace !== controlPlaneNamespace)
+  }
+
+  strike(fault: FaultName, target: string | undefined): (() => string | null) | null {
+    const { faults, handshakes, name } = this.#site
+    if (fault === 'never-reloads') {
+      const struck =
+        target ??
+        handshakes.parties.find(party => party.site === name && party.owner.startsWith('emojivoto/'))?.owner ??
+        null
+      if (struck !== null) faults.frozen.add(struck)
+      return () => struck
+    }
+    if (fault !== 'replica-lags') return null
+    // One replica of identity no longer hears of its Secret (linkerd2#15109).
+    const replica = this.plane.identities.find(pod => nodeOf(pod.pod) !== '') ?? null
+    if (replica?.identity != null) replica.identity.deaf = true
+    return () => (replica === null ? null : podKey(replica.pod))
+  }
+}
+
+/** The rehearsal of Linkerd. The CA that the fleets begin with is made when it is first asked for. */
+export async function linkerdRehearsal(): Promise<RehearsalSystem> {
+  const made = await Promise.all(linkerdFlows.map(async flow => [flow, await startingIssuer(flow)] as const))
+  const starting = new Map<LinkerdFlow, StartingIssuer>(made)
+  const startingOf = (variant: string | null): StartingIssuer => {
+    const found = starting.get(flowOf(variant))
+    if (found === undefined) throw new Error('every flow has a CA to begin with')
+    return found
+  }
+  const demo: DemoSystem = {
+    rotation: 'mesh-2026',
+    sites: ['eu-1', 'us-1', 'ap-1'],
+    usualSites: 1,
+    variantFlag: 'flow',
+    variants: linkerdFlows,
+    variantOf: declaration => linkerdOf(declaration).flow,
+    byArgo: () => false,
+    faults: ['never-reloads', 'replica-lags'],
+    // Leaves of the demo live for an hour.
+    patience: 3 * 3_600_000,
+    start: sharedRoot => (sharedRoot ? 'one root for all clusters' : 'a root and an issuer made with step'),
+    fleet: ({ sites, ageRecipient, variant }) =>
+      linkerdFleet({ sites, ageRecipient, flow: flowOf(variant), root: startingOf(variant).root }),
+    declare: async (_fleet, options) => linkerdDeclaration(flowOf(options.variant), options),
+    /** The control plane restarts where its token changes; a workload where one of the data plane's does. */
+    plansRestart(consumer, before, after) {
+      if (consumer.startsWith(`${controlPlaneNamespace}/`))
+        return before.restarts[controlPlaneKey] !== after.restarts[controlPlaneKey]
+      return Object.entries(after.restarts).some(
+        ([key, token]) => key.startsWith('data-plane') && before.restarts[key] !== token,
+      )
+    },
+  }
+  return {
+    name: 'linkerd',
+    startWorld(options) {
+      return {
+        crossSite: options.sites.length > 1,
+        startSite: site => new LinkerdSite(site, options, startingOf(options.variant)),
+      }
+    },
+    demo,
+  }
+}

@@ -1,0 +1,412 @@
+import type { Cluster, KubernetesObject } from '../../cluster/cluster.ts'
+import { resources } from '../../cluster/resources.ts'
+import type {
+  CertificateFacts,
+  EvidenceException,
+  EvidenceGroup,
+  Fingerprint,
+  Instant,
+  ObjectEvidence,
+  Plan,
+} from '../../rotation.ts'
+import { type CertificateBook, certificateBook, factsOf } from '../../verify/certificates.ts'
+import { sortedExceptions, unreadable } from '../../verify/exceptions.ts'
+import { groupCollector, type SeenConsumer } from '../../verify/groups.ts'
+import { dataOwnership, isObserved, lastWritten } from '../../verify/objects.ts'
+import type { PlannedPlace } from '../../verify/planned.ts'
+import { inPool } from '../../verify/pool.ts'
+import { at, instant, later, list, objectId, sha256, text } from '../../verify/values.ts'
+import {
+  type CassandraClusterFacts,
+  operatorAnnotations,
+  operatorLabels,
+  readCassandraCluster,
+  restartVariable,
+  statefulSetName,
+} from './cassandra-cluster.ts'
+import { departures, type Expected, expectedOf, rootsByChecksum } from './expected.ts'
+import type { CassandraCa } from './model.ts'
+
+export interface CassandraObserveOptions {
+  readonly cluster: Cluster
+  readonly plan: Plan
+  readonly site: string
+  readonly place: PlannedPlace
+  /** The CassandraCluster of this site, and which of its two CAs is rotated. */
+  readonly cassandra: { readonly namespace: string; readonly name: string; readonly ca: CassandraCa }
+  /** Port-forwards at work at a time. */
+  readonly concurrency: number
+}
+
+export interface CassandraObservation {
+  readonly groups: readonly EvidenceGroup[]
+  readonly exceptions: readonly EvidenceException[]
+  readonly objects: readonly ObjectEvidence[]
+  readonly lastChange: Instant | null
+  readonly certificates: readonly CertificateFacts[]
+  readonly complete: boolean
+}
+
+/** Where a node serves TLS with the certificate of each CA: `ssl_storage_port`, and the native transport. */
+const tlsPorts: Readonly<Record<CassandraCa, number>> = { server: 7001, client: 9042 }
+
+const canaryName = 'reanchor-canary'
+
+interface Looking {
+  readonly options: CassandraObserveOptions
+  readonly expected: Expected
+  readonly book: CertificateBook
+  readonly objects: ObjectEvidence[]
+  readonly exceptions: EvidenceException[]
+  add(seen: SeenConsumer): void
+  changedAt(time: Instant | null): void
+  incomplete(what: string, cause: unknown): void
+}
+
+/**
+ * Looks at one region: the CA Secret and what the operator made of it, the StatefulSets, and every node by its own certificate. Changes
+ * nothing and judges nothing, but names every consumer that differs from the state that the step declares.
+ *
+ * Of Secrets only metadata is read, but for the canary. Which CAs a node trusts follows from three facts: the operator wrote down
+ * that it took up the Secret with this checksum, it made the nodes' Secret before it did, and the node was started after that.
+ */
+export async function observeCassandra(options: CassandraObserveOptions): Promise<CassandraObservation> {
+  const collector = groupCollector()
+  const exceptions: EvidenceException[] = []
+  const objects: ObjectEvidence[] = []
+  const expected = expectedOf(options.plan, options.place)
+  let lastChange: Instant | null = null
+  let complete = true
+  const looking: Looking = {
+    options,
+    expected,
+    book: certificateBook(options.plan),
+    objects,
+    exceptions,
+    add(seen) {
+      collector.add(seen)
+      for (const { reason, detail, verdict } of departures(seen, expected)) {
+        // What was not seen has an exception already that says why.
+        if (reason === 'unreadable' && seen.presents === null && seen.trusts !== null) continue
+        exceptions.push({ consumer: seen.consumer, name: seen.name, reason, detail, verdict })
+      }
+    },
+    changedAt(time) {
+      lastChange = later(lastChange, time)
+    },
+    incomplete(what, cause) {
+      complete = false
+      exceptions.push(unreadable('object', what, cause))
+    },
+  }
+  const { cassandra } = options
+  const facts = await observeCluster(looking)
+  const secret = await observeCaSecret(looking)
+  const madeAt = facts === null ? null : await observeNodeSecret(looking, facts)
+  await observed(looking, objectId('Secret', cassandra.namespace, canaryName), id => canary(looking, id))
+  const revisions = facts === null ? new Map<string, Revision>() : await observeStatefulSets(looking, facts)
+  const took = secret?.facts.checksum ?? ''
+  const trusts = rootsByChecksum(options.plan, options.site, took)
+  await observePods(looking, { facts, madeAt, revisions, trusts })
+  return {
+    groups: collector.groups(),
+    exceptions: sortedExceptions(exceptions),
+    objects: [...objects].sort((one, other) => (one.id < other.id ? -1 : 1)),
+    lastChange,
+    certificates: await unplannedFacts(looking),
+    complete,
+  }
+}
+
+async function unplannedFacts(looking: Looking): Promise<readonly CertificateFacts[]> {
+  const facts: CertificateFacts[] = []
+  for (const { sha256: fingerprint, pem } of looking.book.unplanned()) {
+    try {
+      facts.push(...(await factsOf([pem])))
+    } catch (cause) {
+      looking.exceptions.push(unreadable('object', `certificate ${fingerprint}`, cause))
+    }
+  }
+  return facts
+}
+
+async function observed(
+  looking: Looking,
+  id: string,
+  look: (id: string) => Promise<ObjectEvidence>,
+): Promise<ObjectEvidence | null> {
+  try {
+    const found = await look(id)
+    looking.objects.push(found)
+    looking.changedAt(found.lastChange)
+    return found
+  } catch (cause) {
+    looking.exceptions.push(unreadable('object', id, cause))
+    return null
+  }
+}
+
+function absent(id: string): ObjectEvidence {
+  return { id, present: false, keys: null, managers: {}, facts: {}, lastChange: null }
+}
+
+function present(id: string, object: KubernetesObject, facts: Readonly<Record<string, string>>): ObjectEvidence {
+  return { id, present: true, keys: null, managers: {}, facts, lastChange: lastWritten(object) }
+}
+
+// ----------------------------------------------------------------------------------------------- objects
+
+async function observeCluster(looking: Looking): Promise<CassandraClusterFacts | null> {
+  const { cluster, cassandra } = looking.options
+  let facts: CassandraClusterFacts | null = null
+  await observed(looking, objectId('CassandraCluster', cassandra.namespace, cassandra.name), async id => {
+    const object = await cluster.get(resources.cassandraClusters, cassandra.namespace, cassandra.name)
+    if (object === null) return absent(id)
+    facts = readCassandraCluster(object, cassandra.ca, id)
+    return present(id, object, {
+      // `status.ready` is left out where it is false (a Go bool with omitempty).
+      ready: String(at(object.status, 'ready') === true),
+      maintenance: facts.inMaintenance.join(' '),
+      secret: facts.secret,
+      internodeEncryption: facts.internodeEncryption,
+      managedRegions: String(facts.managedRegions.length),
+      unmanagedRegions: String(facts.unmanagedRegions.length),
+    })
+  })
+  return facts
+}
+
+/** The Secret that the step delivers, by its keys and their owners; its values stay where they are. */
+async function observeCaSecret(looking: Looking): Promise<ObjectEvidence | null> {
+  const { cluster } = looking.options
+  const { namespace, secret } = looking.expected
+  return await observed(looking, objectId('Secret', namespace, secret), async id => {
+    const found = await cluster.metadata(resources.secrets, namespace, secret)
+    if (found === null) return absent(id)
+    const facts: Record<string, string> = {}
+    const annotations = found.metadata.annotations ?? {}
+    const checksum = annotations[operatorAnnotations.checksum]
+    const instance = annotations[operatorAnnotations.instance]
+    if (checksum !== undefined) facts.checksum = checksum
+    if (instance !== undefined) facts.instance = instance
+    if (annotations['sealedsecrets.bitnami.com/patch'] === 'true') facts.patched = 'true'
+    return { ...present(id, found, facts), ...dataOwnership(found) }
+  })
+}
+
+/** When the operator made the nodes' Secret last; null: not to be told. */
+async function observeNodeSecret(looking: Looking, facts: CassandraClusterFacts): Promise<Instant | null> {
+  const { cluster } = looking.options
+  const found = await observed(looking, objectId('Secret', facts.namespace, facts.nodeSecret), async id => {
+    const secret = await cluster.metadata(resources.secrets, facts.namespace, facts.nodeSecret)
+    return secret === null ? absent(id) : present(id, secret, {})
+  })
+  return found?.lastChange ?? null
+}
+
+/** The one Secret whose value is read: it is random, guards nothing, and shows that custody was unsealed whole. */
+async function canary(looking: Looking, id: string): Promise<ObjectEvidence> {
+  const { cluster, cassandra } = looking.options
+  const secret = await cluster.get(resources.secrets, cassandra.namespace, canaryName)
+  if (secret === null) return absent(id)
+  const encoded = text(at(secret.data, 'canary'))
+  const facts = encoded === null ? {} : { sha256: sha256(Buffer.from(encoded, 'base64')) }
+  return { ...present(id, secret, facts), ...dataOwnership(secret) }
+}
+
+/** The label is the name of the revision; where it is the hash alone, the name ends with it. */
+function isRevision(name: string, label: string): boolean {
+  return label !== '' && (name === label || name.endsWith(`-${label}`))
+}
+
+interface Revision {
+  /** As pods carry it in `controller-revision-hash`. */
+  readonly name: string
+  readonly restart: string
+}
+
+/** One StatefulSet for each datacenter that the CassandraCluster declares. */
+async function observeStatefulSets(
+  looking: Looking,
+  facts: CassandraClusterFacts,
+): Promise<ReadonlyMap<string, Revision>> {
+  const { cluster } = looking.options
+  const revisions = new Map<string, Revision>()
+  for (const dc of facts.datacenters) {
+    const name = statefulSetName(facts, dc.name)
+    await observed(looking, objectId('StatefulSet', facts.namespace, name), async id => {
+      const found = await cluster.get(resources.statefulSets, facts.namespace, name)
+      if (found === null) return absent(id)
+      const status = (field: string): string => String(at(found.status, field) ?? '')
+      const restart = restartOf(found)
+      const update = status('updateRevision')
+      revisions.set(name, { name: update, restart })
+      const rolled =
+        isObserved(found) &&
+        update !== '' &&
+        status('currentRevision') === update &&
+        [status('replicas'), status('readyReplicas'), status('updatedReplicas')].every(
+          count => count === String(dc.replicas),
+        )
+      return present(id, found, {
+        observed: String(isObserved(found)),
+        rolled: String(rolled),
+        rolling: `${status('updatedReplicas') || 0} of ${dc.replicas} of the newest revision, ${status('readyReplicas') || 0} ready`,
+        revision: update,
+        restart: restart === '' ? '' : sha256(restart).slice(0, 16),
+      })
+    })
+  }
+  return revisions
+}
+
+function restartOf(object: KubernetesObject): string {
+  const containers = list(at(object.spec, 'template', 'spec', 'containers'))
+  return variableIn(containers)
+}
+
+function variableIn(containers: readonly unknown[]): string {
+  const cassandra = containers.find(container => text(at(container, 'name')) === 'cassandra')
+  const variable = list(at(cassandra, 'env')).find(entry => text(at(entry, 'name')) === restartVariable)
+  return text(at(variable, 'value')) ?? ''
+}
+
+// -------------------------------------------------------------------------------------------------- pods
+
+interface Scene {
+  readonly facts: CassandraClusterFacts | null
+  readonly madeAt: Instant | null
+  readonly revisions: ReadonlyMap<string, Revision>
+  readonly trusts: readonly Fingerprint[] | null
+}
+
+async function observePods(looking: Looking, scene: Scene): Promise<void> {
+  const { cluster, cassandra, concurrency } = looking.options
+  const pods: KubernetesObject[] = []
+  try {
+    for await (const page of cluster.list(resources.pods, { namespace: cassandra.namespace })) pods.push(...page)
+  } catch (cause) {
+    looking.incomplete('list pods', cause)
+    return
+  }
+  const ours = pods.filter(pod => pod.metadata.labels?.[operatorLabels.instance] === cassandra.name)
+  const nodes = ours.filter(pod => pod.metadata.labels?.[operatorLabels.component] === 'cassandra')
+  await inPool(nodes, concurrency, async pod => await observeNode(looking, scene, pod))
+  if (cassandra.ca === 'client') {
+    for (const consumer of ['prober', 'reaper'] as const) {
+      for (const pod of ours.filter(each => each.metadata.labels?.[operatorLabels.component] === consumer))
+        observeHelper(looking, scene, consumer, pod)
+    }
+  }
+  for (const pod of pods.filter(each => !ours.includes(each))) observeStranger(looking, scene, pod)
+}
+
+async function observeNode(looking: Looking, scene: Scene, pod: KubernetesObject): Promise<void> {
+  const { cluster, cassandra } = looking.options
+  const name = nameOf(pod)
+  const dc = pod.metadata.labels?.[operatorLabels.dc] ?? ''
+  const owner = ownerOf(pod)
+  const revision = scene.revisions.get(owner.name)
+  const current =
+    revision !== undefined &&
+    isRevision(revision.name, pod.metadata.labels?.['controller-revision-hash'] ?? '') &&
+    variableIn(list(at(pod.spec, 'containers'))) === revision.restart
+  const state = stateOf(pod)
+  const started = startedOf(pod, scene.madeAt)
+  for (const time of timesOf(pod)) looking.changedAt(time)
+  let presents: readonly Fingerprint[] | null = null
+  let leafExpires: Date | null = null
+  if (state === null) {
+    try {
+      const chain = await cluster.servedChain(
+        { namespace: pod.metadata.namespace ?? '', name: pod.metadata.name },
+        tlsPorts[cassandra.ca],
+        'localhost',
+      )
+      const leaf = looking.book.leafOfDer(chain)
+      presents = leaf.issuers
+      leafExpires = leaf.notAfter
+    } catch (cause) {
+      looking.exceptions.push(unreadable('node', name, cause))
+    }
+  }
+  looking.add({
+    consumer: 'node',
+    owner: owner.id,
+    name,
+    trusts: started === 'after' ? scene.trusts : null,
+    presents,
+    bundleDigest: null,
+    facts: {
+      dc,
+      started,
+      revision: current ? 'current' : 'older',
+      ...(state === null ? {} : { state }),
+    },
+    leafExpires,
+  })
+}
+
+/** The prober and the reaper: they read the truststore at their start, and the operator never restarts them for a new one. */
+function observeHelper(looking: Looking, scene: Scene, consumer: 'prober' | 'reaper', pod: KubernetesObject): void {
+  const state = stateOf(pod)
+  const started = startedOf(pod, scene.madeAt)
+  for (const time of timesOf(pod)) looking.changedAt(time)
+  looking.add({
+    consumer,
+    owner: ownerOf(pod).id,
+    name: nameOf(pod),
+    trusts: started === 'after' ? scene.trusts : null,
+    presents: null,
+    bundleDigest: null,
+    facts: { started, ...(state === null ? {} : { state }) },
+    leafExpires: null,
+  })
+}
+
+/** A pod of someone else's that mounts the nodes' Secret trusts and presents what they do, and nobody restarts it. */
+function observeStranger(looking: Looking, { facts }: Scene, pod: KubernetesObject): void {
+  const secret = facts?.nodeSecret
+  if (secret === undefined) return
+  const mounts = list(at(pod.spec, 'volumes')).some(volume => text(at(volume, 'secret', 'secretName')) === secret)
+  if (!mounts) return
+  const detail = `mounts Secret ${secret} and is none of the operator's: nobody restarts it with the nodes`
+  looking.exceptions.push({
+    consumer: 'client',
+    name: nameOf(pod),
+    reason: 'needs-attestation',
+    detail,
+    verdict: 'unknown',
+  })
+}
+
+/** Whether the pod was made after the operator had written the nodes' Secret: then it read that one at its start. */
+function startedOf(pod: KubernetesObject, madeAt: Instant | null): 'after' | 'before' | 'unknown' {
+  const born = instant(pod.metadata.creationTimestamp)
+  if (born === null || madeAt === null) return 'unknown'
+  return Date.parse(born) >= Date.parse(madeAt) ? 'after' : 'before'
+}
+
+function stateOf(pod: KubernetesObject): 'not-ready' | 'terminating' | null {
+  if (pod.metadata.deletionTimestamp !== undefined) return 'terminating'
+  const ready = list(at(pod.status, 'conditions')).some(
+    condition => text(at(condition, 'type')) === 'Ready' && text(at(condition, 'status')) === 'True',
+  )
+  return ready ? null : 'not-ready'
+}
+
+function timesOf(pod: KubernetesObject): readonly (Instant | null)[] {
+  const ready = list(at(pod.status, 'conditions')).find(condition => text(at(condition, 'type')) === 'Ready')
+  return [instant(pod.metadata.creationTimestamp), instant(at(ready, 'lastTransitionTime'))]
+}
+
+function nameOf(pod: KubernetesObject): string {
+  return `${pod.metadata.namespace ?? ''}/${pod.metadata.name}`
+}
+
+function ownerOf(pod: KubernetesObject): { readonly name: string; readonly id: string } {
+  const owner = pod.metadata.ownerReferences?.find(reference => reference.controller === true)
+  const namespace = pod.metadata.namespace ?? ''
+  if (owner === undefined) return { name: '', id: `${namespace}/Pod/${pod.metadata.name}` }
+  return { name: owner.name, id: `${namespace}/${owner.kind}/${owner.name}` }
+}

@@ -1,0 +1,402 @@
+import { readCertificate } from '../../pki/certificate.ts'
+import type { ConsumerClass, Evidence, EvidenceException, Fingerprint, Instant, Plan, Verdict } from '../../rotation.ts'
+import {
+  attested,
+  canaryUnsealed,
+  deliveredWith,
+  limited,
+  notReadWith,
+  objectNamed,
+  stillSealed,
+} from '../../verify/common-gates.ts'
+import type { Case, Judged, Rule } from '../../verify/gate.ts'
+import { bundleDigest, type PlannedPlace } from '../../verify/planned.ts'
+import { instantOf } from '../../verify/values.ts'
+import { worst } from '../../verify/verdict.ts'
+import { type IdentityView, identityChecks } from './checks.ts'
+import { type Departure, departures, type Expected, expectedOf } from './expected.ts'
+import { issuerSecretName, schemeKeys } from './issuer-secret.ts'
+import { controlPlaneKey } from './phases.ts'
+import { linkerdVersion, rulesOf } from './version.ts'
+
+/** A rule of a Linkerd step, whose `expected` is what the state at its place declares. */
+interface LinkerdRule extends Pick<Rule, 'id' | 'claim' | 'hint'> {
+  judge(subject: LinkerdCase): Judged
+}
+
+interface LinkerdCase extends Case {
+  readonly expected: Expected
+}
+
+/** The claim of the gate that names what was not seen: other gates refer to it. */
+const seenClaim = 'every proxy runs, and its leaf and anchors were read'
+
+const holds: Judged = { verdict: 'holds', because: [] }
+
+/**
+ * The gates of one step, in the order in which a roll-out fulfils them. What each expects is derived from the declared state, so steps, undos
+ * and nudges of every strategy have the gates that fit them.
+ */
+export function linkerdRules(plan: Plan, place: PlannedPlace): readonly Rule[] {
+  const { state } = place.tree
+  const rules: LinkerdRule[] = []
+  if (place.phase === 0) rules.push(wiringInEffect)
+  rules.push(issuerDelivered, anchorsPublished, controlPlaneRolled)
+  if (Object.keys(state.restarts).some(key => key.startsWith('data-plane'))) rules.push(workloadsRestarted)
+  rules.push(consumersSeen, machinesDeclared, controlPlaneTrusts, proxiesTrust, issuerLoaded, leavesIssued, checksPass)
+  const vouched = place.full && place.before !== null && bundleDigest(plan, place.before) !== bundleDigest(plan, state)
+  return [
+    deliveredWith(() => [issuerSecretName]),
+    canaryUnsealed('linkerd/canary', seenClaim),
+    ...rules.map(rule => ({
+      ...rule,
+      judge: (subject: Case) => rule.judge({ ...subject, expected: expectedOf(subject.plan, subject.place) }),
+    })),
+    ...(vouched ? [attested('linkerd/attested')] : []),
+  ]
+}
+
+// ----------------------------------------------------------------------------------------------------- objects
+
+const wiringInEffect: LinkerdRule = {
+  id: 'linkerd/wiring',
+  claim: 'what reanchor delivers reaches the control plane and the workloads',
+  hint: 'the Component in the folder patches nothing: check that the kustomization includes it and that kind and name match',
+  judge({ evidence, plan }) {
+    const marks = plan.follows === undefined ? [plan.metadata.name] : [plan.metadata.name, plan.follows]
+    const deployments = evidence.objects.filter(({ id }) => id.startsWith('Deployment/'))
+    if (deployments.length === 0) return notRead('no Deployment of the control plane was seen')
+    const because = deployments
+      .filter(({ facts }) => !marks.includes(facts.rotation ?? ''))
+      .map(({ id, facts }) => `${id}: annotation reanchor.dev/rotation is ${facts.rotation ?? 'absent'}`)
+    if (!restartsWorkloads(plan, evidence.site)) return { verdict: because.length === 0 ? 'holds' : 'pending', because }
+    const workloads = evidence.objects.find(({ id }) => id === 'Workloads')
+    if (workloads === undefined) return notRead('workloads were not listed')
+    if (!workloads.present) because.push('no workload carries annotation reanchor.dev/rotation of this rotation')
+    return { verdict: because.length === 0 ? 'holds' : 'pending', because }
+  },
+}
+
+function restartsWorkloads(plan: Plan, site: string): boolean {
+  return plan.phases
+    .flatMap(phase => phase.steps)
+    .some(step => Object.keys(step.sites[site]?.state.restarts ?? {}).some(key => key.startsWith('data-plane')))
+}
+
+/** Managers that may own a key of the issuer Secret: what applies the folder, and the controllers that unseal. */
+const deliverers: Readonly<Record<Evidence['delivery']['kind'], readonly string[]>> = {
+  flux: ['kustomize-controller'],
+  argocd: ['argocd-controller', 'argocd-application-controller'],
+  none: [],
+}
+const unsealers = ['controller', 'sealed-secrets-controller', 'external-secrets']
+
+const issuerDelivered: LinkerdRule = {
+  id: 'linkerd/issuer-secret',
+  claim: 'Secret linkerd-identity-issuer has exactly the keys of its form, and no one else owns one',
+  hint: 'the deliverer writes the Secret; see delivery/applied',
+  judge({ evidence, place }) {
+    const found = objectNamed(evidence, 'Secret', issuerSecretName)
+    if (found === null) return notRead(`Secret ${issuerSecretName} could not be read`)
+    const sealed = stillSealed(evidence, issuerSecretName)
+    if (sealed !== null) return sealed
+    if (!found.present)
+      return { verdict: 'violated', because: [`${found.id} does not exist: identity cannot start without it`] }
+    const { keys } = found
+    if (keys === null)
+      return { verdict: 'unknown', because: [`${found.id} has no managedFields, so its keys are not known`] }
+    const scheme = place.tree.state.settings.scheme === 'kubernetes.io/tls' ? 'kubernetes.io/tls' : 'linkerd.io/tls'
+    const form = schemeKeys[scheme]
+    const wanted = [form.certificate, form.key, ...(form.anchors === null ? [] : [form.anchors])]
+    const missing = wanted.filter(key => !keys.includes(key))
+    if (missing.length > 0)
+      return { verdict: 'pending', because: missing.map(key => `${found.id}: key ${key} is missing`) }
+    const extra = keys.filter(key => !wanted.includes(key))
+    if (extra.length > 0)
+      return { verdict: 'violated', because: extra.map(key => `${found.id}: key ${key} is not of the form ${scheme}`) }
+    // The Sealed Secrets controller writes the whole of `data` each time, so no key of another manager outlives it.
+    if (objectNamed(evidence, 'SealedSecret', issuerSecretName) !== null) return holds
+    const known = [...deliverers[evidence.delivery.kind], ...unsealers]
+    const foreign = keys.filter(key => (found.managers[key] ?? []).some(manager => !known.includes(manager)))
+    if (foreign.length === 0) return holds
+    return {
+      verdict: 'violated',
+      because: foreign.map(key => `${found.id}: key ${key} is also owned by ${(found.managers[key] ?? []).join(', ')}`),
+      hint: 'its value would survive the next step: find out who writes it (cert-manager, a person, an operator) and stop that first',
+    }
+  },
+}
+
+const anchorsPublished: LinkerdRule = {
+  id: 'linkerd/anchors-published',
+  claim: 'the ConfigMap holds exactly the planned anchors, in a form that Linkerd can read',
+  hint: 'see whether the control plane’s kustomization takes the Component in, and what else writes the ConfigMap',
+  judge: subject => judgeConsumers(subject, ['configmap'], ['roots']),
+}
+
+const controlPlaneRolled: LinkerdRule = {
+  id: 'linkerd/control-plane',
+  claim: 'every Deployment of the control plane carries the declared restart and is rolled out',
+  hint: 'an unready replica shows its reason in `kubectl describe pod`; identity that exits names the anchor or the key it cannot read',
+  judge({ evidence, expected }) {
+    const found = evidence.objects.filter(({ id }) => id.startsWith('Deployment/'))
+    if (found.length === 0) return notRead('no Deployment of the control plane was seen')
+    const token = expected.restarts[controlPlaneKey]
+    const because = found.flatMap(({ id, facts }) => [
+      ...(token !== undefined && facts.restart !== token
+        ? [`${id}: restart is ${facts.restart ?? 'unset'}, expected ${token}`]
+        : []),
+      ...(facts.rolled === 'true' ? [] : [`${id}: ${facts.rolling ?? 'roll-out unknown'}`]),
+    ])
+    const counted = { of: found.length, conform: Math.max(0, found.length - because.length) }
+    return { verdict: because.length === 0 ? 'holds' : 'pending', because, counted }
+  },
+}
+
+const workloadsRestarted: LinkerdRule = {
+  id: 'linkerd/workloads-restarted',
+  claim: 'every wired workload carries the restart and is rolled out',
+  hint: 'the owner of a workload that hangs has to look at it; reanchor restarts nothing itself',
+  judge({ evidence, expected }) {
+    const found = evidence.objects.find(({ id }) => id === 'Workloads')
+    if (found === undefined) return notRead('workloads were not listed')
+    const tokens = [
+      ...new Set(
+        Object.entries(expected.restarts).flatMap(([key, token]) => (key.startsWith('data-plane') ? [token] : [])),
+      ),
+    ]
+    const wired = Number(found.facts.wired ?? '0')
+    const carried = tokens.map(token => Number(found.facts[`restart ${token}`] ?? '0'))
+    const carrying = carried.reduce((sum, count) => sum + count, 0)
+    const rolling = evidence.exceptions.filter(({ reason }) => reason === 'not-rolled')
+    const because = rolling.map(exceptionText)
+    if (carried.some(count => count === 0)) because.unshift('no workload carries the restart token of this step')
+    if (expected.full && carrying < wired)
+      because.unshift(`${wired - carrying} of ${wired} wired workloads lack the restart token`)
+    const counted = { of: wired, conform: Math.max(0, carrying - rolling.length) }
+    return { verdict: because.length === 0 ? 'holds' : 'pending', because: limited(because), counted }
+  },
+}
+
+// --------------------------------------------------------------------------------------------------- consumers
+
+/** Reasons that another gate names. */
+const claimed: ReadonlySet<string> = new Set([
+  'stale-roots',
+  'foreign-root',
+  'old-issuer',
+  'foreign-issuer',
+  'not-restarted',
+  'not-rolled',
+  'needs-attestation',
+])
+
+const consumersSeen: LinkerdRule = {
+  id: 'linkerd/consumers-seen',
+  claim: seenClaim,
+  hint: 'a proxy that cannot be seen cannot be counted: allow port-forwards (roles/linkerd-portforward.yaml), or make it run',
+  judge({ evidence }) {
+    const standing = evidence.exceptions.filter(({ reason }) => !claimed.has(reason))
+    const of = evidence.groups.reduce((sum, group) => sum + group.count, 0)
+    const conform = Math.max(0, of - new Set(standing.map(({ consumer, name }) => `${consumer} ${name}`)).size)
+    return {
+      verdict: worst(standing.map(({ verdict }) => verdict)),
+      because: limited(standing.map(exceptionText)),
+      counted: { of, conform },
+    }
+  },
+}
+
+const machinesDeclared: LinkerdRule = {
+  id: 'linkerd/machines-declared',
+  claim: 'every machine outside the cluster is declared',
+  hint: 'declare it under gates.attest in rotation.yaml, by namespace/name or namespace/*, and say why it is there',
+  judge({ evidence, plan }) {
+    const machines = evidence.exceptions.filter(({ reason }) => reason === 'needs-attestation')
+    const undeclared = machines.filter(({ name }) => !plan.gates.attest.some(declared => covers(declared.name, name)))
+    const because = undeclared.map(({ name }) => `ExternalWorkload ${name} is not declared under gates.attest`)
+    const counted = { of: machines.length, conform: machines.length - undeclared.length }
+    return { verdict: undeclared.length > 0 ? 'violated' : 'holds', because: limited(because), counted }
+  },
+}
+
+function covers(declared: string, machine: string): boolean {
+  return declared === machine || (declared.endsWith('/*') && machine.startsWith(declared.slice(0, -1)))
+}
+
+const controlPlaneTrusts: LinkerdRule = {
+  id: 'linkerd/control-plane-trusts',
+  claim: 'every pod of the control plane was started with the anchors of this step',
+  hint: 'its anchors are read once, at the start of the container: wait for the roll-out, or look at what holds it up',
+  judge: subject => judgeConsumers(subject, ['control-plane'], ['roots', 'restart', 'running']),
+}
+
+const proxiesTrust: LinkerdRule = {
+  id: 'linkerd/proxies-trust',
+  claim: 'every proxy of the data plane was started with the anchors of this step',
+  hint: 'a proxy keeps the anchors that it was injected with: its workload has to be restarted by its owner, whatever made the pod',
+  judge: subject => judgeConsumers(subject, ['proxy', 'gateway'], ['roots', 'running'], true),
+}
+
+const issuerLoaded: LinkerdRule = {
+  id: 'linkerd/issuer-loaded',
+  claim: 'every replica of identity that shows its issuer holds the planned one',
+  hint: 'a replica that missed the change of its Secret goes on with the old issuer: `reanchor next --nudge` restarts it (linkerd2#15109)',
+  judge(subject) {
+    const judged = judgeConsumers(subject, ['identity'], ['issuer'], true)
+    return judged.verdict === 'holds' ? judged : { ...judged, ...hinted(subject.evidence) }
+  },
+}
+
+/**
+ * The gate that both runbooks lack (linkerd2#4287, F1): while one proxy presents a leaf of the old issuer, taking the old root out of the others
+ * cuts it off. Asked of every proxy by a handshake, in the control plane too.
+ */
+const leavesIssued: LinkerdRule = {
+  id: 'linkerd/leaves-issued',
+  claim: 'every proxy presents a leaf of the planned issuer',
+  hint: 'proxies renew after 70 % of what is left of a leaf’s life; a restart of the workload, or `reanchor next --nudge`, gives a new leaf now',
+  judge(subject) {
+    const judged = judgeConsumers(subject, ['control-plane', 'proxy', 'gateway'], ['issuer', 'running'])
+    if (judged.verdict === 'holds') return judged
+    const behind = subject.evidence.groups.filter(group =>
+      departures(group, subject.expected).some(({ reason }) => reason === 'old-issuer'),
+    )
+    const ends = behind.flatMap(({ leavesExpire }) => (leavesExpire === null ? [] : [leavesExpire.last])).sort()
+    const last = ends.at(-1)
+    if (last === undefined) return { ...judged, ...hinted(subject.evidence) }
+    const cleared = [`at the latest at ${last} the last of these leaves has ended`]
+    const retryAt = renewalOf(last, subject)
+    return { ...judged, ...hinted(subject.evidence), because: [...judged.because, ...cleared], retryAt }
+  },
+}
+
+/** Share of a leaf's life after which its proxy renews it (linkerd2-proxy linkerd/proxy/identity-client/src/certify.rs). */
+const renewedAfter = 0.7
+/** Milliseconds after which to look again where the renewal should have been by now. */
+const soon = 10 * 60_000
+
+/** When the leaf that ends last is due for its renewal. */
+function renewalOf(last: Instant, { plan, now }: Case): Instant {
+  const due = Date.parse(last) - (1 - renewedAfter) * plan.leafHours * 3_600_000
+  return instantOf(new Date(Math.max(due + 60_000, now.getTime() + soon)))
+}
+
+/** What identity's events say, as a hint beside what was seen. */
+function hinted(evidence: Evidence): { readonly hint?: string } {
+  const facts = evidence.objects.find(({ id }) => id === 'Events')?.facts ?? {}
+  const updated = facts.IssuerUpdated === undefined ? Number.NEGATIVE_INFINITY : Date.parse(facts.IssuerUpdated)
+  for (const reason of ['IssuerUpdateSkipped', 'IssuerValidationFailed']) {
+    const at = facts[reason]
+    if (at === undefined || Date.parse(at) < updated) continue
+    return {
+      hint: `identity said ${reason} at ${at}: ${facts[`${reason} message`] ?? ''}; its anchors are those of its start, so restart it with both roots first`,
+    }
+  }
+  if (facts.IssuerUpdated === undefined) return {}
+  return {
+    hint: `identity said IssuerUpdated at ${facts.IssuerUpdated}; proxies renew after 70 % of what is left of their leaf’s life`,
+  }
+}
+
+/** Warnings of the checks belong to a rotation: an issuer that is about to end, pods that have not restarted yet (trap 14). */
+const checksPass: LinkerdRule = {
+  id: 'linkerd/identity-checks',
+  claim: 'no identity check of `linkerd check --proxy` fails',
+  hint: 'run `linkerd check --proxy` beside it',
+  judge({ evidence, plan, place, now, expected }) {
+    const view = viewOf(evidence, plan, place, now, expected)
+    const failed = identityChecks(view).filter(({ result }) => result === 'error')
+    const [first] = failed
+    if (first === undefined) return holds
+    return {
+      verdict: 'violated',
+      because: failed.map(({ description, error }) => `× ${description}: ${(error ?? '').replace(/\s*\n\s*/g, ' ')}`),
+      hint: `see ${first.hint} for hints`,
+    }
+  },
+}
+
+/** What the nine checks are asked of: the anchors as published, the issuer as declared, and each pod by what it was started with. */
+export function viewOf(
+  evidence: Evidence,
+  plan: Plan,
+  place: PlannedPlace,
+  now: Date,
+  expected: Expected,
+): IdentityView {
+  const pems = new Map([...plan.certificates, ...evidence.certificates].map(({ sha256, pem }) => [sha256, pem]))
+  const certificates = (list: readonly Fingerprint[]) =>
+    list.flatMap(sha256 => {
+      const pem = pems.get(sha256)
+      return pem === undefined ? [] : [readCertificate(pem)]
+    })
+  const { state } = place.tree
+  const published = evidence.groups.find(({ consumer }) => consumer === 'configmap')
+  const broken = evidence.exceptions.find(({ reason }) => reason === 'broken-bundle')
+  const proxies = evidence.groups.filter(
+    ({ consumer }) => consumer === 'proxy' || consumer === 'gateway' || consumer === 'control-plane',
+  )
+  return {
+    now,
+    rules: rulesOf(linkerdVersion(state.settings.version ?? 'stable-2.14')),
+    configProblem: broken === undefined ? null : broken.detail,
+    anchors: certificates(published?.trusts ?? expected.roots),
+    issuer: certificates([state.issuer])[0] ?? null,
+    chain: certificates(state.chain),
+    pods: proxies.map(({ owner, trusts }) => ({ name: owner, anchors: trusts })),
+  }
+}
+
+// ------------------------------------------------------------------------------------------------------ shared
+
+/** Counts consumers of some classes that conform in some aspects. `mayBeNone`: else seeing none means that something was not seen. */
+function judgeConsumers(
+  subject: LinkerdCase,
+  classes: readonly ConsumerClass[],
+  aspects: readonly Departure['aspect'][],
+  mayBeNone = false,
+): Judged {
+  const { evidence, expected } = subject
+  const verdicts: Verdict[] = []
+  const because: string[] = []
+  let of = 0
+  let conform = 0
+  for (const group of evidence.groups) {
+    if (!classes.includes(group.consumer)) continue
+    of += group.count
+    const departed = departures(group, expected).filter(({ aspect }) => aspects.includes(aspect))
+    if (departed.length === 0) {
+      conform += group.count
+      continue
+    }
+    verdicts.push(...departed.map(({ verdict }) => verdict))
+    const details = departed.map(({ detail }) => detail)
+    const named = evidence.exceptions.filter(
+      ({ consumer, detail }) => consumer === group.consumer && details.includes(detail),
+    )
+    const stuck = group.facts.stuck === undefined ? '' : ` (${group.facts.stuck})`
+    because.push(
+      ...(named.length > 0
+        ? named.map(each => `${exceptionText(each)}${stuck}`)
+        : [`${group.owner} (${group.count}): ${details.join('; ')}${stuck}`]),
+    )
+  }
+  const counted = { of, conform }
+  if (of === 0 && !mayBeNone) return { ...notRead(`no ${classes.join(' or ')} was seen`), counted }
+  return { verdict: overdue(subject, worst(verdicts)), because: limited([...new Set(because)]), counted }
+}
+
+/** Waiting ends when even the slowest renewal, a whole life of a leaf, has passed since the last change. */
+function overdue({ evidence, plan, now }: Case, verdict: Verdict): Verdict {
+  if (verdict !== 'pending' || evidence.lastChange === null) return verdict
+  return now.getTime() - Date.parse(evidence.lastChange) > plan.leafHours * 3_600_000 ? 'violated' : verdict
+}
+
+function notRead(because: string): Judged {
+  return notReadWith(seenClaim, because)
+}
+
+function exceptionText({ consumer, name, detail }: EvidenceException): string {
+  return `${consumer} ${name}: ${detail}`
+}

@@ -1,0 +1,211 @@
+import { posix } from 'node:path'
+import { App } from 'cdk8s'
+import { placedObjects } from '../../../phases/istio/site-file.ts'
+import { linkerdCharts } from '../../../phases/linkerd/charts.ts'
+import { controlPlaneComponent, issuerFile } from '../../../phases/linkerd/files.ts'
+import type { LinkerdPhaseProps, LinkerdWorkloads } from '../../../phases/linkerd/props.ts'
+import { manualFile } from '../../../phases/linkerd/restarts.ts'
+import { ReanchorError } from '../../errors.ts'
+import { joinPem } from '../../pki/bundle.ts'
+import { type Certificate, certificateFacts } from '../../pki/certificate.ts'
+import { type ComponentPatch, componentFile, renderFolder } from '../../render/folder.ts'
+import { componentPoint, deliveryPoints, destinationBeside } from '../../render/wiring.ts'
+import type { TrustPlace } from '../../report/trust-txt.ts'
+import type { Declaration, FileTree, Site, WiringPoint } from '../../rotation.ts'
+import type { PhaseDraft, SitePlan, SitePlanInputs, StepRendering } from '../system.ts'
+import { otherRoots } from './health.ts'
+import { type IssuerScheme, schemeKeys } from './issuer-secret.ts'
+import { controlPlaneOf, manualWorkloads, refuseOtherOwners } from './manifests.ts'
+import { controlPlaneKey, dataPlaneKey, linkerdPhases, literalAnchors } from './phases.ts'
+import { type LinkerdSettings, linkerdOf } from './settings.ts'
+import { linkerdVersion, rulesOf } from './version.ts'
+
+/** Phases, files and wiring of one site. The users' files are searched once, not at each step. */
+export function planLinkerdSite(inputs: SitePlanInputs): SitePlan {
+  const { declaration, site, files, current } = inputs
+  const linkerd = linkerdOf(declaration)
+  const rules = rulesOf(linkerdVersion(linkerd.version))
+  refuseOtherOwners(files, declaration.sites, linkerd.namespace)
+  const folder = controlPlaneFolder(linkerd, site)
+  const controlPlane = controlPlaneOf(files, folder, linkerd.namespace, linkerd.flow, rules)
+  const workloads = workloadsOf(declaration, site, files)
+  const scheme = schemeOf(current.settings.scheme)
+  return {
+    phases: phasesOf(inputs, linkerd, workloads.length),
+    async render(step) {
+      const props: LinkerdPhaseProps = {
+        rotation: declaration.name,
+        state: step.state,
+        certificate: sha256 => step.certificate(sha256).pem,
+        issuerKey: issuerKey(inputs, step.state.issuer),
+        canary: step.canary,
+        namespace: linkerd.namespace,
+        delivery: site.delivery.kind,
+        issuerSecret: { scheme, type: current.settings.secretType ?? 'Opaque' },
+        controlPlane,
+        workloads,
+      }
+      return await renderStep(step, props, site)
+    },
+    wiring: () => wiringOf(declaration, site, files, folder, linkerd.namespace),
+  }
+}
+
+function controlPlaneFolder(linkerd: LinkerdSettings, site: Site): string {
+  const plane = linkerd.controlPlane[site.name]
+  if (plane === undefined) throw new Error(`no control plane of ${site.name} passed the checks`)
+  return plane.path
+}
+
+function schemeOf(text: string | undefined): IssuerScheme {
+  return text === 'kubernetes.io/tls' ? text : 'linkerd.io/tls'
+}
+
+function phasesOf(
+  { declaration, site, current, next }: SitePlanInputs,
+  linkerd: LinkerdSettings,
+  workloadBatches: number,
+): readonly PhaseDraft[] {
+  if (declaration.strategy === 'issuer' && !current.roots.some(root => root.sha256 === next.root.sha256)) {
+    throw new ReanchorError({
+      what: 'strategy issuer keeps the root, but the new issuer is under another one',
+      where: { object: `site ${site.name}` },
+      expected: `a root among ${current.roots.map(root => root.sha256).join(', ')}`,
+      found: next.root.sha256,
+      todo: 'give spec.next the root in use and its key, or choose strategy graceful',
+    })
+  }
+  const of = (list: readonly Certificate[]) => list.map(certificate => certificate.sha256)
+  return linkerdPhases(
+    declaration.strategy,
+    {
+      current: {
+        issuer: current.issuer.sha256,
+        chain: of(current.chain),
+        roots: of(current.roots),
+        others: otherRoots(current),
+        settings: current.settings,
+        restarts: current.restarts,
+      },
+      next: { root: next.root.sha256, issuer: next.issuer.sha256, chain: of(next.chain) },
+    },
+    { flow: linkerd.flow, workloadBatches, leaves: linkerd.leaves },
+  )
+}
+
+function issuerKey({ site, current, next }: SitePlanInputs, issuer: string): string {
+  if (next.issuer.sha256 === issuer) return next.key
+  if (current.issuer.sha256 === issuer && current.key !== null) return current.key
+  throw new ReanchorError({
+    what: 'the private key of the issuer in use is not at hand',
+    where: { object: `site ${site.name}` },
+    expected: `the key of ${current.issuer.subject}: while both roots are trusted, leaves are still issued by it`,
+    found: 'only its certificate',
+    todo: 'give spec.current.files.key, or read it from the cluster with spec.current: {from: cluster}',
+  })
+}
+
+/** Kinds and hand-injected workloads per batch of reload targets. */
+function workloadsOf(declaration: Declaration, site: Site, files: FileTree): readonly LinkerdWorkloads[] {
+  const targets = declaration.reload.filter(target => target.site === site.name)
+  const batches = [...new Set(targets.map(target => target.batch))].sort((a, b) => a - b)
+  return batches.map(batch => {
+    const mine = targets.filter(target => target.batch === batch)
+    return {
+      kinds: [...new Set(mine.flatMap(target => target.kinds))].sort(),
+      manual: mine.flatMap(target => manualWorkloads(files, target.path)),
+    }
+  })
+}
+
+// ------------------------------------------------------------------------------------------------------ files
+
+async function renderStep(step: StepRendering, props: LinkerdPhaseProps, site: Site): Promise<FileTree> {
+  const Chart = linkerdCharts[step.header.phaseName]
+  if (Chart === undefined) throw new Error(`no chart for phase ${step.header.phaseName}`)
+  const chart = new Chart(new App(), step.header.site, props)
+  return await renderFolder({
+    header: step.header,
+    objects: placedObjects(chart).map(({ object, file }) => ({ manifest: object.toJson(), file })),
+    others: new Map([...components(props), ...readableFiles(props)]),
+    places: placesOf(step, props),
+    custody: step.custody,
+    path: site.path,
+    delivery: site.delivery.kind,
+  })
+}
+
+function components({ controlPlane, workloads }: LinkerdPhaseProps): readonly (readonly [string, string])[] {
+  const { global, values, trustRoots, deployments } = controlPlane
+  const patches: ComponentPatch[] = []
+  const configMap = (path: string, name: string) => patches.push({ path, target: { kind: 'ConfigMap', name } })
+  if (global !== null || values !== null) configMap('linkerd-config.yaml', 'linkerd-config')
+  if (trustRoots !== null) configMap('trust-roots.yaml', 'linkerd-identity-trust-roots')
+  for (const { kind, name } of deployments) patches.push({ path: `${name}.yaml`, target: { kind, name } })
+  const files = [componentFile(posix.basename(controlPlaneComponent), patches)]
+  for (const [index, { kinds, manual }] of (workloads ?? []).entries()) {
+    const own = manual.map(place => ({
+      path: manualFile(place),
+      target: { kind: place.kind, name: place.name },
+    }))
+    files.push(
+      componentFile(dataPlaneKey(index + 1), [{ path: 'patch.yaml', target: { kind: kinds.join('|') } }, ...own]),
+    )
+  }
+  return files
+}
+
+/** Public PEMs beside the manifests, for reading. */
+function readableFiles(props: LinkerdPhaseProps): readonly (readonly [string, string])[] {
+  const { state, certificate } = props
+  const between = state.chain.filter(sha256 => sha256 !== state.issuer)
+  return [
+    ['anchors.pem', joinPem(...state.bundle.map(certificate))],
+    ['issuer.pem', joinPem(...[state.issuer, ...between].map(certificate))],
+  ]
+}
+
+function placesOf({ certificate, state }: StepRendering, props: LinkerdPhaseProps): readonly TrustPlace[] {
+  const facts = (list: readonly string[]) => list.map(sha256 => certificateFacts(certificate(sha256)))
+  const { issuerSecret, controlPlane, workloads } = props
+  const keys = schemeKeys[issuerSecret.scheme]
+  const between = state.chain.filter(sha256 => sha256 !== state.issuer)
+  const anchors = controlPlane.global === null ? 'trust-roots.yaml:ca-bundle.crt' : 'linkerd-config.yaml:global'
+  const places: TrustPlace[] = [
+    { place: `${issuerFile}:${keys.certificate}`, role: 'issuer', certificates: facts([state.issuer]) },
+    { place: `${issuerFile}:${keys.certificate}`, role: 'chain', certificates: facts(between) },
+    { place: anchors, role: 'trusted', certificates: facts(state.bundle) },
+  ]
+  if (keys.anchors !== null)
+    places.push({ place: `${issuerFile}:${keys.anchors}`, role: 'trusted', certificates: facts(state.bundle) })
+  // What pods were told to restart with, which follows the anchors one step behind.
+  const batches = [controlPlaneKey, ...(workloads ?? []).map((_, index) => dataPlaneKey(index + 1))]
+  for (const key of batches)
+    places.push({ place: key, role: 'trusted', certificates: facts(literalAnchors(state, key)) })
+  return places.filter(({ certificates }) => certificates.length > 0)
+}
+
+// ------------------------------------------------------------------------------------------------------ wiring
+
+function wiringOf(
+  declaration: Declaration,
+  site: Site,
+  files: FileTree,
+  folder: string,
+  namespace: string,
+): readonly WiringPoint[] {
+  const targets = declaration.reload.filter(each => each.site === site.name)
+  const points: WiringPoint[] = [
+    ...deliveryPoints(declaration, site, files, {
+      namespace,
+      destination: () => destinationBeside(files, null, [folder, ...targets.map(target => target.path)]),
+    }),
+  ]
+  const purpose = "lets the site's folder set the anchors and restart the control plane"
+  points.push(componentPoint(site, folder, posix.basename(controlPlaneComponent), purpose, files))
+  for (const target of targets) {
+    const restarts = 'lets the site’s folder restart these workloads'
+    points.push(componentPoint(site, target.path, dataPlaneKey(target.batch), restarts, files))
+  }
+  return points
+}

@@ -1,0 +1,63 @@
+import * as z from 'zod'
+import { duration, folder, kubernetesName, namespaceName, plainText } from '../../declaration/fields.ts'
+import { linkerdFlows } from './version.ts'
+
+/** The form of `spec.linkerd`. */
+export const linkerdSchema = z
+  .strictObject({
+    flow: z.enum(linkerdFlows).meta({
+      title: 'trust-roots, upgrade or config-map',
+      description:
+        'trust-roots: ConfigMap linkerd-identity-trust-roots, from 2.11 on. upgrade: what `linkerd upgrade` of 2.7 and 2.8 changes. config-map: the hand edit of linkerd-config with re-injection.',
+      examples: ['trust-roots'],
+    }),
+    version: plainText(
+      'a version of Linkerd',
+      'The installed version: algorithms, key forms and words depend on it.',
+      'stable-2.14.10',
+    ),
+    namespace: namespaceName('Namespace of the control plane.', 'linkerd').default('linkerd'),
+    trustDomain: kubernetesName(
+      'a trust domain',
+      'Trust domain of the mesh (identityTrustDomain, or clusterDomain).',
+      'cluster.local',
+    ).default('cluster.local'),
+    leafTTL: duration(
+      '1m',
+      '90d',
+      'How long a leaf lives (identity.issuer.issuanceLifetime); every wait for renewals is bounded by it.',
+      '24h',
+    ).default('24h'),
+    leaves: z
+      .enum(['renewal', 'restart'])
+      .default('renewal')
+      .meta({
+        title: 'renewal or restart',
+        description:
+          'How leaves of the new issuer reach the workloads: by themselves, within a leaf’s life, or by one more restart.',
+        examples: ['renewal'],
+      }),
+    controlPlane: z
+      .record(
+        z.string(),
+        z
+          .strictObject({
+            path: folder('Folder whose kustomization builds the control plane.', 'linkerd/eu-1'),
+          })
+          .meta({
+            title: "one site's control plane",
+            description: 'Where this site declares its Linkerd.',
+            examples: [{ path: 'linkerd/eu-1' }],
+          }),
+      )
+      .meta({
+        title: 'the control plane of each site',
+        description: 'Where each site declares its Linkerd, by name of the site.',
+        examples: [{ 'eu-1': { path: 'linkerd/eu-1' } }],
+      }),
+  })
+  .meta({
+    title: 'settings of Linkerd',
+    description: 'What only Linkerd needs.',
+    examples: [{ flow: 'trust-roots', version: 'stable-2.14.10', controlPlane: { 'eu-1': { path: 'linkerd/eu-1' } } }],
+  })

@@ -1,0 +1,168 @@
+import { takeOverCommand } from '../custody/sealed-secrets.ts'
+import type { Evidence, ObjectEvidence, Plan, Verdict } from '../rotation.ts'
+import type { Judged, Rule } from './gate.ts'
+import { bundleDigest, type PlannedPlace } from './planned.ts'
+import { short } from './values.ts'
+
+/** Gates that every system has, and what gates are made with. */
+
+/** As many reasons stand in a gate's result; the rest is in the evidence. */
+export const namedAtMost = 20
+
+/** `secrets`: names of the Secrets that the folder delivers at a place, the canary aside. */
+export function deliveredWith(secrets: (place: PlannedPlace) => readonly string[]): Rule {
+  return {
+    id: 'delivery/applied',
+    claim: 'the deliverer has applied this step',
+    hint: 'look at the delivery object; it says what it waits for',
+    judge({ evidence, place, plan }) {
+      const { delivery } = evidence
+      const hint = deliveryHint(delivery)
+      const retryAt = delivery.nextDue
+      const wait = (because: string, verdict: Verdict = 'pending'): Judged => ({
+        verdict,
+        because: [`${delivery.object}: ${because}${delivery.message === '' ? '' : ` (${delivery.message})`}`],
+        retryAt,
+        ...(hint === undefined ? {} : { hint }),
+      })
+      if (delivery.suspended && !syncedByHand(delivery, plan.formerDigests, place))
+        return { ...wait('is suspended', 'violated'), hint: suspendedHint(delivery) }
+      if (delivery.revision === null) return wait('shows no applied commit', 'unknown')
+      if (!delivery.observed) return wait('has not taken up its newest declaration')
+      if (!delivery.ready) return wait('is not ready')
+      // It goes on by itself: the wait between a merge and its apply, or another branch.
+      if (delivery.treeDigest === null && delivery.message.includes('does not contain'))
+        return wait('has not applied the merge yet')
+      if (delivery.treeDigest === null) {
+        const because = `applied commit ${delivery.revision}, whose folder is not in this clone`
+        return { ...wait(because, 'unknown'), hint: 'fetch the base branch into this clone and look again' }
+      }
+      const applied = plan.formerDigests[delivery.treeDigest] ?? delivery.treeDigest
+      if (applied !== place.tree.digest) {
+        return wait(
+          `applied tree ${short(delivery.treeDigest)} of commit ${short(delivery.revision)}, expected ${short(place.tree.digest)}`,
+        )
+      }
+      const missing = ['reanchor-canary', ...secrets(place)].filter(
+        name => !delivery.inventory.some(id => sealedKinds.test(id) && id.endsWith(`/${name}`)),
+      )
+      if (missing.length > 0) return wait(`its inventory lacks ${missing.join(', ')}`)
+      return { verdict: 'holds', because: [] }
+    },
+  }
+}
+
+/**
+ * Argo CD goes on comparing what it does not sync by itself, so it knows that someone synced the step, and that it still stands. A suspended
+ * Kustomization is looked at by no one.
+ */
+function syncedByHand(
+  { kind, observed, ready, treeDigest }: Evidence['delivery'],
+  formerDigests: Plan['formerDigests'],
+  place: PlannedPlace,
+): boolean {
+  if (kind !== 'argocd' || !observed || !ready || treeDigest === null) return false
+  return (formerDigests[treeDigest] ?? treeDigest) === place.tree.digest
+}
+
+function suspendedHint({ kind, object }: Evidence['delivery']): string {
+  if (kind !== 'argocd') return 'resume it: nothing is applied meanwhile'
+  const [, namespace, name] = object.split('/')
+  return `it syncs nothing by itself: sync it by hand (argocd app sync ${namespace}/${name}), or switch automatic sync on`
+}
+
+function deliveryHint({ hurry, message, object }: Evidence['delivery']): string | undefined {
+  if (hurry !== null) return `to hurry it, run: ${hurry}`
+  if (message.startsWith('does not exist'))
+    return 'it comes with the adopt pull request: look at what applies the folder of the file that declares it'
+  // The message says which right is missing, or that the API server is away.
+  if (message.startsWith('could not be read'))
+    return `whether ${object} applied the step is not known until it can be read`
+  return undefined
+}
+
+/** What stands in Git for a Secret, by custody. */
+const sealedKinds = /^(Secret|SealedSecret|ExternalSecret)\//
+
+/** `seen`: claim of the gate that says what was not seen. */
+export function canaryUnsealed(id: string, seen: string): Rule {
+  return {
+    id,
+    claim: 'the canary was unsealed in the cluster',
+    hint: 'custody does not work in this cluster: check the decryption key of the deliverer before a CA depends on it',
+    judge({ evidence, plan }) {
+      const found = objectNamed(evidence, 'Secret', 'reanchor-canary')
+      if (found === null) return notReadWith(seen, 'Secret reanchor-canary could not be read')
+      const planned = plan.canaries[evidence.site]
+      if (planned === undefined) return { verdict: 'unknown', because: ['the plan holds no canary for this site'] }
+      const sealed = stillSealed(evidence, 'reanchor-canary')
+      if (sealed !== null) return sealed
+      if (!found.present) {
+        const hint = 'the deliverer creates it: see above what that waits for'
+        return { verdict: 'pending', because: [`${found.id} does not exist`], hint }
+      }
+      if (found.facts.sha256 === planned) return { verdict: 'holds', because: [] }
+      return {
+        verdict: 'violated',
+        because: [`${found.id}: its value is not the planned one: it arrived sealed, or another`],
+      }
+    },
+  }
+}
+
+/** Whether every name under gates.attest has a word for this phase and bundle. */
+export function attested(id: string): Rule {
+  return {
+    id,
+    claim: 'a person has vouched for every consumer that no API shows',
+    hint: 'ask its owner whether it trusts this bundle, then run `reanchor attest NAME --phase N`',
+    judge({ plan, place, attestations }) {
+      const bundle = bundleDigest(plan, place.tree.state)
+      const declared = plan.gates.attest.map(({ name }) => name)
+      const waiting = declared.filter(
+        name => !attestations.some(word => word.name === name && word.phase === place.phase && word.bundle === bundle),
+      )
+      const because = waiting.map(name => `${name}: no word yet for bundle ${short(bundle)}`)
+      const counted = { of: declared.length, conform: declared.length - waiting.length }
+      return { verdict: waiting.length > 0 ? 'pending' : 'holds', because: limited(because), counted }
+    },
+  }
+}
+
+/** Null where the Secret is what its SealedSecret says now, or comes from no SealedSecret. */
+export function stillSealed(evidence: Evidence, name: string): Judged | null {
+  const sealed = objectNamed(evidence, 'SealedSecret', name)
+  if (sealed === null) return null
+  const { id, present, facts } = sealed
+  if (!present) return { verdict: 'pending', because: [`${id} does not exist`] }
+  if (facts.observed !== 'true')
+    return { verdict: 'pending', because: [`${id}: its newest version is not unsealed yet`] }
+  if (facts.synced === 'True') return null
+  const because = [`${id}: not unsealed${facts.message === undefined ? '' : `: ${facts.message}`}`]
+  const namespace = id.split('/')[1] ?? ''
+  // bitnami-labs/sealed-secrets v0.36.6, pkg/controller/controller.go: a Secret that it did not make has to allow it.
+  if (facts.message?.includes('not managed by SealedSecret') !== true) return { verdict: 'pending', because }
+  return {
+    verdict: 'pending',
+    because,
+    hint: `let the controller take the Secret over: ${takeOverCommand({ namespace, name })}; then start the controller anew, wherever it runs (as installed by default: kubectl --namespace kube-system rollout restart deployment sealed-secrets-controller): it has given up, and looks again only then or when the SealedSecret's spec changes`,
+  }
+}
+
+export function objectNamed(evidence: Evidence, kind: string, name: string): ObjectEvidence | null {
+  return evidence.objects.find(({ id }) => id.startsWith(`${kind}/`) && id.endsWith(`/${name}`)) ?? null
+}
+
+/** `claim`: of the gate that says what was not seen, and why. */
+export function notReadWith(claim: string, because: string): Judged {
+  return { verdict: 'unknown', because: [because], hint: notReadHint(claim) }
+}
+
+export function notReadHint(claim: string): string {
+  return `nothing is known of it until it can be read: why it was not is said under “${claim}”`
+}
+
+export function limited(because: readonly string[]): readonly string[] {
+  if (because.length <= namedAtMost) return because
+  return [...because.slice(0, namedAtMost), `and ${because.length - namedAtMost} more, named in the evidence`]
+}
