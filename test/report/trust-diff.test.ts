@@ -178,7 +178,7 @@ describe('as a git textconv', () => {
   })
 })
 
-test('a CA that changes places within one bundle is not said to lose trust, and one that leaves it is', () => {
+it('a CA that changes places within one bundle is not said to lose trust, and one that leaves it is', () => {
   const folder = (step: string) =>
     Object.fromEntries(
       ['ca-secret.yaml', 'ca.crt.pem', 'ca2.crt.pem'].flatMap(name => {
