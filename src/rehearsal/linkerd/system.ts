@@ -96,7 +96,7 @@ export async function linkerdRehearsal(): Promise<RehearsalSystem> {
     variants: linkerdFlows,
     variantOf: declaration => linkerdOf(declaration).flow,
     byArgo: () => false,
-    faults: ['never-reloads', 'replica-lags'],
+    faults: [],
     // Leaves of the demo live for an hour.
     patience: 3 * 3_600_000,
     start: sharedRoot => (sharedRoot ? 'one root for all clusters' : 'a root and an issuer made with step'),
