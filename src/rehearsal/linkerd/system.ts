@@ -16,7 +16,7 @@ import { LinkerdPod } from './proxy.ts'
 import { type StartingIssuer, startingIssuer } from './starting-ca.ts'
 
 /** Identity, the injector and the proxies of one site. */
-export class LinkerdSite implements SiteSystem {
+class LinkerdSite implements SiteSystem {
   readonly plane: LinkerdPlane
   readonly #site: Site
   readonly #injector: Injector
