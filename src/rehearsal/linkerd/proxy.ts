@@ -11,7 +11,7 @@ import { anchorsVolume, configVolume, issuerVolume, leafHoursOf, proxyContainer,
 import type { LinkerdPlane } from './plane.ts'
 
 /** Port named linkerd-admin, which serves TLS with the proxy's leaf; port of identity's requests; port of its metrics. */
-export const ports = { admin: 4191, identity: 8080, metrics: 9990 } as const
+const ports = { admin: 4191, identity: 8080, metrics: 9990 } as const
 
 /** linkerd2-proxy linkerd/proxy/identity-client/src/certify.rs: a leaf is renewed after 70 % of what is left of its life. */
 const renewAfter = 0.7

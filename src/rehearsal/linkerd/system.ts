@@ -16,7 +16,7 @@ import { LinkerdPod } from './proxy.ts'
 import { type StartingIssuer, startingIssuer } from './starting-ca.ts'
 
 /** Identity, the injector and the proxies of one site. */
-export class LinkerdSite implements SiteSystem {
+class LinkerdSite implements SiteSystem {
   readonly plane: LinkerdPlane
   readonly #site: Site
   readonly #injector: Injector
@@ -96,7 +96,7 @@ export async function linkerdRehearsal(): Promise<RehearsalSystem> {
     variants: linkerdFlows,
     variantOf: declaration => linkerdOf(declaration).flow,
     byArgo: () => false,
-    faults: ['never-reloads', 'replica-lags'],
+    faults: [],
     // Leaves of the demo live for an hour.
     patience: 3 * 3_600_000,
     start: sharedRoot => (sharedRoot ? 'one root for all clusters' : 'a root and an issuer made with step'),

@@ -29,7 +29,7 @@ export interface PartyModel {
   readonly source: string
 }
 
-export const partyModels: Readonly<Record<PartyClass, PartyModel>> = {
+const partyModels: Readonly<Record<PartyClass, PartyModel>> = {
   sidecar: {
     name: 'sidecar',
     // Roots of the last CSR answer joined with the pushed bundle; a changed bundle also drops the leaf.
@@ -91,7 +91,7 @@ export const partyModels: Readonly<Record<PartyClass, PartyModel>> = {
 const meshClasses: ReadonlySet<PartyClass> = new Set(['sidecar', 'gateway', 'waypoint', 'ztunnel', 'vm'])
 
 /** Parties of a plan: what it names, and always a proxy, istiod and the API server that calls its webhook. Unknown names are sidecars. */
-export function partiesOf(names: readonly string[]): readonly PartyClass[] {
+function partiesOf(names: readonly string[]): readonly PartyClass[] {
   const found = new Set<PartyClass>(names.filter(isPartyClass))
   const proxies = [...found].filter(name => meshClasses.has(name))
   if (proxies.length === 0 || names.some(name => !isPartyClass(name) && name !== 'configmap')) found.add('sidecar')
@@ -108,7 +108,7 @@ function isPartyClass(name: string): name is PartyClass {
  * Every link between the parties, the plainest first. Mesh links are symmetric (both ends verify), and cross sites; a proxy
  * talks to its own site's istiod, which verifies the proxy's leaf in turn; the API server calls the webhook of its own.
  */
-export function linksOf(parties: readonly PartyClass[]): readonly Link[] {
+function linksOf(parties: readonly PartyClass[]): readonly Link[] {
   const mesh = parties.filter(party => meshClasses.has(party))
   const links: Link[] = []
   for (const holder of mesh)

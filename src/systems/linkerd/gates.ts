@@ -318,13 +318,7 @@ const checksPass: LinkerdRule = {
 }
 
 /** What the nine checks are asked of: the anchors as published, the issuer as declared, and each pod by what it was started with. */
-export function viewOf(
-  evidence: Evidence,
-  plan: Plan,
-  place: PlannedPlace,
-  now: Date,
-  expected: Expected,
-): IdentityView {
+function viewOf(evidence: Evidence, plan: Plan, place: PlannedPlace, now: Date, expected: Expected): IdentityView {
   const pems = new Map([...plan.certificates, ...evidence.certificates].map(({ sha256, pem }) => [sha256, pem]))
   const certificates = (list: readonly Fingerprint[]) =>
     list.flatMap(sha256 => {

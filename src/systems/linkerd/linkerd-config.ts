@@ -2,11 +2,6 @@ import { isDeepStrictEqual } from 'node:util'
 import { parseDocument, Scalar } from 'yaml'
 import { ReanchorError } from '../../errors.ts'
 
-/** Key of ConfigMap linkerd-config that holds JSON as a string, up to 2.8. */
-export const globalKey = 'global'
-/** Key of the same ConfigMap that holds Helm values as YAML, from 2.9 on. */
-export const valuesKey = 'values'
-
 const object = 'ConfigMap linkerd-config'
 const anchorsPath = ['identityContext', 'trustAnchorsPem'] as const
 

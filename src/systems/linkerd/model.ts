@@ -23,7 +23,7 @@ export interface LinkerdPartyModel {
   readonly source: string
 }
 
-export const linkerdParties: Readonly<Record<LinkerdParty, LinkerdPartyModel>> = {
+const linkerdParties: Readonly<Record<LinkerdParty, LinkerdPartyModel>> = {
   proxy: {
     name: 'proxy',
     trust: 'on restart',
@@ -60,7 +60,7 @@ export const linkerdParties: Readonly<Record<LinkerdParty, LinkerdPartyModel>> =
 const meshed: readonly LinkerdParty[] = ['proxy', 'gateway', 'external']
 
 /** Parties of a plan: always proxies, the control plane and identity; gateways and machines where they were seen. */
-export function linkerdPartiesOf(names: readonly string[]): readonly LinkerdParty[] {
+function linkerdPartiesOf(names: readonly string[]): readonly LinkerdParty[] {
   const found = new Set<string>([...names, 'proxy', 'control-plane', 'identity'])
   return (Object.keys(linkerdParties) as LinkerdParty[]).filter(name => found.has(name))
 }
@@ -69,7 +69,7 @@ export function linkerdPartiesOf(names: readonly string[]): readonly LinkerdPart
  * Every link between the parties, the plainest first. Between clusters traffic goes through gateways, or straight from pod to pod on a
  * flat network, so links of the mesh cross sites; the control plane serves its own.
  */
-export function linkerdLinksOf(parties: readonly LinkerdParty[]): readonly Link[] {
+function linkerdLinksOf(parties: readonly LinkerdParty[]): readonly Link[] {
   const mesh = meshed.filter(party => parties.includes(party))
   const links: Link[] = []
   for (const holder of mesh)

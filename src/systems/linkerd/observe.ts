@@ -17,7 +17,7 @@ import { trustRootsName } from './material.ts'
 import { type LinkerdPod, linkerdPod, meshLabel, rotationAnnotation, trustAnnotation } from './observe-pods.ts'
 import { type LinkerdSettings, linkerdOf } from './settings.ts'
 
-export const canaryName = 'reanchor-canary'
+const canaryName = 'reanchor-canary'
 /** Port of identity's own metrics. */
 const identityAdmin = 9990
 

@@ -27,7 +27,7 @@ export function linkerdVersion(text: string, field = 'spec.linkerd.version'): Li
 }
 
 /** Whether a version is at least the given stable one; an edge release at least the given edge one. */
-export function atLeast(
+function atLeast(
   version: LinkerdVersion,
   stable: readonly [number, number, number],
   edge: readonly [number, number, number],
