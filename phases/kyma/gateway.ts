@@ -8,7 +8,7 @@ import { type KymaPhaseProps, managedBy, protection, rotationAnnotation, trustAn
 /** File of the gateway's Secret in a site's folder. */
 export const gatewayFile = 'gateway-ca.yaml'
 /** File with the restart of the gateway, where it needs one. */
-export const restartFile = 'gateway-restart.yaml'
+const restartFile = 'gateway-restart.yaml'
 
 /**
  * What the gateway verifies clients with: one key of its Secret. The server certificate that Kyma 1.18 patches into the same Secret is not named, so that it stays.

@@ -22,7 +22,7 @@ interface KymaRule extends Omit<Rule, 'judge'> {
  * Milliseconds after a change within which a node may still give a new pod the old file: the kubelet's sync of a minute with half of it as jitter, and its
  * cache. A gateway that reads its CA at its start only keeps what it was given then.
  */
-export const fileLag = 90_000
+const fileLag = 90_000
 
 /** The gates of one step, in the order in which a roll-out fulfils them. What each expects is derived from the declared state. */
 export function kymaRules(plan: Plan, place: PlannedPlace): readonly Rule[] {

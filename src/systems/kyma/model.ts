@@ -15,7 +15,7 @@ export interface KymaPartyModel {
   readonly source: string
 }
 
-export const kymaParties: Readonly<Record<KymaParty, KymaPartyModel>> = {
+const kymaParties: Readonly<Record<KymaParty, KymaPartyModel>> = {
   runtime: {
     name: 'runtime',
     trust: 'never',

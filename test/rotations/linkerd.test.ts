@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
-import { demo } from '../../../src/commands/demo.ts'
-import { linkerdFlows } from '../../../src/systems/linkerd/version.ts'
+import { demo } from '../../src/commands/demo.ts'
+import { linkerdFlows } from '../../src/systems/linkerd/version.ts'
 
 describe.each(linkerdFlows)('a whole rotation by flow %s', flow => {
   it('runs from the plan to the closing pull request without one failed handshake, and restarts as often as planned', async () => {
@@ -25,6 +25,7 @@ describe.each(linkerdFlows)('a whole rotation by flow %s', flow => {
       'trust-new/data',
       'trust-new/control-plane',
       'trust-new/data-plane',
+      'close/close',
     ])
     expect(result.handshakes.attempted).toBeGreaterThan(1000)
     expect(result.handshakes.failed).toBe(0)

@@ -1,10 +1,10 @@
 import { afterEach, describe, expect, it } from 'vitest'
-import { advanceUntil, nextWhenReady, planAndMerge, recordMerge, rotate } from '../../../src/commands/demo.ts'
-import { loadRotation } from '../../../src/commands/rotation.ts'
-import { readCertificate } from '../../../src/pki/certificate.ts'
-import { foretoldPairs } from '../../../src/systems/kyma/price.ts'
-import { extensionsOf } from '../../../src/systems/kyma/same-key.ts'
-import { type KymaTestWorld, kymaWorld } from './world.ts'
+import { advanceUntil, nextWhenReady, planAndMerge, recordMerge, rotate } from '../../src/commands/demo.ts'
+import { loadRotation } from '../../src/commands/rotation.ts'
+import { readCertificate } from '../../src/pki/certificate.ts'
+import { foretoldPairs } from '../../src/systems/kyma/price.ts'
+import { extensionsOf } from '../../src/systems/kyma/same-key.ts'
+import { type KymaTestWorld, kymaWorld } from './kyma-world.ts'
 
 let test: KymaTestWorld | null = null
 

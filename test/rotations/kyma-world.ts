@@ -2,11 +2,11 @@ import { randomBytes } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { makeWorld, type World } from '../../../src/commands/demo.ts'
-import { demoKyma, profileOf, type Scenario } from '../../../src/rehearsal/kyma/fleet.ts'
-import { type KymaSite, kymaRehearsal, kymaSiteOf } from '../../../src/rehearsal/kyma/system.ts'
-import { type StoredObject, textsAt } from '../../../src/rehearsal/objects.ts'
-import { quickKeys } from '../../systems/kyma/material.ts'
+import { makeWorld, type World } from '../../src/commands/demo.ts'
+import { demoKyma, profileOf, type Scenario } from '../../src/rehearsal/kyma/fleet.ts'
+import { type KymaSite, kymaRehearsal, kymaSiteOf } from '../../src/rehearsal/kyma/system.ts'
+import { type StoredObject, textsAt } from '../../src/rehearsal/objects.ts'
+import { quickKeys } from '../systems/kyma/material.ts'
 
 export interface KymaTestWorld {
   readonly world: World
