@@ -101,7 +101,7 @@ describe('bad usage ends with exit code 2', () => {
     ['an option without its value', ['status', '--repo'], /--repo/],
     ['a format that is none', ['status', '--output', 'yaml'], /yaml/],
     ['a system that is not there', ['init', 'consul', '--yes'], /istio/],
-    ['a demo of another system', ['demo', 'linkerd'], /istio/],
+    ['a demo of a system that is not there', ['demo', 'consul'], /istio/],
     ['a fault that is not there', ['demo', 'istio', '--fault', 'meteor'], /never-reloads/],
     ['too many sites', ['demo', 'istio', '--sites', '99'], /1 to 6/],
     ['a duration without a unit', ['verify', '--wait', '--timeout', '10'], /--timeout/],

@@ -37,7 +37,7 @@ async function lookWith(openCluster: (site: Site) => Promise<Cluster>) {
     isAncestor: async () => true,
   }
   const sites = plan.sites.map(({ name, path }) => ({ name, path, delivery, cluster: { kind: 'inCluster' } }))
-  const declaration = { sites, istio, gates: { ...plan.gates, settle: 0 } }
+  const declaration = { sites, system: 'istio', istio, gates: { ...plan.gates, settle: 0 } }
   const context = {
     repository,
     now: () => new Date('2026-11-22T12:00:00Z'),
