@@ -27,18 +27,12 @@ export interface NetworkNamespace {
   close(): Promise<void>
 }
 
-let made = 0
-
 /** Makes the network. Needs the right to make network namespaces (root). */
 export async function createNetwork(): Promise<Network> {
-  const third = freeNet()
-  const tag = `${process.pid.toString(36)}${(made++).toString(36)}`
-  const bridge = `ra${tag}`
-  const prefix = `10.${third}`
+  const net = await claimNet()
+  const bridge = bridgeOf(net)
+  const prefix = `10.${net}`
   const address = `${prefix}.0.1`
-  // A bridge without an address of its own takes the lowest of its ports', so it changes as pods come and go, and pods that know the
-  // old one reach this machine only when their neighbour entry has run out, most of a minute later.
-  await ip('link', 'add', bridge, 'address', `02:00:00:00:00:${third.toString(16)}`, 'type', 'bridge')
   await ip('addr', 'add', `${address}/16`, 'dev', bridge)
   await ip('link', 'set', bridge, 'up')
   const namespaces = new Map<string, NetworkNamespace>()
@@ -48,7 +42,7 @@ export async function createNetwork(): Promise<Network> {
     const number = next++
     const name = `${bridge}-${number.toString(36)}`
     const pod = `${prefix}.${1 + Math.floor(number / 250)}.${1 + (number % 250)}`
-    const near = `v${tag}${number.toString(36)}`
+    const near = `v${net}-${number.toString(36)}`
     await mkdir(`/etc/netns/${name}`, { recursive: true })
     const lines = Object.entries({ localhost: '127.0.0.1', ...hosts }).map(([host, at]) => `${at} ${host}\n`)
     await writeFile(`/etc/netns/${name}/hosts`, lines.join(''))
@@ -87,8 +81,11 @@ export async function createNetwork(): Promise<Network> {
   }
 }
 
-/** Second number of a 10.x.0.0/16 that no interface here uses. */
-function freeNet(): number {
+/**
+ * Takes a 10.x.0.0/16 that no interface here uses, by making its bridge, and returns x. Several suites begin at once, and only the kernel
+ * can tell which of them had a name first.
+ */
+async function claimNet(): Promise<number> {
   const used = new Set<number>()
   for (const addresses of Object.values(networkInterfaces())) {
     for (const { address } of addresses ?? []) {
@@ -96,8 +93,22 @@ function freeNet(): number {
       if (first === '10') used.add(Number(second))
     }
   }
-  for (let net = 120; net < 220; net += 1) if (!used.has(net)) return net
+  for (let net = 120; net < 220; net += 1) {
+    if (used.has(net)) continue
+    try {
+      // A bridge without an address of its own takes the lowest of its ports', so it changes as pods come and go, and pods that know the
+      // old one reach this machine only when their neighbour entry has run out, most of a minute later.
+      await ip('link', 'add', bridgeOf(net), 'address', `02:00:00:00:00:${net.toString(16)}`, 'type', 'bridge')
+      return net
+    } catch (cause) {
+      if (!String(cause).includes('File exists')) throw cause
+    }
+  }
   throw new Error('no free 10.x.0.0/16 for the network of the clusters')
+}
+
+function bridgeOf(net: number): string {
+  return `ra${net}`
 }
 
 async function ip(...args: string[]): Promise<void> {
