@@ -257,6 +257,7 @@ export async function makeWorld(options: FleetRehearsal, folder: string): Promis
     await commitDeclaration(world, await options.declare(fleet, recipient, now()))
   } catch (error) {
     await rehearsal.close()
+    repository.close()
     throw error
   }
   return world
