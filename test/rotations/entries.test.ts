@@ -32,4 +32,4 @@ it('waits while one of two entries of a proxy trusts the old root too, names the
   site.faults.splitEntries.clear()
   expect(await advanceUntil(world, () => false)).toBeNull()
   expect(world.rehearsal.handshakes.counts.failed).toBe(0)
-}, 300_000)
+}, 600_000)

@@ -96,7 +96,7 @@ describe('Argo CD with SealedSecrets', () => {
     expect(world.rehearsal.handshakes.counts.failed).toBe(0)
     const root = await newRoot(world)
     for (const site of ['eu-1', 'us-1']) expect(liveRoots(world, site)).toEqual([root])
-  }, 300_000)
+  }, 600_000)
 
   it('keeps what a commit takes out of the folder by mistake, though every Application prunes (F18)', async () => {
     test = await testWorld({ install: 'argocd' })
@@ -130,7 +130,7 @@ describe('Argo CD with SealedSecrets', () => {
     expect(at(application, 'spec', 'syncPolicy', 'automated', 'prune')).toBe(true)
     expect(left).toMatchObject({ requiresPruning: true, status: 'OutOfSync' })
     expect(store.get('bitnami.com', 'SealedSecret', 'istio-system', 'reanchor-canary')).not.toBeNull()
-  }, 240_000)
+  }, 600_000)
 
   it('an Application that renders only when its own paths change still gets each flag and restart (F23)', async () => {
     test = await testWorld({ install: 'argocd', manifestPaths: '.' })
@@ -146,5 +146,5 @@ describe('Argo CD with SealedSecrets', () => {
     const istiod = store.get('apps', 'Deployment', 'istio-system', 'istiod')
     expect(textAt(istiod, 'spec', 'template', 'metadata', 'annotations', 'reanchor.dev/trust')).toBe(token)
     expect(token).toMatch(/^[0-9a-f]{16}$/)
-  }, 240_000)
+  }, 600_000)
 })

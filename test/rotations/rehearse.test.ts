@@ -25,7 +25,7 @@ describe('rehearse', () => {
     expect(outcome.result.handshakes.failed).toBe(0)
     expect(outcome.remarks).toEqual(['the CA, the age key and the clusters were made for this rehearsal'])
     expect(await world.repository.branches('')).toEqual(before)
-  }, 240_000)
+  }, 600_000)
 
   it('counts what strategy emergency breaks as foretold', async () => {
     test = await testWorld({ seed: 'price', change: declaration => ({ ...declaration, strategy: 'emergency' }) })
@@ -34,5 +34,5 @@ describe('rehearse', () => {
     expect(exit).toBe(0)
     expect(result.handshakes.failed).toBe(0)
     expect(result.handshakes.foretold).toBeGreaterThan(0)
-  }, 240_000)
+  }, 600_000)
 })

@@ -32,5 +32,5 @@ describe('two rotations in a row, A to B to C (F22)', () => {
     expect(workloads(second.rehearsal.restarts())).toEqual(workloads(restartsOfFirst))
     const done = await loadRotation(second.repository, { rotation: 'second', base: 'main' })
     expect(done.closed).toBe(true)
-  }, 240_000)
+  }, 600_000)
 })

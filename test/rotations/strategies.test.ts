@@ -86,7 +86,7 @@ describe('strategy issuer', () => {
     await advanceUntil(second, () => false)
     expect(world.rehearsal.handshakes.counts.failed).toBe(0)
     expect(await closedAt(second)).toBe(true)
-  }, 300_000)
+  }, 600_000)
 })
 
 describe('strategy emergency', () => {
@@ -108,7 +108,7 @@ describe('strategy emergency', () => {
     expect(failed).toBe(0)
     expect(foretold).toBeGreaterThan(0)
     expect(await closedAt(world)).toBe(true)
-  }, 300_000)
+  }, 600_000)
 })
 
 describe('an offline root', () => {
@@ -160,5 +160,5 @@ describe('an offline root', () => {
     await advanceUntil(world, () => false)
     expect(world.rehearsal.handshakes.counts.failed).toBe(0)
     expect(await closedAt(world)).toBe(true)
-  }, 300_000)
+  }, 600_000)
 })

@@ -31,7 +31,7 @@ describe('ways back', () => {
     await advanceUntil(world, () => false)
     expect(world.rehearsal.handshakes.counts.failed).toBe(0)
     expect((await loadRotation(world.repository, { rotation: world.rotation, base: 'main' })).closed).toBe(true)
-  }, 240_000)
+  }, 600_000)
 
   it('abandons from trust-both: cacerts stays with the old root alone, and the rotation closes', async () => {
     test = await testWorld({ seed: 'abandon' })
@@ -64,7 +64,7 @@ describe('ways back', () => {
     const again = await planAndMerge(second)
     expect(again.phases.map(phase => phase.name)).toEqual(['adopt', 'trust-both', 'issue-new', 'trust-new'])
     expect(await position(second)).toMatchObject({ kind: 'at', phase: 0 })
-  }, 240_000)
+  }, 600_000)
 })
 
 describe('a nudge', () => {
@@ -104,7 +104,7 @@ describe('a nudge', () => {
     await advanceUntil(world, () => false)
     expect(world.rehearsal.handshakes.counts.failed).toBe(0)
     expect((await loadRotation(world.repository, { rotation: world.rotation, base: 'main' })).closed).toBe(true)
-  }, 300_000)
+  }, 600_000)
 })
 
 describe('a plan made again on the way', () => {
@@ -145,7 +145,7 @@ describe('a plan made again on the way', () => {
     expect(await position(world)).toMatchObject({ kind: 'at', phase: trustBoth, step: 1 })
     await advanceUntil(world, () => false)
     expect(world.rehearsal.handshakes.counts.failed).toBe(0)
-  }, 240_000)
+  }, 600_000)
 
   it('refuses another CA under the same rotation', async () => {
     test = await testWorld({ seed: 'other' })
@@ -171,5 +171,5 @@ describe('a plan made again on the way', () => {
       what: expect.stringContaining('spec.next changed'),
     })
     expect((await nextWhenReady(world, 0)).kind).toBe('opened')
-  }, 120_000)
+  }, 600_000)
 })

@@ -39,7 +39,7 @@ describe.each([1, 2])('demo istio with %i site(s)', count => {
     expect(ended.stderr).toBe('')
     expect(ended.exit).toBe(0)
     result = JSON.parse(ended.stdout) as DemoJson
-  }, 300_000)
+  }, 900_000)
 
   afterAll(() => {
     for (const each of [dir, scratch]) rmSync(each, { recursive: true, force: true })
