@@ -55,7 +55,7 @@ beforeAll(async () => {
     const leaf = await connectorLeaf({ certificate: ca.certificate.pem, key: ca.key }, 'shop', life)
     clients.set(ca.certificate.sha256, { certificate: file(leaf.certificate), key: file(leaf.key) })
   }
-}, 60_000)
+}, 300_000)
 
 /** Starts a gateway that asks for a client certificate and verifies it with this bundle, as `tls.mode: MUTUAL` does. */
 async function gateway(bundle: string): Promise<number> {

@@ -16,7 +16,7 @@ beforeAll(() => {
     cwd: project,
     stdio: ['ignore', 'ignore', 'pipe'],
   })
-}, 300_000)
+}, 600_000)
 
 afterAll(() => {
   packed?.remove()
@@ -39,7 +39,7 @@ test('everything that a command loads is a dependency, none a development one', 
   expect(result.handshakes.failed).toBe(0)
   expect(result.handshakes.attempted).toBeGreaterThan(1000)
   expect(result.phases.length).toBeGreaterThan(8)
-}, 180_000)
+}, 600_000)
 
 test('the library and the charts can be imported by name', () => {
   const code = `
