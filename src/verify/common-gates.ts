@@ -9,6 +9,15 @@ import { short } from './values.ts'
 /** As many reasons stand in a gate's result; the rest is in the evidence. */
 export const namedAtMost = 20
 
+/** Field managers of what applies a site's folder: a key of a Secret that anyone else owns outlives the folder. */
+export const deliverers: Readonly<Record<Evidence['delivery']['kind'], readonly string[]>> = {
+  flux: ['kustomize-controller'],
+  argocd: ['argocd-controller', 'argocd-application-controller'],
+  none: [],
+}
+/** Those of the controllers that unseal; `controller` is the name of sealed-secrets' binary. */
+export const unsealers = ['controller', 'sealed-secrets-controller', 'external-secrets']
+
 /** `secrets`: names of the Secrets that the folder delivers at a place, the canary aside. */
 export function deliveredWith(secrets: (place: PlannedPlace) => readonly string[]): Rule {
   return {

@@ -1,5 +1,5 @@
-import type { ConsumerClass, Evidence, EvidenceException, ObjectEvidence, Plan, Verdict } from '../../rotation.ts'
-import { canaryUnsealed, deliveredWith } from '../../verify/common-gates.ts'
+import type { ConsumerClass, EvidenceException, ObjectEvidence, Plan, Verdict } from '../../rotation.ts'
+import { canaryUnsealed, deliveredWith, deliverers } from '../../verify/common-gates.ts'
 import type { Case, Judged, Rule } from '../../verify/gate.ts'
 import { bundleDigest, type PlannedPlace } from '../../verify/planned.ts'
 import { instantOf } from '../../verify/values.ts'
@@ -51,13 +51,6 @@ function helpersIn(plan: Plan): boolean {
 }
 
 // ----------------------------------------------------------------------------------------------- objects
-
-/** Managers that apply the folder. */
-const deliverers: Readonly<Record<Evidence['delivery']['kind'], readonly string[]>> = {
-  flux: ['kustomize-controller'],
-  argocd: ['argocd-controller', 'argocd-application-controller'],
-  none: [],
-}
 
 const secretDelivered: CassandraRule = {
   id: 'cassandra/secret',

@@ -11,12 +11,14 @@ import {
   attested,
   canaryUnsealed,
   deliveredWith,
+  deliverers,
   limited,
   namedAtMost,
   notReadHint,
   notReadWith,
   objectNamed,
   stillSealed,
+  unsealers,
 } from '../../verify/common-gates.ts'
 import type { Case, Judged, Rule } from '../../verify/gate.ts'
 import { bundleDigest, type PlannedPlace } from '../../verify/planned.ts'
@@ -110,17 +112,9 @@ function restartsWorkloads(plan: Plan, site: string): boolean {
 const secretKeys = ['ca-cert.pem', 'ca-key.pem', 'cert-chain.pem', 'root-cert.pem'] as const
 
 /**
- * Who may own a key of `cacerts`: what applies the folder, and the controllers that unseal. A key of anyone else survives Flux and Argo CD,
- * and a stale `tls.crt` beats `ca-cert.pem` (istio security/pkg/pki, detectSigningCABundleAndCRL).
+ * A key of `cacerts` that anyone else owns survives Flux and Argo CD, and a stale `tls.crt` beats `ca-cert.pem` (istio security/pkg/pki,
+ * detectSigningCABundleAndCRL).
  */
-const deliverers: Readonly<Record<Evidence['delivery']['kind'], readonly string[]>> = {
-  flux: ['kustomize-controller'],
-  argocd: ['argocd-controller', 'argocd-application-controller'],
-  none: [],
-}
-/** `controller` is the name of sealed-secrets' binary, and so its field manager. */
-const unsealers = ['controller', 'sealed-secrets-controller', 'external-secrets']
-
 const secretDelivered: IstioRule = {
   id: 'istio/secret',
   claim: 'Secret cacerts has exactly the four keys, and no one else owns one',

@@ -4,10 +4,12 @@ import {
   attested,
   canaryUnsealed,
   deliveredWith,
+  deliverers,
   limited,
   notReadWith,
   objectNamed,
   stillSealed,
+  unsealers,
 } from '../../verify/common-gates.ts'
 import type { Case, Judged, Rule } from '../../verify/gate.ts'
 import { bundleDigest, type PlannedPlace } from '../../verify/planned.ts'
@@ -82,14 +84,6 @@ function restartsWorkloads(plan: Plan, site: string): boolean {
     .flatMap(phase => phase.steps)
     .some(step => Object.keys(step.sites[site]?.state.restarts ?? {}).some(key => key.startsWith('data-plane')))
 }
-
-/** Managers that may own a key of the issuer Secret: what applies the folder, and the controllers that unseal. */
-const deliverers: Readonly<Record<Evidence['delivery']['kind'], readonly string[]>> = {
-  flux: ['kustomize-controller'],
-  argocd: ['argocd-controller', 'argocd-application-controller'],
-  none: [],
-}
-const unsealers = ['controller', 'sealed-secrets-controller', 'external-secrets']
 
 const issuerDelivered: LinkerdRule = {
   id: 'linkerd/issuer-secret',
