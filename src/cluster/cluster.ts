@@ -68,11 +68,12 @@ export interface Cluster {
     path: string,
     timeout?: number,
   ): Promise<string>
-  /** TLS handshake with a pod's port through a port-forward, verifying nothing: the chain as served, DER, leaf first. */
+  /** TLS handshake with a pod's port through a port-forward, verifying nothing: the chain as served, DER, leaf first. `timeout` as for `httpGet`. */
   servedChain(
     pod: { readonly namespace: string; readonly name: string },
     port: number,
     serverName: string,
+    timeout?: number,
   ): Promise<readonly Buffer[]>
   close(): Promise<void>
 }

@@ -224,11 +224,10 @@ function kubernetesCluster(config: KubeConfig, forward: PortForward, settings: S
       const within = Math.min(timeout, settings.forwardTimeout)
       return await forwarded(forward, pod, port, within, asked, stream => httpOver(stream, path, asked))
     },
-    async servedChain(pod, port, serverName) {
+    async servedChain(pod, port, serverName, timeout = settings.forwardTimeout) {
       const asked = `TLS handshake with pod ${pod.namespace}/${pod.name}:${port}`
-      return await forwarded(forward, pod, port, settings.forwardTimeout, asked, stream =>
-        chainOver(stream, serverName, asked),
-      )
+      const within = Math.min(timeout, settings.forwardTimeout)
+      return await forwarded(forward, pod, port, within, asked, stream => chainOver(stream, serverName, asked))
     },
     async close() {},
   }

@@ -392,7 +392,7 @@ export class Workloads {
           state.crashes !== undefined
             ? { waiting: { reason: 'CrashLoopBackOff' } }
             : state.phase === 'Running'
-              ? { running: { startedAt: textAt(before, 'startTime') ?? now } }
+              ? { running: { startedAt: runningSince(before, textAt(container, 'name')) ?? now } }
               : { waiting: { reason: 'ContainerCreating' } },
       })),
     })
@@ -507,6 +507,12 @@ function controller(
   uid: string,
 ): NonNullable<StoredObject['metadata']['ownerReferences']>[number] {
   return { apiVersion, kind, name, uid, controller: true, blockOwnerDeletion: true }
+}
+
+/** When a container that runs was started; undefined: it did not run yet. */
+function runningSince(status: Record<string, unknown>, name: string | undefined): string | undefined {
+  const known = listAt(status, 'containerStatuses').find(entry => textAt(entry, 'name') === name)
+  return textAt(known, 'state', 'running', 'startedAt')
 }
 
 function isReady(pod: StoredObject): boolean {

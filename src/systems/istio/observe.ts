@@ -2,11 +2,12 @@ import { type Cluster, ClusterError, type KubernetesObject, type ListOptions } f
 import { resources } from '../../cluster/resources.ts'
 import type { CertificateFacts, EvidenceException, Instant, ObjectEvidence } from '../../rotation.ts'
 import { type CertificateBook, certificateBook, factsOf } from '../../verify/certificates.ts'
-import { causeText, oneLine, sortedExceptions, unreadable } from '../../verify/exceptions.ts'
+import { oneLine, sortedExceptions, unreadable } from '../../verify/exceptions.ts'
 import { groupCollector, type SeenConsumer } from '../../verify/groups.ts'
+import { brisk, goneAmong, inCommon, inTurns, isGone, nameOf, type UnreadPod, waitingText } from '../../verify/looks.ts'
 import { memoryRelief } from '../../verify/memory.ts'
 import { isObserved, lastWritten } from '../../verify/objects.ts'
-import { defaultPatience, type Patience, type PatienceSettings, patienceOf } from '../../verify/patience.ts'
+import { defaultPatience, type Patience, patienceOf } from '../../verify/patience.ts'
 import { inPool, inWaitingPool } from '../../verify/pool.ts'
 import { at, instant, later, list, sha256, text } from '../../verify/values.ts'
 import type { Observation, ObserveOptions } from '../system.ts'
@@ -457,15 +458,12 @@ async function connectionsOf(cluster: Cluster, pod: MeshPod): Promise<readonly C
 
 // ---------------------------------------------------------------------------------------------- proxies
 
-/** Milliseconds of silence after which the next proxy is asked beside one that has not answered. */
-const brisk = 250
-
 async function observeProxies(looking: Looking, pods: readonly MeshPod[], connections: Connections): Promise<void> {
   const { options } = looking
   const settings = options.patience ?? defaultPatience
   const bounds = { busy: options.concurrency, open: Math.max(options.concurrency, settings.open), brisk }
   const known = new Set(pods.map(nameOf))
-  const unread: UnreadProxy[] = []
+  const unread: UnreadPod<MeshPod>[] = []
   let done = 0
   await inWaitingPool(inTurns(pods), bounds, async pod => {
     const failure = await observeProxy(looking, pod, connections, looking.patience)
@@ -475,8 +473,9 @@ async function observeProxies(looking: Looking, pods: readonly MeshPod[], connec
     if (done % 100 === 0 || done === pods.length) options.onProgress({ stage: 'read proxies', done, of: pods.length })
   })
   const gone = await goneAmong(
-    looking,
+    options.cluster,
     unread.map(({ pod }) => pod),
+    options.concurrency,
   )
   const left = unread.filter(({ pod }) => !gone.has(nameOf(pod)))
   for (const failure of left)
@@ -486,63 +485,6 @@ async function observeProxies(looking: Looking, pods: readonly MeshPod[], connec
     await observeSuccessors(looking, namespaces, known, connections)
   }
   await observeStrangers(looking, known, connections)
-}
-
-function nameOf(pod: Pick<MeshPod, 'namespace' | 'name'>): string {
-  return `${pod.namespace}/${pod.name}`
-}
-
-/** The first pod of every owner before the second of any: where not all can be asked, something is known of each owner. */
-function inTurns(pods: readonly MeshPod[]): readonly MeshPod[] {
-  const counts = new Map<string, number>()
-  const turns: MeshPod[][] = []
-  for (const pod of pods) {
-    const turn = counts.get(pod.owner) ?? 0
-    counts.set(pod.owner, turn + 1)
-    const mates = turns[turn]
-    if (mates === undefined) turns[turn] = [pod]
-    else mates.push(pod)
-  }
-  return turns.flat()
-}
-
-/**
- * A proxy that could not be read, and why; null: it was not asked, as too many before it were silent. The words and not the error: an
- * error's stack keeps the whole conversation in memory, sockets included.
- */
-interface UnreadProxy {
-  readonly pod: MeshPod
-  readonly detail: string | null
-}
-
-function waitingText(unread: readonly UnreadProxy[], patience: Patience, settings: PatienceSettings): string {
-  const unasked = unread.filter(({ detail }) => detail === null).length
-  const seconds = settings.all / 1000
-  return `not asked, one of ${unasked}: ${patience.silent} proxies before it gave no answer, and waiting for those may take ${seconds} s in all`
-}
-
-/** Up to so many pods are asked for one by one, and beyond that all are listed once more. */
-const askedSingly = 32
-
-/** Names of those among some pods that do not exist any more. Not knowing is not being gone. */
-async function goneAmong(looking: Looking, pods: readonly MeshPod[]): Promise<ReadonlySet<string>> {
-  const { cluster, concurrency } = looking.options
-  const gone = new Set<string>()
-  if (pods.length <= askedSingly) {
-    await inPool(pods, concurrency, async pod => {
-      if (await isGone(cluster, pod)) gone.add(nameOf(pod))
-    })
-    return gone
-  }
-  for (const pod of pods) gone.add(nameOf(pod))
-  try {
-    for await (const page of cluster.list(resources.pods)) {
-      for (const { metadata } of page) gone.delete(`${metadata.namespace ?? ''}/${metadata.name}`)
-    }
-    return gone
-  } catch {
-    return new Set()
-  }
 }
 
 /** Pods that went away while we looked have successors that were not in the list: those are read too, once. */
@@ -598,7 +540,7 @@ async function observeProxy(
   pod: MeshPod,
   connections: Connections,
   patience: Patience | null,
-): Promise<UnreadProxy | null> {
+): Promise<UnreadPod<MeshPod> | null> {
   const name = nameOf(pod)
   if (pod.notRunning !== null) {
     notReady(looking, pod, name)
@@ -618,26 +560,13 @@ async function observeProxy(
   } catch (cause) {
     const inSilence = cause instanceof ClusterError && cause.failure === 'timeout'
     patience?.failed(performance.now() - began, inSilence)
-    return { pod, detail: inCommon(causeText(cause), pod) }
+    return { pod, detail: inCommon(cause, pod) }
   }
-}
-
-/** Names of the pod, of its sandbox and its network namespace, in a kubelet's words. */
-const identifiers = /\b(cni-)?[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b|\b[0-9a-f]{12,64}\b/g
-
-/** Without what is about this pod alone, so that what many have in common can be said once. */
-function inCommon(detail: string, { namespace, name }: MeshPod): string {
-  return detail
-    .replace(` of pod ${namespace}/${name}:`, ' of its port ')
-    .replaceAll(`${namespace}/${name}`, '…')
-    .replaceAll(`${name}/${namespace}`, '…')
-    .replaceAll(name, '…')
-    .replace(identifiers, '…')
 }
 
 function observeUnread(
   looking: Looking,
-  { pod, detail: told }: UnreadProxy,
+  { pod, detail: told }: UnreadPod<MeshPod>,
   connections: Connections,
   unaskedText: string,
 ): void {
@@ -665,15 +594,6 @@ function addProxy(looking: Looking, pod: MeshPod, name: string, look: Look, conn
     facts: { ...pod.facts, ...look.facts, ...subscription(looking, pod, name, connections) },
     leafExpires: look.leafExpires,
   })
-}
-
-async function isGone(cluster: Cluster, pod: MeshPod): Promise<boolean> {
-  try {
-    return (await cluster.get(resources.pods, pod.namespace, pod.name)) === null
-  } catch {
-    // Not knowing is not being gone.
-    return false
-  }
 }
 
 function subscription(

@@ -1,6 +1,6 @@
 import type { EvidenceGroup, Fingerprint, Plan, TrustState, Verdict } from '../../rotation.ts'
 import type { SeenConsumer } from '../../verify/groups.ts'
-import type { PlannedPlace } from '../../verify/planned.ts'
+import { type PlannedPlace, plannedAt } from '../../verify/planned.ts'
 import { short, sortedSet } from '../../verify/values.ts'
 import { anchorsSetting, controlPlaneKey, literalAnchors } from './phases.ts'
 
@@ -8,8 +8,8 @@ import { anchorsSetting, controlPlaneKey, literalAnchors } from './phases.ts'
 export interface Expected {
   /** Sorted set: what the ConfigMap holds from this step on. */
   readonly roots: readonly Fingerprint[]
-  /** Sorted set that the control plane has restarted with. */
-  readonly controlPlane: readonly Fingerprint[]
+  /** Sorted sets that the control plane may hold now: what it has restarted with, and what a pod gets that is made anew by itself; one once it has restarted. */
+  readonly controlPlane: readonly (readonly Fingerprint[])[]
   /** Sorted sets that a proxy of the data plane may trust now; one where the phase is through. */
   readonly dataPlane: readonly (readonly Fingerprint[])[]
   readonly issuer: Fingerprint
@@ -26,7 +26,7 @@ export function expectedOf(plan: Pick<Plan, 'certificates'>, place: PlannedPlace
   const before = place.before === null ? [] : [sortedSet(place.before.bundle)]
   return {
     roots,
-    controlPlane: sortedSet(literalAnchors(state, controlPlaneKey)),
+    controlPlane: distinct([sortedSet(literalAnchors(state, controlPlaneKey)), roots]),
     // Between the steps of a phase a pod may be made anew by itself, and then has what the injector has.
     dataPlane: place.full ? [roots] : distinct([...before, ...dataPlaneSets(state), roots]),
     issuer: state.issuer,
@@ -46,11 +46,7 @@ function distinct(sets: readonly (readonly Fingerprint[])[]): readonly (readonly
   return [...new Map(sets.map(set => [set.join(), set])).values()]
 }
 
-/**
- * What the control plane's pods trust, by the restart token that they were made with; null: no step of the plan has that token. From 2.11 on
- * their anchors come from the ConfigMap and stand nowhere in the pod; but a pod with a step's token was made after the gate of the step
- * before had seen that step's anchors in the ConfigMap.
- */
+/** What the control plane's pods were made to trust, by their restart token; null: no step of the plan has that token. */
 export function rootsByToken(plan: Plan, site: string, token: string | undefined): readonly Fingerprint[] | null {
   for (const { steps } of plan.phases)
     for (const step of steps) {
@@ -61,6 +57,16 @@ export function rootsByToken(plan: Plan, site: string, token: string | undefined
       }
     }
   return null
+}
+
+/** The control plane's restart token where this phase, undo or nudge has brought it; null: it stood before, and its own gate has been passed. */
+export function freshToken(plan: Plan, site: string, place: PlannedPlace): string | null {
+  const token = place.tree.state.restarts[controlPlaneKey]
+  const before =
+    place.variant === 'step'
+      ? place.before
+      : (plannedAt(plan, site, place.phase, place.step)?.tree.state ?? place.before)
+  return token === undefined || token === before?.restarts[controlPlaneKey] ? null : token
 }
 
 /** One way in which a consumer differs from what is expected. */
@@ -109,7 +115,8 @@ function wantedRoots(consumer: string, expected: Expected): readonly (readonly F
     case 'configmap':
       return [expected.roots]
     case 'control-plane':
-      return [expected.controlPlane]
+    case 'identity':
+      return expected.controlPlane
     case 'proxy':
     case 'gateway':
       return expected.dataPlane
@@ -123,6 +130,8 @@ const presenting: ReadonlySet<string> = new Set(['control-plane', 'proxy', 'gate
 /** A leaf must be the planned issuer's where a phase is through; before that, any that the plan knows. */
 function issuerDepartures(seen: Looked, expected: Expected): readonly Departure[] {
   if (!presenting.has(seen.consumer)) return []
+  // Versions of identity before edge-25.2.1 do not show it: the leaves that it issues do.
+  if (seen.facts.issuer === 'not-shown') return []
   if (seen.presents === null)
     return [{ aspect: 'issuer', reason: 'unreadable', detail: 'its leaf was not seen', verdict: 'unknown' }]
   const [issuer] = seen.presents

@@ -220,9 +220,9 @@ function covers(declared: string, machine: string): boolean {
 
 const controlPlaneTrusts: LinkerdRule = {
   id: 'linkerd/control-plane-trusts',
-  claim: 'every pod of the control plane was started with the anchors of this step',
+  claim: 'every container of the control plane was started with the anchors of this step',
   hint: 'its anchors are read once, at the start of the container: wait for the roll-out, or look at what holds it up',
-  judge: subject => judgeConsumers(subject, ['control-plane'], ['roots', 'restart', 'running']),
+  judge: subject => judgeConsumers(subject, ['control-plane', 'identity'], ['roots', 'restart', 'running']),
 }
 
 const proxiesTrust: LinkerdRule = {
@@ -237,7 +237,9 @@ const issuerLoaded: LinkerdRule = {
   claim: 'every replica of identity that shows its issuer holds the planned one',
   hint: 'a replica that missed the change of its Secret goes on with the old issuer: `reanchor next --nudge` restarts it (linkerd2#15109)',
   judge(subject) {
-    const judged = judgeConsumers(subject, ['identity'], ['issuer'], true)
+    const showing = subject.evidence.groups.filter(({ facts }) => facts.issuer !== 'not-shown')
+    const evidence = { ...subject.evidence, groups: showing }
+    const judged = judgeConsumers({ ...subject, evidence }, ['identity'], ['issuer'], true)
     return judged.verdict === 'holds' ? judged : { ...judged, ...hinted(subject.evidence) }
   },
 }

@@ -1,0 +1,265 @@
+import type { KubernetesObject, ResourceType } from '../../cluster/cluster.ts'
+import { resources } from '../../cluster/resources.ts'
+import type { Instant, ObjectEvidence } from '../../rotation.ts'
+import { oneLine, unreadable } from '../../verify/exceptions.ts'
+import { condition, dataOwnership, isObserved, lastWritten } from '../../verify/objects.ts'
+import { at, instant, later, objectId, record, sha256, sortedSet, text } from '../../verify/values.ts'
+import { rollOutDetail } from '../istio/observe.ts'
+import { readAsGo } from './go-pem.ts'
+import { issuerSecretName } from './issuer-secret.ts'
+import { globalAnchors } from './linkerd-config.ts'
+import { trustRootsName } from './material.ts'
+import { type Looking, readPages } from './observe.ts'
+import type { PublishedAnchors } from './observe-loaded.ts'
+import { rotationAnnotation, trustAnnotation } from './observe-pods.ts'
+
+const canaryName = 'reanchor-canary'
+
+/** What Git delivers and what it restarts, as objects. Secrets are read by metadata only, the canary aside. The anchors as they stand, for what was started with them. */
+export async function observeObjects(looking: Looking): Promise<PublishedAnchors | null> {
+  const published = await observeAnchors(looking)
+  await observeSecrets(looking)
+  await observeEvents(looking)
+  await observeControlPlane(looking)
+  await observeWorkloads(looking)
+  await observeExternal(looking)
+  return published
+}
+
+async function observed(looking: Looking, id: string, look: () => Promise<ObjectEvidence>): Promise<void> {
+  try {
+    const found = await look()
+    looking.objects.push(found)
+    looking.changedAt(found.lastChange)
+  } catch (cause) {
+    looking.exceptions.push(unreadable('object', id, cause))
+  }
+}
+
+function absent(id: string): ObjectEvidence {
+  return { id, present: false, keys: null, managers: {}, facts: {}, lastChange: null }
+}
+
+function present(id: string, object: KubernetesObject, facts: Readonly<Record<string, string>> = {}): ObjectEvidence {
+  const rotation = object.metadata.annotations?.[rotationAnnotation]
+  const held = rotation === undefined ? facts : { ...facts, rotation }
+  return { id, present: true, keys: null, managers: {}, facts: held, lastChange: lastWritten(object) }
+}
+
+// ---------------------------------------------------------------------------------------------- anchors, issuer
+
+/** The ConfigMap that injector, identity and, from 2.11 on, the control plane's proxies read: read as strictly as they do. Null: it holds none, or was not to be read. */
+async function observeAnchors(looking: Looking): Promise<PublishedAnchors | null> {
+  const { namespace, flow } = looking.linkerd
+  const name = flow === 'trust-roots' ? trustRootsName : 'linkerd-config'
+  const key = flow === 'trust-roots' ? 'ca-bundle.crt' : 'global'
+  const id = objectId('ConfigMap', namespace, name)
+  let published: PublishedAnchors | null = null
+  await observed(looking, id, async () => {
+    const map = await looking.options.cluster.get(resources.configMaps, namespace, name)
+    if (map === null) return absent(id)
+    const roots = addAnchors(looking, `${namespace}/${name}`, text(at(map.data, key)))
+    if (roots !== null) published = { name: `${namespace}/${name}`, roots, changed: keyWritten(map, key) }
+    return present(id, map)
+  })
+  return published
+}
+
+/** When one of those who own the key wrote something last: at the latest then the value was what it is. */
+function keyWritten(map: KubernetesObject, key: string): Instant | null {
+  let newest: Instant | null = null
+  for (const { fieldsV1, time } of map.metadata.managedFields ?? [])
+    if (Object.hasOwn(record(at(fieldsV1, 'f:data')), `f:${key}`)) newest = later(newest, instant(time))
+  return newest
+}
+
+function addAnchors(looking: Looking, name: string, value: string | null): readonly string[] | null {
+  let anchors: string
+  try {
+    anchors = looking.linkerd.flow === 'trust-roots' ? (value ?? '') : globalAnchors(value ?? '')
+  } catch (cause) {
+    looking.exceptions.push({ ...unreadable('configmap', name, cause), reason: 'broken-bundle', verdict: 'violated' })
+    return null
+  }
+  const read = readAsGo(anchors)
+  if (!read.ok) {
+    const detail = `Linkerd could not start with these anchors: ${read.reason}`
+    looking.exceptions.push({ consumer: 'configmap', name, reason: 'broken-bundle', detail, verdict: 'violated' })
+  }
+  const roots = read.ok ? sortedSet(read.anchors) : []
+  looking.add({
+    consumer: 'configmap',
+    owner: `ConfigMap/${name}`,
+    name,
+    trusts: roots,
+    presents: null,
+    bundleDigest: sha256(anchors),
+    facts: {},
+    leafExpires: null,
+  })
+  try {
+    looking.book.roots(anchors)
+  } catch {
+    // Said above.
+  }
+  return read.ok ? roots : null
+}
+
+/** Field managers of the Sealed Secrets controller: the name of its binary, or of its image. */
+const sealedManagers: readonly string[] = ['controller', 'sealed-secrets-controller']
+
+async function observeSecrets(looking: Looking): Promise<void> {
+  const { cluster } = looking.options
+  const { namespace } = looking.linkerd
+  const issuer = objectId('Secret', namespace, issuerSecretName)
+  await observed(looking, issuer, async () => {
+    const secret = await cluster.metadata(resources.secrets, namespace, issuerSecretName)
+    return secret === null ? absent(issuer) : { ...present(issuer, secret), ...dataOwnership(secret) }
+  })
+  const canary = objectId('Secret', namespace, canaryName)
+  await observed(looking, canary, async () => {
+    const secret = await cluster.get(resources.secrets, namespace, canaryName)
+    if (secret === null) return absent(canary)
+    const encoded = text(at(secret.data, 'canary'))
+    const facts = encoded === null ? {} : { sha256: sha256(Buffer.from(encoded, 'base64')) }
+    return { ...present(canary, secret, facts), ...dataOwnership(secret) }
+  })
+  const unsealed = looking.objects.find(({ id }) => id === canary)
+  if (!(unsealed?.managers.canary ?? []).some(manager => sealedManagers.includes(manager))) return
+  for (const name of [canaryName, issuerSecretName]) {
+    const id = objectId('SealedSecret', namespace, name)
+    await observed(looking, id, async () => {
+      const found = await cluster.get(resources.sealedSecrets, namespace, name)
+      if (found === null) return absent(id)
+      const synced = condition(found, 'Synced')
+      return present(id, found, {
+        observed: String(isObserved(found)),
+        ...(synced === null ? {} : { synced: synced.status, message: synced.message }),
+      })
+    })
+  }
+}
+
+/** What identity tells of its issuer. Events live for an hour and one of three replicas makes each: hints, and never evidence. */
+const issuerEvents = ['IssuerUpdated', 'IssuerUpdateSkipped', 'IssuerValidationFailed'] as const
+
+const events: ResourceType = { group: '', version: 'v1', plural: 'events', namespaced: true }
+
+async function observeEvents(looking: Looking): Promise<void> {
+  const { namespace } = looking.linkerd
+  const facts: Record<string, string> = {}
+  try {
+    const pages = looking.options.cluster.list(events, { namespace })
+    for await (const page of pages) {
+      for (const event of page) {
+        const reason = issuerEvents.find(each => each === event.reason)
+        if (reason === undefined || text(at(event.involvedObject, 'name')) !== 'linkerd-identity') continue
+        const time =
+          instant(event.lastTimestamp) ?? instant(event.eventTime) ?? instant(event.metadata.creationTimestamp)
+        const known = facts[reason]
+        if (time === null || (known !== undefined && Date.parse(known) >= Date.parse(time))) continue
+        facts[reason] = time
+        facts[`${reason} message`] = oneLine(text(event.message) ?? '')
+      }
+    }
+  } catch {
+    // A hint that is not to be had: nothing depends on it.
+    return
+  }
+  looking.objects.push({ id: 'Events', present: true, keys: null, managers: {}, facts, lastChange: null })
+}
+
+// ----------------------------------------------------------------------------------- control plane, workloads
+
+async function observeControlPlane(looking: Looking): Promise<void> {
+  const { namespace } = looking.linkerd
+  await readPages(looking, `list Deployments in ${namespace}`, resources.deployments, { namespace }, object => {
+    // The label stands on the pods too; what has a proxy in its template belongs to the control plane.
+    if (!hasProxy(object)) return
+    const facts: Record<string, string> = {}
+    const token = text(at(object.spec, 'template', 'metadata', 'annotations', trustAnnotation))
+    if (token !== null) facts.restart = token
+    const rolling = rollOutDetail('Deployment', object)
+    facts.rolled = String(rolling === null)
+    if (rolling !== null) facts.rolling = rolling
+    const found = present(objectId('Deployment', namespace, object.metadata.name), object, facts)
+    looking.objects.push(found)
+    looking.changedAt(found.lastChange)
+  })
+}
+
+function hasProxy(object: KubernetesObject): boolean {
+  const spec = at(object.spec, 'template', 'spec')
+  return ['containers', 'initContainers'].some(field => {
+    const containers = at(spec, field)
+    return Array.isArray(containers) && containers.some(container => text(at(container, 'name')) === 'linkerd-proxy')
+  })
+}
+
+const workloadTypes = [
+  { kind: 'Deployment', type: resources.deployments },
+  { kind: 'StatefulSet', type: resources.statefulSets },
+  { kind: 'DaemonSet', type: resources.daemonSets },
+] as const
+
+/** Workloads that a Component reached, in one object: how many, with which restart token, rolled or not. */
+async function observeWorkloads(looking: Looking): Promise<void> {
+  const { plan } = looking.options
+  const { namespace } = looking.linkerd
+  // Until its first own step, a rotation that follows another finds that one's name on what it will patch.
+  const rotations = plan.follows === undefined ? [plan.metadata.name] : [plan.metadata.name, plan.follows]
+  const tokens = new Map<string, number>()
+  let wired = 0
+  for (const { kind, type } of workloadTypes) {
+    await readPages(looking, `list ${kind}s`, type, {}, object => {
+      if (object.metadata.namespace === namespace) return
+      if (!rotations.includes(object.metadata.annotations?.[rotationAnnotation] ?? '')) return
+      wired += 1
+      const token = text(at(object.spec, 'template', 'metadata', 'annotations', trustAnnotation)) ?? ''
+      tokens.set(token, (tokens.get(token) ?? 0) + 1)
+      const rolling = rollOutDetail(kind, object)
+      const stuck = neverRolls(kind, object)
+      if (rolling === null && stuck === null) return
+      const name = `${object.metadata.namespace ?? ''}/${kind}/${object.metadata.name}`
+      const detail = stuck ?? rolling ?? ''
+      looking.exceptions.push({ consumer: 'object', name, reason: 'not-rolled', detail, verdict: 'pending' })
+    })
+  }
+  const carried = [...tokens].filter(([token]) => token !== '').sort()
+  const facts = Object.fromEntries(carried.map(([token, count]) => [`restart ${token}`, String(count)]))
+  looking.objects.push({
+    id: 'Workloads',
+    present: wired > 0,
+    keys: null,
+    managers: {},
+    facts: { wired: String(wired), ...facts },
+    lastChange: null,
+  })
+}
+
+/** OnDelete sets and paused Deployments take a new template and make no pod of it. */
+function neverRolls(kind: string, object: KubernetesObject): string | null {
+  if (rollOutDetail(kind, object) === null) return null
+  if (text(at(object.spec, 'updateStrategy', 'type')) === 'OnDelete')
+    return 'its update strategy is OnDelete: its owner has to delete the pods'
+  return at(object.spec, 'paused') === true ? 'it is paused: its owner has to resume it' : null
+}
+
+const externalWorkloads: ResourceType = {
+  group: 'workload.linkerd.io',
+  version: 'v1beta1',
+  plural: 'externalworkloads',
+  namespaced: true,
+}
+
+/** Machines outside the cluster have their anchors in a file or a variable of their own, which no API shows. */
+async function observeExternal(looking: Looking): Promise<void> {
+  const names = new Set<string>()
+  await readPages(looking, 'list ExternalWorkloads', externalWorkloads, {}, ({ metadata }) => {
+    names.add(`${metadata.namespace ?? ''}/${metadata.name}`)
+  })
+  for (const name of [...names].sort()) {
+    const detail = 'a machine outside the cluster (ExternalWorkload): no API shows which roots it trusts'
+    looking.exceptions.push({ consumer: 'external', name, reason: 'needs-attestation', detail, verdict: 'unknown' })
+  }
+}
