@@ -75,6 +75,13 @@ const wiringEdit = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('listItem'), document: documentSelector, at: list(text), value: z.unknown() }),
   z.strictObject({ kind: z.literal('set'), document: documentSelector, at: list(text), value: z.unknown() }),
   z.strictObject({ kind: z.literal('remove'), document: documentSelector, at: list(text) }),
+  z.strictObject({
+    kind: z.literal('dropItem'),
+    document: documentSelector,
+    at: list(text),
+    key: text,
+    value: text,
+  }),
   z.strictObject({ kind: z.literal('intoList'), document: documentSelector, at: list(text), to: text }),
 ])
 const gateSettings = z.strictObject({
@@ -237,7 +244,7 @@ const trustChange: z.ZodType<TrustChange> = z.strictObject({
       file: text,
       object: text.nullable(),
       key: text.nullable(),
-      role: z.enum(['trusted', 'issuer', 'chain', 'key', 'other']),
+      role: z.enum(['trusted', 'issuer', 'chain', 'presented', 'key', 'other']),
       fate: z.enum(['added', 'removed', 'changed']),
       certificates: list(
         z.strictObject({
@@ -247,6 +254,7 @@ const trustChange: z.ZodType<TrustChange> = z.strictObject({
           key: text,
           notAfter: instant,
           count: z.strictObject({ before: count, after: count }),
+          twins: list(fingerprint),
           remarks: list(text),
         }),
       ),

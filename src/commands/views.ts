@@ -5,7 +5,7 @@ import { batchName, evidenceName, findStep, rotationFolder, stepFolder } from '.
 import type { PullRequestView } from '../report/pull-request.ts'
 import { describeChange, type TrustChange } from '../report/trust-diff.ts'
 import type { Plan, Proof } from '../rotation.ts'
-import { provePlan } from '../safety/prove.ts'
+import { provePlan, untilNote } from '../safety/prove.ts'
 import { systemOf } from '../systems/systems.ts'
 import type { Request } from './requests.ts'
 import type { OpenRotation } from './rotation.ts'
@@ -109,7 +109,8 @@ function stepProof(rotation: OpenRotation, request: Request, now: Date) {
     transition =>
       request.sites.includes(transition.site) && (transition.to.includes(label) || transition.from.includes(label)),
   )
-  return { ...proof, transitions: own }
+  const others = new Set(proof.transitions.filter(row => !own.includes(row)).map(row => untilNote(row, rotation.plan)))
+  return { ...proof, transitions: own, notes: proof.notes.filter(note => !others.has(note)) }
 }
 
 function evidenceFile(rotation: OpenRotation, look: SiteLook): string {

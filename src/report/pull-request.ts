@@ -7,6 +7,7 @@ import type {
   PlannedStep,
   Proof,
   ProvenTransition,
+  TrustState,
   Verdict,
 } from '../rotation.ts'
 import { systemOf } from '../systems/systems.ts'
@@ -175,7 +176,67 @@ function beforeMerging(view: PullRequestView, detail: Detail): string {
 
 function whatChanges(view: PullRequestView, detail: Detail): string {
   if (view.change === null) return ''
-  return `### What changes\n\n${trustDiffMarkdown(view.change, { most: detail.places }).trimEnd()}`
+  const settings = settingsChanged(view)
+  const lines = [
+    ...(view.change.none && settings.length > 0
+      ? ['No file that holds a certificate changes.']
+      : [trustDiffMarkdown(view.change, { most: detail.places }).trimEnd()]),
+    ...settings.slice(0, detail.rows),
+    ...(settings.length > detail.rows ? [`and ${settings.length - detail.rows} more`] : []),
+  ]
+  return ['### What changes', ...lines].join('\n\n')
+}
+
+/** What a step sets and restarts beside the certificates, told once for all sites where it is the same. */
+function settingsChanged(view: PullRequestView): readonly string[] {
+  if (view.kind !== 'step') return []
+  const found = new Map<string, string[]>()
+  for (const site of view.sites) {
+    const now = stepOf(view.plan, view.phase, view.step)?.sites[site]?.state
+    const before = stateBefore(view, site)
+    if (now === undefined || before === undefined) continue
+    for (const line of [
+      ...changedKeys(before.settings, now.settings).map(
+        ([key, from, to]) => `**setting** ${code(key)}: ${settingValue(from)} → ${settingValue(to)}`,
+      ),
+      ...changedKeys(before.restarts, now.restarts).map(
+        ([key, from, to]) => `**restart** of ${code(key)}: token ${settingValue(from)} → ${settingValue(to)}`,
+      ),
+    ])
+      found.set(line, [...(found.get(line) ?? []), site])
+  }
+  return [...found].map(([line, sites]) =>
+    sites.length === view.sites.length ? line : `${line} (${sites.slice(0, 8).map(code).join(', ')})`,
+  )
+}
+
+/** The site's state in the step before; of the first step nothing can be told: what was there before reanchor is not its own. */
+function stateBefore(view: PullRequestView, site: string): TrustState | undefined {
+  const steps = view.plan.phases.flatMap(phase => phase.steps.map(step => ({ phase, step })))
+  const at = steps.findIndex(({ phase, step }) => phase.number === view.phase && step.number === view.step)
+  return at < 1 ? undefined : steps[at - 1]?.step.sites[site]?.state
+}
+
+type ChangedKey = readonly [key: string, before: string | undefined, after: string | undefined]
+
+function changedKeys(
+  before: Readonly<Record<string, string>>,
+  after: Readonly<Record<string, string>>,
+): readonly ChangedKey[] {
+  return [...new Set([...Object.keys(before), ...Object.keys(after)])]
+    .filter(key => before[key] !== after[key])
+    .map(key => [key, before[key], after[key]])
+}
+
+/** Fingerprints by their first digits, as everywhere in these texts. */
+function settingValue(value: string | undefined): string {
+  if (value === undefined || value === '') return 'none'
+  return code(
+    cut(
+      value.replace(/\b[0-9a-f]{64}\b/g, sha256 => sha256.slice(0, 12)),
+      120,
+    ),
+  )
 }
 
 function whoIsAffected(view: PullRequestView, detail: Detail): string {
@@ -351,7 +412,7 @@ function mermaidText(text: string): string {
 function watch(view: PullRequestView): string {
   if (view.kind === 'plan' || view.kind === 'close') return ''
   const phase = phaseOf(view.plan, view.phase)
-  const lines = [...systemOf(view.plan.system).words.watch(phase.name)]
+  const lines = [...systemOf(view.plan.system).words.watch(phase.name, view.plan)]
   lines.push('`reanchor verify --wait` tells who has taken it up and who has not.')
   return ['### What to watch while it rolls out', '', ...lines.map(line => `- ${sentence(line)}`)].join('\n')
 }

@@ -12,6 +12,8 @@ export interface CertificateChange {
   readonly notAfter: string
   /** How often it stands in the place. */
   readonly count: { readonly before: number; readonly after: number }
+  /** Others of this place with the same key and the same subject: what chains to one of them chains to all. */
+  readonly twins: readonly Fingerprint[]
   /** `same key as …`, `same subject as …`: what makes two certificates easy to take for one another. */
   readonly remarks: readonly string[]
 }
@@ -51,7 +53,7 @@ export function describeChange(
     if (old === now) continue
     places.push(...describePlaces(readTrustPlaces(file, old ?? ''), readTrustPlaces(file, now ?? '')))
   }
-  return changeOf(places)
+  return changeOf(places, rolesOf(before, after))
 }
 
 /** As `describeChange`, for one file whose places have been read already. */
@@ -66,8 +68,46 @@ export function describePlaces(before: readonly FoundPlace[], after: readonly Fo
   return changes
 }
 
-export function changeOf(places: readonly PlaceChange[]): TrustChange {
+/** `roles`: what places are for, by the name that they have in the texts of `rolesOf`; names in them are the user's, and tell nothing by themselves. */
+export function changeOf(changes: readonly PlaceChange[], roles: ReadonlyMap<string, PlaceRole>): TrustChange {
+  const known = changes.map(change => ({ ...change, role: roles.get(`${change.file}:${change.key}`) ?? change.role }))
+  const places = known.map(change => ({ ...change, role: roleBeside(change, known) }))
   return { none: places.length === 0, places, affected: affectedBy(places) }
+}
+
+/** What trust.txt of each folder says its places are for, as `file:key`. What is no such line says nothing. */
+export function rolesOf(...trees: readonly Readonly<Record<string, string>>[]): ReadonlyMap<string, PlaceRole> {
+  const roles = new Map<string, PlaceRole>()
+  for (const tree of trees) {
+    for (const [file, text] of Object.entries(tree)) {
+      if (file !== 'trust.txt' && !file.endsWith('/trust.txt')) continue
+      for (const [, place, role] of text.matchAll(/^([^\s"]+) +(trusted|issuer|chain) /gm))
+        roles.set(`${folderOf(file)}${place}`, role as PlaceRole)
+    }
+  }
+  return roles
+}
+
+/** A PEM file beside an object is a copy of one of its values, for people to read: it is for what that value is for. */
+function roleBeside(change: PlaceChange, changes: readonly PlaceChange[]): PlaceRole {
+  if (change.object !== null) return change.role
+  const [folder, stem] = [folderOf(change.file), stemOf(change.file)]
+  const copies = changes.filter(
+    other =>
+      other.object !== null &&
+      folderOf(other.file) === folder &&
+      (other.key === stem || other.key === `${stem}.pem` || stemOf(other.file) === stem) &&
+      JSON.stringify(other.certificates) === JSON.stringify(change.certificates),
+  )
+  return copies[0]?.role ?? change.role
+}
+
+function folderOf(file: string): string {
+  return file.slice(0, file.lastIndexOf('/') + 1)
+}
+
+function stemOf(file: string): string {
+  return file.slice(file.lastIndexOf('/') + 1).replace(/\.(pem|ya?ml)$/, '')
 }
 
 function own(files: Readonly<Record<string, string>>, file: string): string | undefined {
@@ -121,6 +161,10 @@ function compare(
       key: certificate.key,
       notAfter: certificate.notAfter,
       count,
+      twins: [...all.values()]
+        .filter(other => other.sha256 !== certificate.sha256 && other.spki === certificate.spki)
+        .filter(other => other.subject === certificate.subject)
+        .map(other => other.sha256),
       remarks: remarksOn(certificate, [...all.values()], count),
     }
   })
@@ -173,22 +217,31 @@ function affectedBy(places: readonly PlaceChange[]): readonly string[] {
   for (const place of places) {
     for (const problem of place.problems) grave.push(`${placeName(place)}: ${problem}.`)
     if (place.role === 'trusted' || place.role === 'other') {
-      const beside = places.filter(other => other !== place && place.role === 'trusted' && isOneBundle(place, other))
+      const beside = places.filter(other => other !== place && isOneBundle(place, other))
       const elsewhere = (sha256: Fingerprint, when: 'before' | 'after') =>
         beside.some(other => other.certificates.some(each => each.sha256 === sha256 && each.count[when] > 0))
       const removed = place.certificates.filter(change => change.fate === 'removed')
       const added = place.certificates.filter(change => change.fate === 'added')
-      const gone = removed.filter(({ sha256 }) => !elsewhere(sha256, 'after')).map(nameOf)
+      const stays = new Set(place.certificates.filter(({ count }) => count.after > 0).map(({ sha256 }) => sha256))
+      const left = removed.filter(({ sha256 }) => !elsewhere(sha256, 'after'))
+      const replaced = left.filter(({ twins }) => twins.some(twin => stays.has(twin)))
+      const gone = left.filter(change => !replaced.includes(change)).map(nameOf)
+      for (const each of replaced)
+        plain.push(
+          `${nameOf(each)} goes, and nobody is refused for it: what chains to it chains to ${listed(each.twins.filter(twin => stays.has(twin)).map(twin => twin.slice(0, 12)))} too, which has the same key and subject.`,
+        )
       const come = added.filter(({ sha256 }) => !elsewhere(sha256, 'before')).map(nameOf)
-      if (gone.length < removed.length || come.length < added.length)
+      if (left.length < removed.length || come.length < added.length)
         plain.push('Trusted certificates change places within one bundle: who trusts it goes on trusting them.')
       if (gone.length > 0)
         grave.push(
-          `Whoever still presents a certificate that chains only to ${listed(gone)} is refused by all that read this bundle.`,
+          place.role === 'trusted'
+            ? `Whoever still presents a certificate that chains only to ${listed(gone)} is refused by all that read this bundle.`
+            : `${placeName(place)} no longer holds ${listed(gone)}: where it is read as trust, whoever still chains only to that is refused.`,
         )
-      if (come.length > 0)
+      if (come.length > 0 && replaced.length === 0)
         plain.push(
-          `All that read this bundle accept certificates that chain to ${listed(come)}${gone.length === 0 ? '; nobody loses trust' : ''}.`,
+          `All that read ${place.role === 'trusted' ? 'this bundle' : placeName(place)} accept certificates that chain to ${listed(come)}${gone.length === 0 ? '; nobody loses trust' : ''}.`,
         )
       if (!place.setChanged && place.certificates.some(change => change.fate === 'repeated'))
         plain.push('The set of trusted roots stays; the repeat alone makes proxies renew their leaf at once.')
@@ -206,6 +259,8 @@ function affectedBy(places: readonly PlaceChange[]): readonly string[] {
       else if (gone.length > 0)
         grave.push(`The CA ${listed(gone)} is taken away: what reads it falls back to a CA of its own or stops.`)
     }
+    if (place.role === 'presented' && place.setChanged)
+      plain.push(`What presents ${placeName(place)} shows another certificate: its peers must trust what signed it.`)
     if (place.role !== 'key' && place.sealed === 'changed')
       plain.push(`What is sealed in ${placeName(place)} changes; only its consumer can tell to what.`)
     if (place.role === 'key' && place.sealed === 'changed') plain.push('The sealed private key of the CA changes.')
@@ -215,11 +270,12 @@ function affectedBy(places: readonly PlaceChange[]): readonly string[] {
   return [...new Set([...grave, ...plain])]
 }
 
-/** Keys of one object, or PEM files of one folder, that are read together: the operator of Cassandra trusts every `*.crt` of its Secret. */
+/** Keys of one object, or PEM files of one folder, that are read together: the operator of Cassandra trusts every `ca*.crt` of its Secret, the CA that signs included. */
 function isOneBundle(one: PlaceChange, other: PlaceChange): boolean {
-  if (other.role !== 'trusted' || one.object !== other.object) return false
-  if (one.object !== null) return one.file === other.file
-  return one.file.slice(0, one.file.lastIndexOf('/')) === other.file.slice(0, other.file.lastIndexOf('/'))
+  if (one.role !== 'trusted' || one.object !== other.object) return false
+  const together = one.object === null ? folderOf(one.file) === folderOf(other.file) : one.file === other.file
+  if (!together) return false
+  return other.role === 'trusted' || (other.role === 'issuer' && /^ca.*\.crt$/.test(other.key ?? stemOf(other.file)))
 }
 
 function nameOf(certificate: Pick<CertificateChange, 'subject' | 'sha256'>): string {
@@ -240,6 +296,7 @@ const roleWords: Readonly<Record<PlaceRole, string>> = {
   trusted: 'roots that are trusted',
   issuer: 'CA that signs leaves',
   chain: 'certificates sent with a leaf',
+  presented: 'certificate of a server or client',
   key: 'private key of the CA',
   other: 'certificates',
 }

@@ -4,8 +4,8 @@ import { readCertificate } from '../pki/certificate.ts'
 import { holdsPrivateKey } from '../pki/pem.ts'
 import type { CertificateFacts, Digest } from '../rotation.ts'
 
-/** What a place is for, as its name tells. */
-export type PlaceRole = 'trusted' | 'issuer' | 'chain' | 'key' | 'other'
+/** What a place is for, as its name and what stands beside it tell. `presented`: the certificate of a server or client, which no one trusts for it. */
+export type PlaceRole = 'trusted' | 'issuer' | 'chain' | 'presented' | 'key' | 'other'
 
 /** One value that holds certificates, or a sealed one: a key of an object in a file, or a whole PEM file. */
 export interface FoundPlace {
@@ -61,10 +61,11 @@ function manifestPlaces(file: string, text: string): readonly FoundPlace[] {
     if (!isMap(object)) continue
     const name = objectName(object)
     const sealed = object.kind === 'SealedSecret'
-    for (const { path, value } of leavesOf(object)) {
-      if (path[0] === 'sops') continue
+    const leaves = [...leavesOf(object)].filter(({ path }) => path[0] !== 'sops')
+    const keys = new Set(leaves.map(({ path }) => keyName(path)))
+    for (const { path, value } of leaves) {
       const key = keyName(path)
-      const role = roleOf(key)
+      const role = signs(key, keys) ? 'issuer' : roleOf(key)
       if (value.startsWith('ENC[') || (sealed && path[1] === 'encryptedData')) {
         const digest = sha256(value)
         places.push({
@@ -97,7 +98,17 @@ function plainValue(kind: unknown, path: readonly string[], value: string): stri
 
 function placeOf(file: string, object: string | null, key: string | null, role: PlaceRole, text: string): FoundPlace {
   const { certificates, problems } = readPemLeniently(text)
-  return { file, object, key, role, certificates, sealed: null, bytes: sha256(text), problems }
+  const presents = (role === 'issuer' || role === 'other') && certificates[0]?.ca === false
+  return {
+    file,
+    object,
+    key,
+    role: presents ? 'presented' : role,
+    certificates,
+    sealed: null,
+    bytes: sha256(text),
+    problems,
+  }
 }
 
 const cache = new Map<string, CertificateFacts | null>()
@@ -148,12 +159,17 @@ function holdsPem(text: string): boolean {
   return text.includes(marker) || holdsPrivateKey(text)
 }
 
+/** A certificate whose private key stands in the same object: `ca.crt` beside `ca.key`, as Kyma's connector and Cassandra's operator sign with. */
+function signs(key: string, keys: ReadonlySet<string>): boolean {
+  return /\.(crt|pem)$/.test(key) && keys.has(key.replace(/\.(crt|pem)$/, '.key'))
+}
+
 function roleOf(name: string): PlaceRole {
   const lower = name.toLowerCase()
   if (/(ca-key|\.key$|private)/.test(lower)) return 'key'
   if (/cert-chain/.test(lower)) return 'chain'
   if (/root|anchor|bundle|ca\d*\.crt|cacerts?$|trust/.test(lower)) return 'trusted'
-  if (/ca-cert|issu|tls\.crt|crtpem/.test(lower)) return 'issuer'
+  if (/ca-cert|issu|tls\.crt|crt\.?pem/.test(lower)) return 'issuer'
   return 'other'
 }
 
@@ -185,13 +201,13 @@ function* leavesOf(
   path: readonly string[] = [],
 ): Generator<{ readonly path: readonly string[]; readonly value: string }> {
   if (typeof value === 'string') {
-    const inner = jsonOf(value)
+    const inner = jsonOf(value) ?? valuesOf(value)
     if (inner === null) yield { path, value }
     else yield* leavesOf(inner, path)
     return
   }
   if (Array.isArray(value)) {
-    for (const [index, item] of value.entries()) yield* leavesOf(item, [...path, String(index)])
+    for (const [index, item] of value.entries()) yield* leavesOf(item, [...path, itemName(item) ?? String(index)])
     return
   }
   if (isMap(value)) for (const [key, item] of Object.entries(value)) yield* leavesOf(item, [...path, key])
@@ -206,6 +222,18 @@ function jsonOf(text: string): Readonly<Record<string, unknown>> | null {
   } catch {
     return null
   }
+}
+
+/** Values of a Helm chart as text inside a ConfigMap or an Application. A PEM bundle is a text that parses as YAML too, but to no map. */
+function valuesOf(text: string): Readonly<Record<string, unknown>> | null {
+  if (!/^[A-Za-z_][\w-]*:/m.test(text) || !text.includes('CERTIFICATE')) return null
+  const [values, ...others] = documentsOf(text)
+  return others.length === 0 && isMap(values) ? values : null
+}
+
+/** Items of lists such as `env` or `parameters` are known by their name: their place in the list may change. */
+function itemName(item: unknown): string | null {
+  return isMap(item) && typeof item.name === 'string' ? item.name : null
 }
 
 function isMap(value: unknown): value is Readonly<Record<string, unknown>> {

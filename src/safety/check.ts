@@ -1,4 +1,4 @@
-import { changeOf, describePlaces, type PlaceChange, type TrustChange } from '../report/trust-diff.ts'
+import { changeOf, describePlaces, type PlaceChange, rolesOf, type TrustChange } from '../report/trust-diff.ts'
 import { type FoundPlace, placeName, readTrustPlaces } from '../report/trust-places.ts'
 import { fingerprintsByPlace, readTrustText } from '../report/trust-txt.ts'
 import { treeDigest } from '../repository/tree-digest.ts'
@@ -114,7 +114,7 @@ export function checkChange(before: Files, after: Files, live: LiveTrust): Chang
     folder.placesAfter.push(...known[1])
     folders.set(site.name, folder)
   }
-  const change = changeOf(places)
+  const change = changeOf(places, rolesOf(before, after))
   const judge = pathJudge(
     uniqueCertificates([
       ...(plan?.certificates ?? []),
@@ -552,6 +552,9 @@ function judgeLoose(
   for (const path of paths) {
     const [olds, news] = read.get(path) ?? [[], []]
     for (const change of describePlaces(olds, news)) {
+      // A server's own certificate is no trust: whoever must accept it is told by the anchors that stay.
+      if (change.role === 'presented') continue
+      if (change.sealed !== null && !mayHoldTrust(change, [...olds, ...news])) continue
       const name = placeName(change)
       const now = news.find(place => placeName(place) === name)
       const removed = change.certificates.filter(certificate => certificate.fate === 'removed')
@@ -595,6 +598,17 @@ function judgeLoose(
     }
   }
   return found
+}
+
+/**
+ * Whether a sealed value may be trust or a CA: by what stands in the clear beside it, else by names. A password, or the key of a server, must
+ * not hold up the pull request that changes it.
+ */
+function mayHoldTrust(change: PlaceChange, places: readonly FoundPlace[]): boolean {
+  const beside = places.filter(place => place.object === change.object && place.certificates.length > 0)
+  if (beside.length > 0) return beside.some(place => place.role !== 'presented')
+  if (change.role === 'trusted' || change.role === 'chain') return true
+  return /(^|[^a-z])(ca|cacerts?|root|issuer|anchors?|trust)([^a-z]|$)/i.test(`${change.object} ${change.key}`)
 }
 
 /** A private key that stands in the clear in what a change brings: nothing else about it matters. */

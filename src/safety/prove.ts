@@ -507,12 +507,18 @@ function notesOf(
       )
   }
   for (const row of proven) {
-    if (row.counterexample !== null || row.goodUntil === null) continue
-    const days = Math.floor((Date.parse(row.goodUntil) - Date.parse(plan.createdAt)) / dayMs)
-    if (days < 30) notes.add(`${row.from} to ${row.to} at ${row.site} is safe only until ${row.goodUntil}.`)
+    const note = untilNote(row, plan)
+    if (note !== null) notes.add(note)
   }
   for (const note of model.notes(plan, proven)) notes.add(note)
   return [...notes]
+}
+
+/** The note of a transition that is safe for less than thirty days after the plan was made; null: it is safe for longer, or not at all. */
+export function untilNote(row: ProvenTransition, plan: Pick<Plan, 'createdAt'>): string | null {
+  if (row.counterexample !== null || row.goodUntil === null) return null
+  const days = Math.floor((Date.parse(row.goodUntil) - Date.parse(plan.createdAt)) / dayMs)
+  return days < 30 ? `${row.from} to ${row.to} at ${row.site} is safe only until ${row.goodUntil}.` : null
 }
 
 /**
@@ -540,7 +546,7 @@ function sameSubjectNotes(certificates: readonly CertificateFacts[], steps: read
     if (keys.size < 2) {
       if (list.length > 1)
         notes.push(
-          `${list.length} roots share the subject ${JSON.stringify(subject)} and the key: every leaf chains to either, so what a proxy trusts tells them apart, not what it presents.`,
+          `${list.length} roots share the subject ${JSON.stringify(subject)} and the key: every leaf chains to either, so what a verifier trusts tells them apart, not what it is shown.`,
         )
       continue
     }

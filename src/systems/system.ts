@@ -264,7 +264,7 @@ export interface Observation {
 /** Texts of pull requests and of refusals. Each is one sentence, without its full stop where the system's own texts have none. */
 export interface SystemWords {
   /** What to watch while a phase rolls out; empty: nothing beyond what `verify` tells. */
-  watch(phase: string): readonly string[]
+  watch(phase: string, plan: Plan): readonly string[]
   /** The price of an emergency, at the head of its pull requests. */
   readonly emergency: string
   /** As `emergency`, for the refusal of `plan` without --accept-outage. */

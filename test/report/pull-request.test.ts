@@ -101,6 +101,13 @@ describe('the body', () => {
     await expect(pullRequestBody(view())).toMatchFileSnapshot('golden/pull-request-trust-both.md')
   })
 
+  it('of a step that restarts says what, where no certificate changes', () => {
+    const body = pullRequestBody(view({ step: 2, change: describeChange({}, {}) }))
+    expect(body).toContain(
+      '### What changes\n\nNo file that holds a certificate changes.\n\n**restart** of `istiod`: token none → `x`\n',
+    )
+  })
+
   it('of the plan', async () => {
     await expect(
       pullRequestBody(view({ kind: 'plan', phase: 0, step: 0, gates: [], evidence: [], change: null })),

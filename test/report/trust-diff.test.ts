@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { textconv } from '../../src/report/textconv.ts'
 import { describeChange, trustDiffMarkdown, trustDiffText } from '../../src/report/trust-diff.ts'
@@ -178,16 +178,110 @@ describe('as a git textconv', () => {
   })
 })
 
-it('a CA that changes places within one bundle is not said to lose trust, and one that leaves it is', () => {
+/** What a pull request that enters a step says of who is affected, from what `output/` holds of two neighbouring steps. */
+function rendered(rotation: string, from: string, to: string): ReturnType<typeof describeChange> {
   const folder = (step: string) =>
     Object.fromEntries(
-      ['ca-secret.yaml', 'ca.crt.pem', 'ca2.crt.pem'].flatMap(name => {
-        const file = `output/cassandra-graceful/${step}/1-data/eu-1/${name}`
-        return existsSync(file) ? [[`trust/eu-1/${name}`, readFileSync(file, 'utf8')] as const] : []
-      }),
+      readdirSync(`output/${rotation}/${step}/eu-1`, { recursive: true, encoding: 'utf8' })
+        .filter(name => /\.(pem|yaml)$/.test(name))
+        .map(name => [`trust/eu-1/${name}`, readFileSync(`output/${rotation}/${step}/eu-1/${name}`, 'utf8')] as const),
     )
-  const swap = describeChange(folder('1-add'), folder('2-swap')).affected.join('\n')
-  expect(swap).toContain('change places within one bundle')
-  expect(swap).not.toContain('is refused')
-  expect(describeChange(folder('2-swap'), folder('3-drop')).affected.join('\n')).toContain('is refused')
+  return describeChange(folder(from), folder(to))
+}
+
+const rolesOf = (change: ReturnType<typeof describeChange>): Record<string, string> =>
+  Object.fromEntries(
+    change.places
+      .filter(place => place.sealed === null)
+      .map(place => [`${place.file.slice(11)}:${place.key}`, place.role]),
+  )
+
+describe('what a certificate is for', () => {
+  it('a CA of Cassandra that changes places within one bundle is not said to lose trust, but to sign; one that leaves it is', () => {
+    const swap = rendered('cassandra-graceful', '1-add/1-data', '2-swap/1-data')
+    expect(swap.affected).toEqual([
+      expect.stringMatching(/^New leaves are signed by .* instead of .*: every peer must trust its root already\.$/),
+      'The sealed private key of the CA changes.',
+      'Trusted certificates change places within one bundle: who trusts it goes on trusting them.',
+    ])
+    expect(rolesOf(swap)).toMatchObject({ 'ca-secret.yaml:ca.crt': 'issuer', 'ca.crt.pem:null': 'issuer' })
+    const drop = rendered('cassandra-graceful', '2-swap/1-data', '3-drop/1-data')
+    expect(drop.affected.join('\n')).toContain('is refused by all that read this bundle')
+  })
+
+  it("an issuer of Linkerd is no bundle: nobody is refused when it changes, and its chart's values are read place by place", () => {
+    const issuing = rendered('linkerd-graceful-trust-roots', '1-trust-both/3-data-plane', '2-issue-new/1-data')
+    expect(rolesOf(issuing)).toEqual({ 'issuer.pem:null': 'issuer', 'issuer.yaml:crt.pem': 'issuer' })
+    expect(issuing.affected.join('\n')).not.toMatch(/refused|accept/)
+    const both = rendered('linkerd-graceful-trust-roots', '0-adopt/1-adopt', '1-trust-both/1-data')
+    expect(rolesOf(both)).toMatchObject({
+      'components/control-plane/linkerd-config.yaml:values.identityTrustAnchorsPEM': 'trusted',
+      'components/control-plane/trust-roots.yaml:ca-bundle.crt': 'trusted',
+      'anchors.pem:null': 'trusted',
+    })
+    expect(both.affected).toEqual([expect.stringContaining('nobody loses trust')])
+  })
+
+  it("the CA that Kyma's connector signs with is no bundle either", () => {
+    const issuing = rendered('kyma-graceful', '1-trust-both/1-data', '2-issue-new/1-data')
+    expect(rolesOf(issuing)).toEqual({ 'connector-ca.pem:null': 'issuer', 'connector-ca.yaml:ca.crt': 'issuer' })
+    expect(issuing.affected.join('\n')).not.toMatch(/refused|accept/)
+  })
+
+  it('a renewed CA that goes refuses nobody: the other has the same key and subject', () => {
+    const last = rendered('kyma-renew', '2-issue-new/1-data', '3-trust-new/1-data')
+    expect(last.affected.join('\n')).toContain('nobody is refused for it')
+    expect(last.affected.join('\n')).not.toMatch(/is refused by/)
+  })
+
+  it('a place that the user named otherwise is for what trust.txt of its folder says', () => {
+    const files = (pem: string, name: string) => ({
+      'trust/c/signer.yaml': JSON.stringify({
+        kind: 'Secret',
+        metadata: { name: 'app' },
+        data: { cert: Buffer.from(pem).toString('base64') },
+      }),
+      'trust/c/trust.txt': `reanchor kyma 1-a/1-b c\nsigner.yaml:cert  issuer  "CN=${name}" ${'0'.repeat(64)} RSA 2030-01-01T00:00:00Z\n`,
+    })
+    const change = describeChange(files(oldRoot.pem, 'a'), files(newRoot.pem, 'b'))
+    expect(change.places).toMatchObject([{ key: 'cert', role: 'issuer' }])
+    expect(change.affected).toEqual([expect.stringContaining('New leaves are signed by')])
+  })
+
+  it('an item of a list is known by its name, wherever it stands', () => {
+    const application = (others: readonly string[], pem: string) =>
+      JSON.stringify({
+        kind: 'Application',
+        metadata: { name: 'linkerd', namespace: 'argocd' },
+        spec: {
+          source: {
+            helm: {
+              parameters: [...others, 'identityTrustAnchorsPEM'].map(name => ({
+                name,
+                value: name === 'identityTrustAnchorsPEM' ? pem : 'x',
+              })),
+            },
+          },
+        },
+      })
+    const file = 'apps/linkerd.json'
+    const before = { [file]: application([], oldRoot.pem) }
+    expect(describeChange(before, { [file]: application(['a'], oldRoot.pem) }).none).toBe(true)
+    expect(describeChange(before, { [file]: application(['a'], oldRoot.pem + newRoot.pem) }).places).toMatchObject([
+      { key: 'spec.source.helm.parameters.identityTrustAnchorsPEM.value', role: 'trusted' },
+    ])
+  })
+
+  it('a certificate of a server is no trust: whoever reads the change is not told that anyone loses it', async () => {
+    const leaf = (await authority({ subject: 'CN=shop', ca: false })).facts.pem
+    const tls = (pem: string) =>
+      JSON.stringify({
+        kind: 'Secret',
+        metadata: { name: 'web-tls', namespace: 'shop' },
+        data: { 'tls.crt': Buffer.from(pem).toString('base64'), 'tls.key': 'ENC[AES256_GCM,data:x]' },
+      })
+    const change = describeChange({ 'a.json': tls(oldRoot.pem) }, { 'a.json': tls(leaf) })
+    expect(change.places[0]?.role).toBe('presented')
+    expect(change.affected).toEqual([expect.stringContaining('its peers must trust what signed it')])
+  })
 })

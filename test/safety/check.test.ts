@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { beforeAll, describe, expect, it } from 'vitest'
 import type { Evidence } from '../../src/rotation.ts'
 import { checkChange, type LiveSite, type LiveTrust, liveSite } from '../../src/safety/check.ts'
@@ -307,3 +308,36 @@ describe('trust that no rotation owns', () => {
     expect(shrink(made.oldRoot.facts.sha256)).toMatchObject({ safe: false, reason: 'breaks' })
   })
 })
+
+describe('sealed values that no rotation owns', () => {
+  const secret = (name: string, data: Readonly<Record<string, string>>) => ({
+    'apps/secret.json': JSON.stringify({ kind: 'Secret', metadata: { name, namespace: 'shop' }, data }),
+  })
+  const change = (name: string, key: string, beside: Readonly<Record<string, string>> = {}) =>
+    checkChange(
+      secret(name, { [key]: 'ENC[AES256_GCM,data:old]', ...beside }),
+      secret(name, { [key]: 'ENC[AES256_GCM,data:new]', ...beside }),
+      live(one),
+    )
+
+  it.each([
+    ['database', 'password', {}],
+    ['web-tls', 'tls.key', {}],
+    ['web-tls', 'tls.crt', {}],
+  ])('do not hold up %s: %s, which is no trust', (name, key, beside) => {
+    expect(change(name, key, beside).safe).toBe(true)
+  })
+
+  it.each([
+    ['cacerts', 'ca-key.pem', {}],
+    ['shop', 'ca.crt', {}],
+    ['linkerd-identity-issuer', 'tls.key', {}],
+    ['shop', 'signing', { 'tls.crt': Buffer.from(rootPem()).toString('base64') }],
+  ])('hold up %s: %s, which may be a CA', (name, key, beside) => {
+    expect(change(name, key, beside)).toMatchObject({ safe: false, reason: 'unknown' })
+  })
+})
+
+function rootPem(): string {
+  return readFileSync('output/istio-graceful-sail/4-trust-new/1-data/eu-1/root-cert.pem', 'utf8')
+}
