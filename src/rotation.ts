@@ -301,6 +301,14 @@ export type WiringEdit =
     }
   /** The key at `at` is absent (it moved into a file that reanchor owns). */
   | { readonly kind: 'remove'; readonly document: DocumentSelector; readonly at: readonly string[] }
+  /** No map of the list at `at` has `value` under `key`: that item moved into a file that reanchor owns. Others stay. */
+  | {
+      readonly kind: 'dropItem'
+      readonly document: DocumentSelector
+      readonly at: readonly string[]
+      readonly key: string
+      readonly value: string
+    }
   /** The map at `at` stands, as it was, as the first item of the list `to` beside it. */
   | {
       readonly kind: 'intoList'

@@ -1,6 +1,6 @@
 import { ReanchorError } from '../errors.ts'
 import { applicationOf as readApplication } from '../gitops/argocd.ts'
-import { istiodValuesOf, valueFilePath } from '../gitops/helm.ts'
+import { chartValuesOf, valueFilePath } from '../gitops/helm.ts'
 import { buildKustomization } from '../gitops/kustomize.ts'
 import { kustomizationFile } from '../gitops/kustomize-load.ts'
 import {
@@ -15,6 +15,7 @@ import {
 } from '../gitops/manifests.ts'
 import { fromRoot } from '../gitops/paths.ts'
 import type { FileTree } from '../rotation.ts'
+import { istiodCharts } from '../systems/istio/istiod-chart.ts'
 import type { IstioInstall } from '../systems/istio/settings.ts'
 import { parseDuration } from './values.ts'
 
@@ -127,7 +128,7 @@ function controlPlaneOf({ file, object }: Located, files: FileTree): readonly Fo
     return [{ install: 'sail', file, name, namespace, ...meshOf(at(object, 'spec', 'values')) }]
   }
   // Null for a release of another chart, which is most of what a repository holds.
-  const found = istiodValuesOf(files, object, file)
+  const found = chartValuesOf(files, object, file, istiodCharts)
   if (found === null) return []
   const install = object.kind === 'HelmRelease' ? 'helmRelease' : 'argoApplication'
   const target =

@@ -119,9 +119,6 @@ function typedValue(text: string): unknown {
 
 // ------------------------------------------------------------------------------------------------------ which chart
 
-/** Istio's repository keeps the chart istiod in a folder of the second name. */
-const istiodNames: ReadonlySet<string> = new Set(['istiod', 'istio-discovery'])
-
 interface ChartPlace {
   /** Name of a chart elsewhere; for a path its last part. */
   readonly name: string | null
@@ -129,38 +126,45 @@ interface ChartPlace {
   readonly folder: string | null
 }
 
+/** Names under which one chart is published. */
+export type ChartNames = ReadonlySet<string>
+
 /** Whether any chart at all is installed from this place: a folder without a Chart.yaml is none. */
-function istiodUnder(files: FileTree, place: ChartPlace): readonly string[] | null {
+function chartUnder(files: FileTree, place: ChartPlace, charts: ChartNames): readonly string[] | null {
   const chart = place.folder === null ? undefined : parsedFile(files, join(place.folder, 'Chart.yaml'))?.documents[0]
-  if (chart === undefined) return istiodNames.has(place.name ?? '') ? [] : null
-  if (istiodNames.has(textAt(chart.value, 'name') ?? '')) return []
-  const dependency = listAt(chart.value, 'dependencies').find(each => istiodNames.has(textAt(each, 'name') ?? ''))
+  if (chart === undefined) return charts.has(place.name ?? '') ? [] : null
+  if (charts.has(textAt(chart.value, 'name') ?? '')) return []
+  const dependency = listAt(chart.value, 'dependencies').find(each => charts.has(textAt(each, 'name') ?? ''))
   if (dependency === undefined) return null
   return [textAt(dependency, 'alias') ?? textAt(dependency, 'name') ?? '']
 }
 
-/** Keys under which a HelmRelease takes the values of the chart istiod (of a chart that wraps it: its name there); null: it installs another. */
-function istiodInRelease(files: FileTree, release: FluxHelmRelease): readonly string[] | null {
-  if (release.chart === null) return istiodUnder(files, { name: release.chartRef?.name ?? null, folder: null })
+/** Keys under which a HelmRelease takes the values of a chart (of a chart that wraps it: its name there); null: it installs another. */
+function chartInRelease(files: FileTree, release: FluxHelmRelease, charts: ChartNames): readonly string[] | null {
+  if (release.chart === null) return chartUnder(files, { name: release.chartRef?.name ?? null, folder: null }, charts)
   const kind = textAt(release.object, 'spec', 'chart', 'spec', 'sourceRef', 'kind')
   const folder = kind === 'GitRepository' || kind === 'Bucket' ? fromRoot(release.chart) : null
-  return istiodUnder(files, { name: lastPart(release.chart), folder })
+  return chartUnder(files, { name: lastPart(release.chart), folder }, charts)
 }
 
 function lastPart(path: string): string | null {
   return path.replace(/\/+$/, '').split('/').at(-1) ?? null
 }
 
-export interface IstiodSource {
+export interface ChartSource {
   /** Its place in `spec.sources`; null: it is `spec.source`. */
   readonly index: number | null
   readonly source: ArgoSource
-  /** As `istiodInRelease`. */
+  /** Keys of a chart that wraps it. */
   readonly under: readonly string[]
 }
 
-/** The source of an Application that installs the chart istiod, or null. */
-export function istiodInApplication(files: FileTree, application: ArgoApplication): IstiodSource | null {
+/** The source of an Application that installs a chart, or null. */
+export function chartInApplication(
+  files: FileTree,
+  application: ArgoApplication,
+  charts: ChartNames,
+): ChartSource | null {
   for (const [index, source] of application.sources.entries()) {
     const oci = source.repoURL?.startsWith('oci://') === true ? lastPart(source.repoURL) : null
     const name = source.chart ?? oci ?? (source.path === null ? null : lastPart(source.path))
@@ -168,7 +172,7 @@ export function istiodInApplication(files: FileTree, application: ArgoApplicatio
     const folder = source.path
     // A folder of this repository without a Chart.yaml holds manifests, whatever its name.
     if (!isChart && folder !== null && !files.has(join(folder, 'Chart.yaml')) && hasFiles(files, folder)) continue
-    const under = istiodUnder(files, { name, folder })
+    const under = chartUnder(files, { name, folder }, charts)
     if (under !== null) return { index: application.multiSource ? index : null, source, under }
   }
   return null
@@ -247,14 +251,19 @@ export function applicationValues(files: FileTree, application: ArgoApplication,
   return { values: own === undefined ? values : withDefaults(parsedValues(own), values), opaque }
 }
 
-/** An object as HelmRelease or Application of the chart istiod, with the values that it gives the chart. */
-export function istiodValuesOf(files: FileTree, object: ManifestObject, file: string): HelmValues | null {
+/** The values that an object gives a chart; null: it is no HelmRelease and no Application of it. */
+export function chartValuesOf(
+  files: FileTree,
+  object: ManifestObject,
+  file: string,
+  charts: ChartNames,
+): HelmValues | null {
   const application = applicationOf(object, file, 0)
-  const found = application === null ? null : istiodInApplication(files, application)
+  const found = application === null ? null : chartInApplication(files, application, charts)
   if (application !== null && found !== null)
     return below(applicationValues(files, application, found.source), found.under)
   const release = helmReleaseOf(object, file, 0)
-  const under = release === null ? null : istiodInRelease(files, release)
+  const under = release === null ? null : chartInRelease(files, release, charts)
   if (release === null || under === null) return null
   return below(releaseValues(files, release, configMapsOf(files)), under)
 }
@@ -283,8 +292,8 @@ export function configMapsOf(files: FileTree): (kind: string, name: string, key:
 
 // --------------------------------------------------------------------------------------------------- who installs it
 
-/** A HelmRelease or Application that installs the chart istiod. */
-export type IstiodInstaller =
+/** A HelmRelease or Application that installs a chart. */
+export type ChartInstaller =
   | { readonly kind: 'helmRelease'; readonly object: FluxHelmRelease; readonly under: readonly string[] }
   | {
       readonly kind: 'application'
@@ -295,20 +304,20 @@ export type IstiodInstaller =
     }
 
 /** Every one that stands in the repository. */
-export function istiodInstallers(files: FileTree): readonly IstiodInstaller[] {
-  const releases = fluxObjects(files).releases.flatMap((object): IstiodInstaller[] => {
-    const under = istiodInRelease(files, object)
+export function chartInstallers(files: FileTree, charts: ChartNames): readonly ChartInstaller[] {
+  const releases = fluxObjects(files).releases.flatMap((object): ChartInstaller[] => {
+    const under = chartInRelease(files, object, charts)
     return under === null ? [] : [{ kind: 'helmRelease', object, under }]
   })
-  const applications = argoObjects(files).applications.flatMap((object): IstiodInstaller[] => {
-    const found = istiodInApplication(files, object)
+  const applications = argoObjects(files).applications.flatMap((object): ChartInstaller[] => {
+    const found = chartInApplication(files, object, charts)
     return found === null ? [] : [{ kind: 'application', object, ...found }]
   })
   return [...releases, ...applications]
 }
 
 /** Whether a file of the repository is among the values that it gives the chart. */
-export function takesValues(installer: IstiodInstaller, file: string, files: FileTree): boolean {
+export function takesValues(installer: ChartInstaller, file: string, files: FileTree): boolean {
   if (installer.kind === 'application') {
     return installer.object.sources.some(source =>
       source.helm.valueFiles.some(entry => valueFilePath(installer.object, source, entry) === file),

@@ -71,6 +71,10 @@ export function wiringHolds(text: string | null, edit: WiringEdit, file: string)
         : missing(edit.at, value)
     case 'remove':
       return value === undefined ? { holds: true } : missing(edit.at, value)
+    case 'dropItem':
+      return Array.isArray(value) && value.some(item => isItem(item, edit))
+        ? { holds: false, found: `${pathText(edit.at)}: an item with ${edit.key} ${edit.value}` }
+        : { holds: true }
     case 'intoList': {
       const beside = besideOf(edit)
       const list = valueAt(plainOf(document), beside)
@@ -78,6 +82,10 @@ export function wiringHolds(text: string | null, edit: WiringEdit, file: string)
       return Array.isArray(list) && list.length > 0 ? { holds: true } : missing(beside, list)
     }
   }
+}
+
+function isItem(item: unknown, { key, value }: Extract<WiringEdit, { kind: 'dropItem' }>): boolean {
+  return textAt(item, key) === value
 }
 
 function besideOf(edit: Extract<WiringEdit, { kind: 'intoList' }>): readonly string[] {
@@ -283,7 +291,10 @@ function byHand(place: Place, found: string, node?: Node): ReanchorError {
   return new ReanchorError({
     what: 'the file cannot be wired without changing more than the place concerned',
     where: { file, line: text.slice(0, offset).split('\n').length, field: pathText(edit.at) },
-    expected: edit.kind === 'remove' ? 'a key that stands by itself' : 'plain maps and lists down to the place',
+    expected:
+      edit.kind === 'remove' || edit.kind === 'dropItem'
+        ? 'a key or an item that stands by itself'
+        : 'plain maps and lists down to the place',
     found,
     todo: todoByHand(edit),
     ...(edit.kind === 'set' || edit.kind === 'listItem' ? { example: handText(edit, place.style) } : {}),
@@ -294,6 +305,8 @@ function todoByHand(edit: PathEdit): string {
   switch (edit.kind) {
     case 'remove':
       return `remove ${pathText(edit.at)} by hand`
+    case 'dropItem':
+      return `take the item with ${edit.key} ${edit.value} out of ${pathText(edit.at)} by hand`
     case 'intoList':
       return `make ${pathText(edit.at)} the first item of a list ${edit.to} by hand`
     default:
@@ -320,6 +333,7 @@ function edited(place: Place, edit: PathEdit): string {
   const exists = depth === edit.at.length
   const last = nodes[depth]
   if (edit.kind === 'remove') return removed(place)
+  if (edit.kind === 'dropItem') return dropped(place, edit)
   if (edit.kind === 'intoList') return movedIntoList(place, edit.to)
   if (last === undefined)
     return `${text}${text === '' || text.endsWith('\n') ? '' : place.style.lineEnd}${lines(place, handLines(place, edit))}`
@@ -581,6 +595,31 @@ function removed(place: Place): string {
   return splice(text, start, nextStart, '')
 }
 
+/** Takes one item with its lines out of a list. The only one leaves an empty list. */
+function dropped(place: Place, edit: Extract<PathEdit, { kind: 'dropItem' }>): string {
+  const { text, nodes } = place
+  const list = nodes.at(-1)
+  if (list === undefined || !isSeq(list)) throw byHand(place, 'something that is no list', list)
+  const index = list.items.findIndex(item => isNode(item) && isItem(item.toJS(place.document), edit))
+  const item = list.items[index]
+  const next = list.items[index + 1]
+  const before = list.items[index - 1]
+  if (!isNode(item)) throw byHand(place, 'an item that is not written in the usual way', list)
+  const [start] = rangeOf(place, item)
+  if (isFlow(list)) {
+    if (isNode(next)) return cut(place, start, rangeOf(place, next)[0])
+    return cut(place, isNode(before) ? endOf(place, before) : start, endOf(place, item))
+  }
+  const dash = itemTokens(list)[index]?.start.find(token => token.type === 'seq-item-ind')
+  if (dash === undefined) throw byHand(place, 'an item that is not written in the usual way', list)
+  const from = lineStart(text, dash.offset)
+  if (text.slice(from, dash.offset).trim() !== '') throw byHand(place, 'an item that begins in mid-line', item)
+  const end = endOf(place, item)
+  const to = text[end - 1] === '\n' ? end : lineEndAt(text, end)
+  if (list.items.length > 1) return splice(text, from, to, '')
+  return splice(text, dash.offset, text[to - 1] === '\n' ? to - 1 : to, '[]')
+}
+
 /** Renames the key and puts a dash before the map's first key; its lines move to the right with all that stands on them. */
 function movedIntoList(place: Place, to: string): string {
   const { text, nodes, edit } = place
@@ -713,6 +752,8 @@ function withEdit(value: unknown, edit: PathEdit): unknown {
   if (edit.kind === 'set') assign(holder, key, structuredClone(edit.value))
   else if (edit.kind === 'listItem')
     assign(holder, key, [...(Array.isArray(old) ? old : []), structuredClone(edit.value)])
+  else if (edit.kind === 'dropItem')
+    assign(holder, key, Array.isArray(old) ? old.filter(item => !isItem(item, edit)) : old)
   else if (edit.kind === 'intoList' && !Array.isArray(holder)) {
     delete holder[key]
     assign(holder, edit.to, [old])

@@ -2,11 +2,12 @@ import { createHash } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import { durationOf } from '../delivery/flux.ts'
 import { type ArgoApplication, type ArgoSource, applicationOf } from '../gitops/argocd.ts'
-import { applicationValues, istiodInApplication, valueAt } from '../gitops/helm.ts'
+import { applicationValues, chartInApplication, valueAt } from '../gitops/helm.ts'
 import { buildKustomization } from '../gitops/kustomize.ts'
 import type { ManifestObject } from '../gitops/manifests.ts'
 import { fromRoot, inRepository, isUnder, join } from '../gitops/paths.ts'
 import type { FileTree } from '../rotation.ts'
+import { istiodCharts } from '../systems/istio/istiod-chart.ts'
 import type { Timer } from './clock.ts'
 import type { ReadBase } from './flux.ts'
 import {
@@ -260,7 +261,7 @@ export class ArgoCd {
     if (sameSources && paths !== undefined && !pathsChanged(application, paths, before.files, files)) {
       return { ...before, commit, revisions }
     }
-    const istiod = istiodInApplication(files, application)
+    const istiod = chartInApplication(files, application, istiodCharts)
     const manifests: Manifest[] = []
     for (const source of application.sources) {
       if (source.ref !== null || source.chart !== null || source.path === null) continue

@@ -24,6 +24,10 @@ function intoList(at: readonly string[], to: string): WiringEdit {
   return { kind: 'intoList', document: 'single', at, to }
 }
 
+function drop(at: readonly string[], value: string): WiringEdit {
+  return { kind: 'dropItem', document: 'single', at, key: 'name', value }
+}
+
 const cases: Readonly<Record<string, { readonly before: string; readonly edit: WiringEdit; readonly after: string }>> =
   {
     'adds a list where there is none, indented as the file’s other lists': {
@@ -163,6 +167,23 @@ const cases: Readonly<Record<string, { readonly before: string; readonly edit: W
       edit: item(['spec', 'sources', '0', 'helm', 'valueFiles'], '$v/b.yaml'),
       after:
         'spec:\n  sources:\n    - chart: istiod # c\n      targetRevision: 1.29.0\n      helm:\n        valueFiles:\n          - $v/b.yaml\n    - ref: v\n',
+    },
+    'takes one item out of a list, with its block scalar; comments of the others stay': {
+      before:
+        'helm:\n  parameters:\n  # which chart\n  - name: a # first\n    value: x\n  - name: pem\n    value: |\n      one\n\n      two\n  # of the mesh\n  - name: b\n    value: y\n',
+      edit: drop(['helm', 'parameters'], 'pem'),
+      after:
+        'helm:\n  parameters:\n  # which chart\n  - name: a # first\n    value: x\n  # of the mesh\n  - name: b\n    value: y\n',
+    },
+    'takes the last item out of a list on one line': {
+      before: 'helm: {parameters: [{name: a, value: x}, {name: pem, value: y}]} # z\n',
+      edit: drop(['helm', 'parameters'], 'pem'),
+      after: 'helm: {parameters: [{name: a, value: x}]} # z\n',
+    },
+    'leaves an empty list where the only item goes': {
+      before: 'helm:\n  parameters:\n    - {name: pem, value: y}\n  x: 1\n',
+      edit: drop(['helm', 'parameters'], 'pem'),
+      after: 'helm:\n  parameters:\n    []\n  x: 1\n',
     },
     'leaves anchors elsewhere alone': {
       before: 'x: &a {b: 1}\ny: *a\nresources: []\n',

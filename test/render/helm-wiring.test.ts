@@ -428,14 +428,25 @@ describe('an Application of a chart in the repository', () => {
     expectWired(made, tree)
   })
 
-  test('is refused where a parameter or inline text would win', async () => {
+  test('a parameter that would win moves into the site’s folder, and the others stay', async () => {
     const parameter = argoTree('')
     parameter['clusters/eu-1/istiod.yaml'] = (parameter['clusters/eu-1/istiod.yaml'] ?? '').replace(
       '      releaseName: istiod\n',
-      '      parameters:\n        - {name: pilot.env.ISTIO_MULTIROOT_MESH, value: "false"}\n',
+      '      parameters:\n        - {name: pilot.env.ISTIO_MULTIROOT_MESH, value: "true"}\n        - {name: pilot.autoscaleMin, value: "2"}\n',
     )
     const made = await caseOf('argoApplication', argoPlace, 'argocd', parameter)
-    expect(refusal(() => points(made)).found).toBe('pilot.env.ISTIO_MULTIROOT_MESH=false')
+    expect(adopted(made).get('clusters/eu-1/istiod.yaml')).toContain(
+      '      parameters:\n        - {name: pilot.autoscaleMin, value: "2"}\n',
+    )
+    expectWired(made, adopted(made))
+    checkValues(made, 'pilot:\n  env:\n    ISTIO_MULTIROOT_MESH: "true"\n')
+    // What runs is another value: adopt would bring it, so it is refused.
+    expect(refusal(() => checkValues(made, 'pilot:\n  env:\n    ISTIO_MULTIROOT_MESH: "false"\n')).found).toBe(
+      'pilot.env.ISTIO_MULTIROOT_MESH: true becomes "false"',
+    )
+  })
+
+  test('is refused where inline text would win', async () => {
     const text = argoTree('')
     text['clusters/eu-1/istiod.yaml'] = (text['clusters/eu-1/istiod.yaml'] ?? '').replace(
       '      releaseName: istiod\n',

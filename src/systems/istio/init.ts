@@ -2,9 +2,10 @@ import type { Findings, FoundControlPlane, FoundDeliverer } from '../../declarat
 import { hasKustomization } from '../../declaration/find.ts'
 import { deliverersAt, flagError, mentions, question, type SiteAnswer } from '../../declaration/init.ts'
 import { parseDuration } from '../../declaration/values.ts'
-import { istiodInstallers, takesValues } from '../../gitops/helm.ts'
+import { chartInstallers, takesValues } from '../../gitops/helm.ts'
 import { folderOf } from '../../gitops/paths.ts'
 import type { InitPart, InitScene, Outcome } from '../init.ts'
+import { istiodCharts } from './istiod-chart.ts'
 import type { IstioControlPlane, IstioSettings } from './settings.ts'
 
 /** Where each site declares its Istio, as the repository tells it. */
@@ -65,7 +66,7 @@ function planeOf(
   const plane = candidates.length === 1 ? candidates[0] : own.length === 1 ? own[0] : undefined
   if (plane === undefined && said !== null && candidates.length === 0) {
     // The values file of a Helm installation: what installs istiod with it is what can be wired.
-    const users = istiodInstallers(files).filter(installer => takesValues(installer, said.file, files))
+    const users = chartInstallers(files, istiodCharts).filter(installer => takesValues(installer, said.file, files))
     const own = users.filter(
       ({ object }) =>
         answers.sites.length === 1 || mentions(object.file, site.name) || mentions(object.name, site.name),

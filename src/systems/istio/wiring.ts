@@ -1,6 +1,8 @@
+import { manifestPathsPoints } from '../../render/helm-wiring.ts'
 import { componentPoint, deliveryPoints, destinationBeside } from '../../render/wiring.ts'
 import type { Declaration, FileTree, Site, WiringPoint } from '../../rotation.ts'
-import { helmCarrier, helmPoints, manifestPathsPoints } from './helm-wiring.ts'
+import { helmCarrier, helmPoints } from './helm-wiring.ts'
+import { istiodCharts } from './istiod-chart.ts'
 import { workloadsKey } from './phases.ts'
 import { istioOf } from './settings.ts'
 
@@ -36,5 +38,5 @@ export function wiringOf(declaration: Declaration, site: Site, files: FileTree):
     const purpose = 'lets the site’s folder restart these workloads'
     points.push(componentPoint(site, target.path, workloadsKey(target.batch), purpose, files))
   }
-  return [...points, ...manifestPathsPoints(site, files, points)]
+  return [...points, ...manifestPathsPoints(istiodCharts, site, files, points)]
 }
