@@ -51,6 +51,26 @@ export async function operatorCa(life: Life): Promise<CaPair> {
   return { certificate: certificate.pem, key: pkcs1Pem(key) }
 }
 
+export interface ClientIdentity {
+  readonly certificate: string
+  readonly key: string
+}
+
+/** What somebody with the client CA at hand makes for a CQL client. */
+export async function clientIdentity(name: string, ca: CaPair, life: Life): Promise<ClientIdentity> {
+  const key = await rsaKey()
+  const leaf = await createLeaf({
+    subject: `CN=${name}`,
+    key,
+    issuer: { certificate: readCertificate(ca.certificate), key: readPrivateKey(ca.key) },
+    serial: randomBytes(12).toString('hex').replace(/^./, '4'),
+    ...life,
+    dns: [name],
+    purposes: ['client'],
+  })
+  return { certificate: leaf.pem, key: pkcs1Pem(key) }
+}
+
 function parts(subject: string, key: KeyObject, life: Life) {
   const serial = randomBytes(12).toString('hex').replace(/^./, '4')
   return { subject, issuer: subject, publicKey: key, signingKey: key, serial, ...life }

@@ -10,12 +10,29 @@ export interface CassandraFleetOptions {
   readonly branch?: string
   /** Replicas of each datacenter. @default 3 */
   readonly replicas?: number
-  /** Clients connect by TLS too, with a CA of its own. @default false */
+  /** Clients connect by TLS too, with a CA of their own. @default false */
   readonly clientEncryption?: boolean
 }
 
 /** What the demo's CassandraCluster is called, in every region alike. */
-export const demoCluster = { namespace: 'cassandra', name: 'example', secret: 'example-cluster-manual-tls-ca' } as const
+export const demoCluster = {
+  namespace: 'cassandra',
+  name: 'example',
+  secret: 'example-cluster-manual-tls-ca',
+  clientSecret: 'example-client-manual-tls-ca',
+} as const
+
+/** Which CA the demo rotates; the usual one first. */
+export const scenarios = ['server-ca', 'client-ca'] as const
+
+export type Scenario = (typeof scenarios)[number]
+
+export function scenarioOf(variant: string | null): Scenario {
+  return scenarios.find(each => each === variant) ?? 'server-ca'
+}
+
+/** Services that speak CQL to the demo's cluster, and the name under which one person vouches for all of them. */
+export const demoClients = { attested: 'cql-clients', names: ['orders', 'billing'] } as const
 
 /**
  * A GitOps repository as an engineer has it before the first rotation: one folder of Flux objects per region, and a CassandraCluster. The CA
@@ -106,5 +123,11 @@ ${external}  encryption:
       internodeEncryption: all
       caTLSSecret:
         name: ${demoCluster.secret}
-${options.clientEncryption === true ? '    client:\n      enabled: true\n' : ''}`
+${options.clientEncryption === true ? clientEncryption : ''}`
 }
+
+const clientEncryption = `    client:
+      enabled: true
+      caTLSSecret:
+        name: ${demoCluster.clientSecret}
+`

@@ -120,7 +120,7 @@ export class CassandraOperator {
     }
     const [facts] = kinds.map(ca => readCassandraCluster(cluster, ca, cluster.metadata.name))
     if (facts === undefined) return this.#setReady(cluster, false)
-    this.#prober(cluster, facts, kinds)
+    this.#helper(cluster, facts, kinds, 'prober', null)
     if (this.remoteRegionsDown) {
       this.#site.log('cassandra-operator', 'ErrRegionNotReady')
       return this.#setReady(cluster, false)
@@ -144,6 +144,8 @@ export class CassandraOperator {
     const ready = sets.every(
       (set, index) => numberAt(set, 'status', 'readyReplicas') === facts.datacenters[index]?.replicas,
     )
+    // Reaper speaks to nodes that serve, so it comes after them.
+    if (ready) for (const dc of facts.datacenters) this.#helper(cluster, facts, kinds, 'reaper', dc.name)
     return this.#setReady(cluster, ready)
   }
 
@@ -275,10 +277,23 @@ export class CassandraOperator {
     )
   }
 
-  /** Path and password of its stores are arguments: nothing of their content, so it never restarts for a new CA (controllers/prober.go). */
-  #prober(cluster: StoredObject, facts: CassandraClusterFacts, kinds: readonly CassandraCa[]): void {
-    const name = `${facts.name}-cassandra-prober`
-    const labels = { ...labelsOf(facts), [operatorLabels.component]: 'prober' }
+  /**
+   * Path and password of its stores are arguments: nothing of their content, so it never restarts for a new CA (controllers/prober.go,
+   * reaper_environment.go).
+   */
+  #helper(
+    cluster: StoredObject,
+    facts: CassandraClusterFacts,
+    kinds: readonly CassandraCa[],
+    component: 'prober' | 'reaper',
+    dc: string | null,
+  ): void {
+    const name = `${facts.name}-cassandra-${dc === null ? '' : `${dc}-`}${component}`
+    const labels = {
+      ...labelsOf(facts),
+      [operatorLabels.component]: component,
+      ...(dc === null ? {} : { [operatorLabels.dc]: dc }),
+    }
     const live = this.#site.store.get('apps', 'Deployment', facts.namespace, name)
     const manifest: Manifest = {
       apiVersion: 'apps/v1',
@@ -290,7 +305,7 @@ export class CassandraOperator {
         template: {
           metadata: { labels, annotations: textsAt(live, 'spec', 'template', 'metadata', 'annotations') },
           spec: {
-            containers: [{ name: 'prober', image: 'prober:latest' }],
+            containers: [{ name: component, image: `${component}:latest` }],
             volumes: kinds.includes('client')
               ? [
                   {
@@ -307,12 +322,14 @@ export class CassandraOperator {
   }
 }
 
-function encryptionOf(cluster: StoredObject): readonly CassandraCa[] {
+/** The CAs of which the operator signs leaves: those of encryption that is on, unless the user brings the leaves. */
+export function encryptionOf(cluster: StoredObject): readonly CassandraCa[] {
   const server = textAt(cluster, 'spec', 'encryption', 'server', 'internodeEncryption') ?? 'none'
-  return [
+  const on: readonly CassandraCa[] = [
     ...(server === 'none' ? [] : (['server'] as const)),
     ...(at(cluster, 'spec', 'encryption', 'client', 'enabled') === true ? (['client'] as const) : []),
   ]
+  return on.filter(ca => textAt(cluster, 'spec', 'encryption', ca, 'nodeTLSSecret', 'name') === undefined)
 }
 
 function labelsOf(facts: CassandraClusterFacts): Record<string, string> {

@@ -1,54 +1,53 @@
+import type { CassandraCa } from '../../systems/cassandra/model.ts'
+import { cassandraOf } from '../../systems/cassandra/settings.ts'
+import { namespaceOf } from '../manifests.ts'
 import type { RehearsalSystem, StartingCa } from '../system.ts'
-import { type CaPair, scriptCa } from './certificates.ts'
-import { cassandraFleet, demoCluster } from './fleet.ts'
-import { CassandraNode } from './node.ts'
-import { CassandraOperator, nodeVolumes } from './operator.ts'
+import { type CaPair, clientIdentity, scriptCa } from './certificates.ts'
+import { CqlClient } from './cql-client.ts'
+import { cassandraFleet, demoClients, demoCluster, scenarioOf, scenarios } from './fleet.ts'
+import { meanwhile } from './people.ts'
+import { CassandraRegion } from './region.ts'
 
 const tenYears = 10 * 365 * 24
 
-/** The operator and the nodes of every region: one CA, one cluster, mutual TLS between all nodes. */
+/** The operator, the nodes and their prober and reaper in every region: one cluster, one CA between nodes and one for clients. */
 export const cassandraRehearsal: RehearsalSystem = {
   name: 'cassandra',
-  startWorld({ sites, life }) {
+  startWorld({ sites, life, variant }) {
+    const rotated: CassandraCa = scenarioOf(variant) === 'client-ca' ? 'client' : 'server'
     // "Provide the same CA TLS Secret for all regions": made once, with utils/tls.sh, by whoever asks first.
-    let shared: Promise<CaPair> | null = null
-    let made: CaPair | null = null
+    let making: Promise<void> | null = null
+    const made = new Map<CassandraCa, CaPair>()
+    const clients: CqlClient[] = []
+    const regions: CassandraRegion[] = []
+    const make = async (): Promise<void> => {
+      made.set('server', await scriptCa('ca', life(tenYears)))
+      if (rotated === 'server') return
+      const ca = await scriptCa('ca-client', life(tenYears))
+      made.set('client', ca)
+      for (const name of demoClients.names)
+        clients.push(new CqlClient(name, ca, await clientIdentity(name, ca, life(tenYears)), () => changed()))
+    }
+    let changed = (): void => {}
     return {
       crossSite: sites.length > 1,
       startSite(site) {
-        const operator = new CassandraOperator(site)
-        let nodes = 0
+        changed = () => site.handshakes.controlChanged()
+        const region = new CassandraRegion(site, { ca: which => made.get(which) ?? null, clients })
+        regions.push(region)
         return {
           async bootstrap() {
-            shared ??= scriptCa('ca', life(tenYears))
-            made = await shared
-            const { namespace, secret } = demoCluster
-            site.store.put({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace } }, 'kubectl-create')
-            site.store.put(
-              {
-                apiVersion: 'v1',
-                kind: 'Secret',
-                metadata: { name: secret, namespace },
-                type: 'Opaque',
-                data: {
-                  'ca.crt': Buffer.from(made.certificate).toString('base64'),
-                  'ca.key': Buffer.from(made.key).toString('base64'),
-                },
-              },
-              'kubectl-create',
-            )
+            making ??= make()
+            await making
+            site.store.put(namespaceOf(demoCluster.namespace), 'kubectl-create')
           },
-          process(pod, { files, ready }) {
-            if (pod.metadata.labels?.['cassandra-cluster-component'] !== 'cassandra') return null
-            nodes += 1
-            return new CassandraNode(site, pod, () => files(nodeVolumes.server), ready)
-          },
+          process: (pod, means) => region.process(pod, means),
           startingCa(): StartingCa {
-            const { certificate, key } = made ?? { certificate: '', key: '' }
+            const { certificate, key } = made.get(rotated) ?? { certificate: '', key: '' }
             return { source: 'plugged', certificate, key, root: certificate }
           },
-          settled: () => operator.settled,
-          up: () => nodes > 0,
+          settled: () => region.operator.settled,
+          up: () => region.nodes.length > 0,
         }
       },
     }
@@ -57,16 +56,17 @@ export const cassandraRehearsal: RehearsalSystem = {
     rotation: 'db-2026',
     sites: ['eu-1', 'us-1', 'ap-1'],
     usualSites: 1,
-    variants: [],
+    variantFlag: 'scenario',
+    variants: scenarios,
+    variantOf: declaration => (cassandraOf(declaration).ca === 'client' ? 'client-ca' : 'server-ca'),
     byArgo: () => false,
     faults: [],
     start: () => 'one Cassandra cluster, a CA of its own',
-    fleet: ({ sites, ageRecipient }) => cassandraFleet({ sites, ageRecipient }),
-    variantFlag: null,
-    variantOf: () => null,
-    async declare(fleet, { rotation, sites, paths, ageRecipient, now }) {
+    fleet: ({ sites, ageRecipient, variant }) =>
+      cassandraFleet({ sites, ageRecipient, clientEncryption: scenarioOf(variant) === 'client-ca' }),
+    async declare(fleet, { rotation, sites, paths, ageRecipient, variant, now }) {
       const { runInit } = await import('../../declaration/init.ts')
-      return await runInit({
+      const written = await runInit({
         system: 'cassandra',
         files: fleet,
         flags: {
@@ -81,9 +81,26 @@ export const cassandraRehearsal: RehearsalSystem = {
         now,
         ask: null,
       })
+      if (scenarioOf(variant) === 'server-ca') return written
+      return { path: written.path, text: await engineersTouch(written.text) }
     },
-    plansRestart(consumer, before, after) {
-      return consumer.includes('/StatefulSet/') && before.settings.checksum !== after.settings.checksum
+    meanwhile,
+    plansRestart(consumer, before, after, plan) {
+      if (before.settings.checksum === after.settings.checksum) return false
+      // Prober and reaper are restarted by a person, and only where they use the CA.
+      return consumer.includes('/StatefulSet/') || plan.parties.includes('prober')
     },
   },
+}
+
+/** `init` proposes the CA between nodes where there are both; whoever rotates the other one says so, and who vouches for its clients. */
+async function engineersTouch(text: string): Promise<string> {
+  const { parseDocument } = await import('yaml')
+  const document = parseDocument(text)
+  document.setIn(['spec', 'cassandra', 'ca'], 'client')
+  document.setIn(
+    ['spec', 'gates', 'attest'],
+    [{ name: demoClients.attested, why: 'owners of orders and billing have changed their truststores and keystores' }],
+  )
+  return document.toString()
 }

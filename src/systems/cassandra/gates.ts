@@ -34,8 +34,7 @@ export function cassandraRules(plan: Plan, place: PlannedPlace): readonly Rule[]
   if (helpersIn(plan)) rules.push(helpersRestarted)
   rules.push(strangersDeclared, everythingSeen)
   if (place.phase > 0) rules.push(stable)
-  // Who is not seen must trust the new CA before anyone presents it, and present it before the old one goes.
-  if (place.before !== null && place.tree.state.bundle.length > 1) rules.push(attested)
+  if (needsWord(place)) rules.push(attested)
   return [
     deliveredWith(at => [at.tree.state.settings.secret ?? '']),
     canaryUnsealed('cassandra/canary', everythingSeen.claim),
@@ -44,6 +43,15 @@ export function cassandraRules(plan: Plan, place: PlannedPlace): readonly Rule[]
       judge: (subject: Case) => rule.judge({ ...subject, expected: expectedOf(subject.plan, subject.place) }),
     })),
   ]
+}
+
+/**
+ * Who is not seen must trust the new CA before anyone presents it, and present it before the old one goes. A way back asks nobody: what it
+ * leads to was vouched for, and both CAs are trusted on the way.
+ */
+function needsWord({ before, variant, tree: { state } }: PlannedPlace): boolean {
+  if (before === null || variant === 'undo' || !state.bundle.includes(before.issuer)) return false
+  return state.issuer !== before.issuer || state.bundle.some(root => !before.bundle.includes(root))
 }
 
 function helpersIn(plan: Plan): boolean {
@@ -192,6 +200,8 @@ const helpersRestarted: CassandraRule = {
   claim: 'prober and reaper were started after the nodes’ certificates had been made anew',
   hint: 'the operator does not restart them for a new CA: restart their Deployments',
   judge(subject) {
+    // What is adopted changes nothing: a prober that was there before the last leaf trusts the CA that signed it.
+    if (subject.place.phase === 0) return judgeConsumers(subject, ['prober', 'reaper'], ['running'], true)
     const judged = judgeConsumers(subject, ['prober', 'reaper'], ['running', 'restart', 'roots'], true)
     const owners = subject.evidence.groups
       .filter(({ consumer, facts }) => (consumer === 'prober' || consumer === 'reaper') && facts.started !== 'after')

@@ -11,6 +11,9 @@ import type { SafetyModel } from '../system.ts'
 /** Which of the two CAs of a CassandraCluster is rotated. */
 export type CassandraCa = 'server' | 'client'
 
+/** Where a node serves TLS with the certificate of each CA: `ssl_storage_port`, and the native transport. */
+export const tlsPorts: Readonly<Record<CassandraCa, number>> = { server: 7001, client: 9042 }
+
 export type CassandraParty = 'node' | 'client' | 'prober' | 'reaper'
 
 export interface CassandraPartyModel {

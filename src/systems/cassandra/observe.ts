@@ -25,7 +25,7 @@ import {
   statefulSetName,
 } from './cassandra-cluster.ts'
 import { departures, type Expected, expectedOf, rootsByChecksum } from './expected.ts'
-import type { CassandraCa } from './model.ts'
+import { type CassandraCa, tlsPorts } from './model.ts'
 
 export interface CassandraObserveOptions {
   readonly cluster: Cluster
@@ -46,9 +46,6 @@ export interface CassandraObservation {
   readonly certificates: readonly CertificateFacts[]
   readonly complete: boolean
 }
-
-/** Where a node serves TLS with the certificate of each CA: `ssl_storage_port`, and the native transport. */
-const tlsPorts: Readonly<Record<CassandraCa, number>> = { server: 7001, client: 9042 }
 
 const canaryName = 'reanchor-canary'
 

@@ -119,7 +119,7 @@ describe("the rehearsal's Cassandra operator", () => {
         .map(pod => pod.metadata.uid)
     const before = prober()
     expect(before.length).toBe(1)
-    const secret = here.store.get('', 'Secret', demoCluster.namespace, 'example-client-tls-ca')
+    const secret = here.store.get('', 'Secret', demoCluster.namespace, demoCluster.clientSecret)
     expect(textAt(secret, 'data', 'ca.crt')).toBeDefined()
     const next = await scriptCa('ca2', here.site.life(87_600))
     const nodes = here.pods().map(pod => pod.metadata.uid)

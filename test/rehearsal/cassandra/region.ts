@@ -2,8 +2,8 @@ import { parseAllDocuments } from 'yaml'
 import type { Cluster } from '../../../src/cluster/cluster.ts'
 import { type CaPair, scriptCa } from '../../../src/rehearsal/cassandra/certificates.ts'
 import { cassandraFleet, demoCluster } from '../../../src/rehearsal/cassandra/fleet.ts'
-import { CassandraNode } from '../../../src/rehearsal/cassandra/node.ts'
-import { CassandraOperator, nodeVolumes } from '../../../src/rehearsal/cassandra/operator.ts'
+import type { CassandraOperator } from '../../../src/rehearsal/cassandra/operator.ts'
+import { CassandraRegion } from '../../../src/rehearsal/cassandra/region.ts'
 import { createClock, seededRandom, type VirtualClock } from '../../../src/rehearsal/clock.ts'
 import { readableCluster } from '../../../src/rehearsal/cluster.ts'
 import { noFaults } from '../../../src/rehearsal/faults.ts'
@@ -25,6 +25,8 @@ export interface Region {
   /** What the verifier reads. */
   readonly cluster: Cluster
   readonly old: CaPair
+  /** With client encryption: the CA of clients. */
+  readonly clientCa: CaPair | null
   caSecret(): StoredObject
   nodeSecret(): Record<string, string>
   /** Applies the CA Secret's data as Flux does. */
@@ -62,13 +64,10 @@ export async function startRegion(
     }),
     log: () => {},
   }
-  const workloads = new Workloads(site, new Kubelets(site), {
-    process: (pod, { files, ready }) =>
-      pod.metadata.labels?.['cassandra-cluster-component'] === 'cassandra'
-        ? new CassandraNode(site, pod, () => files(nodeVolumes.server), ready)
-        : null,
-  })
-  const operator = new CassandraOperator(site)
+  const clientCa = options.clientEncryption === true ? await scriptCa('ca-client', site.life(10 * 365 * 24)) : null
+  const parts = new CassandraRegion(site, { ca: which => (which === 'client' ? clientCa : null), clients: [] })
+  const { operator } = parts
+  const workloads = new Workloads(site, new Kubelets(site), parts)
   for (const name of ['kube-system', demoCluster.namespace])
     store.put({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } }, 'kubectl')
   const old = options.ca ?? (await scriptCa('ca', site.life(10 * 365 * 24)))
@@ -88,6 +87,7 @@ export async function startRegion(
     operator,
     workloads,
     old,
+    clientCa,
     cluster: readableCluster(site, workloads),
     caSecret: () => store.get('', 'Secret', demoCluster.namespace, demoCluster.secret) as StoredObject,
     nodeSecret() {
