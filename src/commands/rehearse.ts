@@ -60,7 +60,7 @@ export async function rehearse(
         ? withoutRotation(files, declaration)
         : system.demo.fleet({ sites, ageRecipient: recipient, variant, sealingCertificate }),
     declare: async (fleet, recipient, now) =>
-      await standIn(declaration, own ? null : { system, variant }, fleet, recipient, now),
+      await standIn(declaration, { system, variant, own }, fleet, recipient, now),
     sharedRoot: sites.length > 1,
     acceptOutage: declaration.strategy === 'emergency',
   })
@@ -100,8 +100,12 @@ function withoutRotation(files: FileTree, declaration: Declaration): FileTree {
 /** The declaration with a CA, a custody and clusters that this machine has; all else as the user declared it. */
 async function standIn(
   declaration: Declaration,
-  /** Whose fleet stands in for the user's; null: the user's own is rehearsed. */
-  other: { readonly system: RehearsalSystem; readonly variant: string | null } | null,
+  /** `own`: the user's fleet is rehearsed; else one of the system's. */
+  {
+    system,
+    variant,
+    own,
+  }: { readonly system: RehearsalSystem; readonly variant: string | null; readonly own: boolean },
   fleet: FileTree,
   recipient: string,
   now: Date,
@@ -109,20 +113,20 @@ async function standIn(
   const path = `rotations/${declaration.name}/rotation.yaml`
   const local = { forge: { kind: 'local' }, base: 'main', current: { from: 'cluster' }, paused: false } as const
   const next = generatedNext(declaration)
-  // No person can vouch for what is not there.
-  const gates = { ...declaration.gates, attest: [] }
-  if (other === null) {
+  // No person can vouch for what is not there, unless the rehearsal acts it out.
+  const gates = { ...declaration.gates, attest: system.demo.vouches === true ? declaration.gates.attest : [] }
+  if (own) {
     const sites = declaration.sites.map(site => ({ ...site, current: null, custody: null }))
     const custody = { kind: 'sops', age: [recipient], ksops: false } as const
     return { path, text: writeDeclaration({ ...declaration, ...local, next, custody, sites, gates }) }
   }
-  const written = await other.system.demo.declare(fleet, {
+  const written = await system.demo.declare(fleet, {
     rotation: declaration.name,
     sites: declaration.sites.map(site => site.name),
     paths: Object.fromEntries(declaration.sites.map(site => [site.name, site.path])),
     ageRecipient: recipient,
     sealingCertificate: '',
-    variant: other.variant,
+    variant,
     now,
   })
   const stood = await readDeclaration(written.text, written.path)

@@ -132,6 +132,8 @@ export interface DemoSystem {
   foretells?(plan: Plan, failure: HandshakeFailure): boolean
   /** What a person does while `next` waits: renews what is outside the clusters, attests. @default nothing */
   meanwhile?(at: DemoMoment): Promise<void>
+  /** `meanwhile` does what the words under gates.attest are about, and gives them all. @default false: a rehearsal asks for none */
+  readonly vouches?: boolean
   /** Virtual milliseconds that `next` may wait in one place. @default half a day */
   readonly patience?: number
 }

@@ -85,6 +85,7 @@ export const cassandraRehearsal: RehearsalSystem = {
       return { path: written.path, text: await engineersTouch(written.text) }
     },
     meanwhile,
+    vouches: true,
     plansRestart(consumer, before, after, plan) {
       if (before.settings.checksum === after.settings.checksum) return false
       // Prober and reaper are restarted by a person, and only where they use the CA.
