@@ -89,6 +89,11 @@ export function departures(seen: Looked, expected: Expected): readonly Departure
   return [...restartDepartures(seen, expected), ...rootDepartures(seen, expected), ...issuerDepartures(seen, expected)]
 }
 
+/** A departure's detail with what keeps its pod from ever being made anew: one that nothing rolls is another matter than one that waits its turn. */
+export function withStuck(detail: string, stuck: string | undefined): string {
+  return stuck === undefined ? detail : `${detail} (${stuck})`
+}
+
 function restartDepartures({ consumer, facts }: Looked, { restarts }: Expected): readonly Departure[] {
   const token = consumer === 'control-plane' ? restarts[controlPlaneKey] : undefined
   if (token === undefined || facts.restart === token) return []

@@ -16,7 +16,7 @@ import { bundleDigest, type PlannedPlace } from '../../verify/planned.ts'
 import { instantOf } from '../../verify/values.ts'
 import { worst } from '../../verify/verdict.ts'
 import { type IdentityView, identityChecks } from './checks.ts'
-import { type Departure, departures, type Expected, expectedOf } from './expected.ts'
+import { type Departure, departures, type Expected, expectedOf, withStuck } from './expected.ts'
 import { issuerSecretName, schemeKeys } from './issuer-secret.ts'
 import { controlPlaneKey } from './phases.ts'
 import { linkerdVersion, rulesOf } from './version.ts'
@@ -350,6 +350,8 @@ function judgeConsumers(
   const { evidence, expected } = subject
   const verdicts: Verdict[] = []
   const because: string[] = []
+  const said = new Set<string>()
+  let names: ReadonlyMap<string, readonly EvidenceException[]> | null = null
   let of = 0
   let conform = 0
   for (const group of evidence.groups) {
@@ -361,20 +363,32 @@ function judgeConsumers(
       continue
     }
     verdicts.push(...departed.map(({ verdict }) => verdict))
-    const details = departed.map(({ detail }) => detail)
-    const named = evidence.exceptions.filter(
-      ({ consumer, detail }) => consumer === group.consumer && details.includes(detail),
-    )
-    const stuck = group.facts.stuck === undefined ? '' : ` (${group.facts.stuck})`
-    because.push(
-      ...(named.length > 0
-        ? named.map(each => `${exceptionText(each)}${stuck}`)
-        : [`${group.owner} (${group.count}): ${details.join('; ')}${stuck}`]),
-    )
+    names ??= namesByDetail(evidence.exceptions)
+    const details = departed.map(({ detail }) => withStuck(detail, group.facts.stuck))
+    // Many groups depart alike, and their members stand in one list: it is said once.
+    for (const detail of details) {
+      const key = `${group.consumer}\n${detail}`
+      if (said.has(key)) continue
+      said.add(key)
+      because.push(...(names.get(key) ?? []).map(exceptionText))
+    }
+    if (details.every(detail => !names?.has(`${group.consumer}\n${detail}`)))
+      because.push(`${group.owner} (${group.count}): ${details.join('; ')}`)
   }
   const counted = { of, conform }
   if (of === 0 && !mayBeNone) return { ...notRead(`no ${classes.join(' or ')} was seen`), counted }
   return { verdict: overdue(subject, worst(verdicts)), because: limited([...new Set(because)]), counted }
+}
+
+function namesByDetail(exceptions: readonly EvidenceException[]): ReadonlyMap<string, readonly EvidenceException[]> {
+  const names = new Map<string, EvidenceException[]>()
+  for (const exception of exceptions) {
+    const key = `${exception.consumer}\n${exception.detail}`
+    const known = names.get(key)
+    if (known === undefined) names.set(key, [exception])
+    else known.push(exception)
+  }
+  return names
 }
 
 /** Waiting ends when even the slowest renewal, a whole life of a leaf, has passed since the last change. */

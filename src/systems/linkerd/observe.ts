@@ -7,7 +7,7 @@ import { memoryRelief } from '../../verify/memory.ts'
 import { defaultPatience, type Patience, patienceOf } from '../../verify/patience.ts'
 import { later } from '../../verify/values.ts'
 import type { Observation, ObserveOptions } from '../system.ts'
-import { departures, type Expected, expectedOf } from './expected.ts'
+import { departures, type Expected, expectedOf, withStuck } from './expected.ts'
 import { observeObjects } from './observe-objects.ts'
 import { observeProxies } from './observe-proxies.ts'
 import { type LinkerdSettings, linkerdOf } from './settings.ts'
@@ -58,7 +58,8 @@ export async function observeLinkerd(options: ObserveOptions): Promise<Observati
       for (const { reason, detail, verdict } of departures(seen, expected)) {
         // What was not seen, or does not run, has an exception already that says why.
         if (reason === 'unreadable' || reason === 'not-ready') continue
-        exceptions.push({ consumer: seen.consumer, name: seen.name, reason, detail, verdict })
+        const why = withStuck(detail, seen.facts.stuck)
+        exceptions.push({ consumer: seen.consumer, name: seen.name, reason, detail: why, verdict })
       }
     },
     changedAt(time) {
