@@ -216,7 +216,6 @@ export async function makeWorld(options: FleetRehearsal, folder: string): Promis
     variant: options.variant ?? null,
     ...(sealing === null ? {} : { sealingKey: sealing.key }),
   })
-  if (options.acceptOutage === true) rehearsal.handshakes.foretells = () => true
   const now = () => new Date(rehearsal.clock.millis())
   const forge = await openForgeOf(repository, { now })
   const context: Context = {
@@ -335,18 +334,15 @@ export async function planAndMerge(world: World): Promise<Plan> {
   })
   if (outcome.pullRequest === null) throw new Error('plan opened no pull request')
   const { demo: of } = world.system
-  if (world.acceptOutage && of.foretells !== undefined)
-    world.rehearsal.handshakes.foretells = failure => of.foretells?.(outcome.plan, failure) === true
+  world.rehearsal.handshakes.foretells = failure =>
+    world.acceptOutage && (of.foretells?.(outcome.plan, failure) ?? true)
   announce(world, outcome.pullRequest, 'nothing that is deployed changes')
   await merge(world, outcome.pullRequest)
   return outcome.plan
 }
 
 /** Lets `next` open and merges, until it is done or `stop` says so of a pull request that it opened (which then stays open). */
-export async function advanceUntil(
-  world: World,
-  stop: (opened: { readonly phase: number; readonly step: number }) => boolean,
-): Promise<PullRequest | null> {
+export async function advanceUntil(world: World, stop: (opened: Place) => boolean): Promise<PullRequest | null> {
   for (;;) {
     const outcome = await nextWhenReady(world)
     if (outcome.kind === 'done') return null
@@ -407,7 +403,7 @@ function pauseFor(gates: readonly GateResult[], { rehearsal, system }: World): n
   return Math.max(soonest, 60_000)
 }
 
-interface Place {
+export interface Place {
   readonly phase: number
   readonly step: number
   readonly name: string

@@ -1,12 +1,11 @@
 import { X509Certificate } from 'node:crypto'
 import { afterEach, describe, expect, it } from 'vitest'
-import { advanceUntil, merge, planAndMerge, recordMerge, rotate, type World } from '../../src/commands/demo.ts'
-import { next } from '../../src/commands/next.ts'
+import { advanceUntil, merge, planAndMerge, recordMerge, rotate } from '../../src/commands/demo.ts'
 import { plan } from '../../src/commands/plan.ts'
-import { loadRotation } from '../../src/commands/rotation.ts'
 import { scriptCa } from '../../src/rehearsal/cassandra/certificates.ts'
 import { operatorChecksum } from '../../src/systems/cassandra/checksum.ts'
 import { type CassandraTestWorld, cassandraWorld } from '../rehearsal/cassandra/world.ts'
+import { abandonBefore, closeRequest, isClosed, openStep, undoBefore } from './drive.ts'
 
 let test: CassandraTestWorld | null = null
 
@@ -64,7 +63,7 @@ describe('a whole rotation of Cassandra', () => {
     const { counts } = world.rehearsal.handshakes
     expect(counts.failed).toBe(0)
     expect(counts.attempted).toBeGreaterThan(200)
-    expect((await loadRotation(world.repository, { rotation: 'first', base: 'main' })).closed).toBe(true)
+    expect(await isClosed(world)).toBe(true)
 
     // One pair of keys for all regions, the operator's annotations still there, and each set restarted three times.
     expect(secret('us-1')).toEqual(secret('eu-1'))
@@ -88,19 +87,6 @@ describe('a whole rotation of Cassandra', () => {
   }, 900_000)
 })
 
-async function closed(world: World): Promise<boolean> {
-  return (await loadRotation(world.repository, { rotation: world.rotation, base: 'main' })).closed
-}
-
-/** Closes the pull request of `phase` and opens the one that goes back from where the sites are. */
-async function undoBefore(world: World, phase: number): Promise<void> {
-  const open = await advanceUntil(world, place => place.phase === phase)
-  await world.forge.close(open?.number ?? 0)
-  const undone = await next(world.context, { rotation: world.rotation, base: null, variant: 'undo' })
-  if (undone.outcome.kind !== 'opened' || undone.outcome.pullRequest === null) throw new Error(undone.outcome.kind)
-  await merge(world, undone.outcome.pullRequest)
-}
-
 describe('rotations in a row (F22)', () => {
   it('go from A to B to C: the second takes the first one’s final folder as its phase 0, and no node restarts for it', async () => {
     test = await cassandraWorld({ seed: 'row' })
@@ -111,7 +97,7 @@ describe('rotations in a row (F22)', () => {
     const made = await planAndMerge(second)
     expect(made.follows).toBe('first')
     await advanceUntil(second, () => false)
-    expect(await closed(second)).toBe(true)
+    expect(await isClosed(second)).toBe(true)
     const { counts } = world.rehearsal.handshakes
     expect(counts.failed).toBe(0)
     const last = secret('eu-1')
@@ -142,12 +128,12 @@ describe('ways back', () => {
     const { world, secret } = test
     await planAndMerge(world)
     const old = secret('eu-1')['ca.crt']
-    await undoBefore(world, 3)
+    await undoBefore(world, 'drop')
     await world.rehearsal.run(10 * 60_000)
     expect(secret('eu-1')['ca.crt']).toBe(old)
     expect(Object.keys(secret('eu-1'))).toEqual(['ca.crt', 'ca.key', 'ca2.crt'])
     await advanceUntil(world, () => false)
-    expect(await closed(world)).toBe(true)
+    expect(await isClosed(world)).toBe(true)
     expect(world.rehearsal.handshakes.counts.failed).toBe(0)
   }, 900_000)
 
@@ -156,20 +142,8 @@ describe('ways back', () => {
     const { world, secret } = test
     const before = secret('eu-1')
     await planAndMerge(world)
-    const open = await advanceUntil(world, place => place.phase === 2)
-    await world.forge.close(open?.number ?? 0)
-    for (let round = 0; round < 40; round++) {
-      const { outcome } = await next(world.context, {
-        rotation: world.rotation,
-        base: null,
-        variant: 'step',
-        abandon: true,
-      })
-      if (outcome.kind === 'done') break
-      if (outcome.kind === 'opened' && outcome.pullRequest !== null) await merge(world, outcome.pullRequest)
-      else await world.rehearsal.run(5 * 60_000)
-    }
-    expect(await closed(world)).toBe(true)
+    await abandonBefore(world, 'swap')
+    expect(await isClosed(world)).toBe(true)
     expect(secret('eu-1')).toEqual(before)
     expect(world.rehearsal.handshakes.counts.failed).toBe(0)
   }, 900_000)
@@ -182,10 +156,10 @@ describe('plan, asked again', () => {
     const options = { rotation: 'first', base: null, rootKeyOut: null, chain: null, acceptOutage: false }
     const made = await planAndMerge(world)
     expect((await plan(world.context, options)).kind).toBe('unchanged')
-    const open = await advanceUntil(world, place => place.phase === 2)
+    const open = await openStep(world, 'swap')
     // The live Secret has a second CA by now; the plan is still about the first.
     expect((await plan(world.context, options)).kind).toBe('unchanged')
-    await world.forge.close(open?.number ?? 0)
+    await closeRequest(world, open)
     await test.declare('first', declaration => ({ ...declaration, gates: { ...declaration.gates, hold: 180_000 } }))
     const again = await plan(world.context, options)
     expect(again.kind).toBe('planned')
@@ -194,7 +168,7 @@ describe('plan, asked again', () => {
     if (again.pullRequest === null) throw new Error('no pull request')
     await merge(world, again.pullRequest)
     await advanceUntil(world, () => false)
-    expect(await closed(world)).toBe(true)
+    expect(await isClosed(world)).toBe(true)
     expect(world.rehearsal.handshakes.counts.failed).toBe(0)
   }, 600_000)
 })
@@ -273,7 +247,7 @@ describe('emergency', () => {
     const old = secret('eu-1')['ca.crt']
     await expect(planAndMerge({ ...world, acceptOutage: false })).rejects.toMatchObject({ exit: 5 })
     await rotate(world)
-    expect(await closed(world)).toBe(true)
+    expect(await isClosed(world)).toBe(true)
     expect(Object.keys(secret('eu-1'))).toEqual(['ca.crt', 'ca.key'])
     expect(secret('eu-1')['ca.crt']).not.toBe(old)
     const { counts } = world.rehearsal.handshakes

@@ -1,5 +1,6 @@
 import { afterEach, expect, it } from 'vitest'
 import { advanceUntil, nextWhenReady, planAndMerge, recordMerge } from '../../src/commands/demo.ts'
+import { openStep } from './drive.ts'
 import { type TestWorld, testWorld } from './world.ts'
 
 let test: TestWorld
@@ -8,18 +9,13 @@ afterEach(async () => await test.close())
 it('waits while one of two entries of a proxy trusts the old root too, names the proxy, and goes on when they agree', async () => {
   test = await testWorld({ seed: 'entries' })
   const { world } = test
-  const site = world.rehearsal.sites.get('eu-1')
-  if (site === undefined) throw new Error('no site')
-  const made = await planAndMerge(world)
-  const trustNew = made.phases.findIndex(phase => phase.name === 'trust-new')
-  const open = await advanceUntil(world, place => place.phase === trustNew)
-  if (open === null) throw new Error('trust-new was not reached')
+  const site = test.site('eu-1')
+  await planAndMerge(world)
+  const open = await openStep(world, 'trust-new')
   site.faults.splitEntries.add('httpbin/Deployment/httpbin')
   await recordMerge(world, open)
   // The data step asks for delivery alone: who trusts what is asked after the restart.
-  const restart = await advanceUntil(world, place => place.step === 2)
-  if (restart === null) throw new Error('the restart of trust-new was not reached')
-  await recordMerge(world, restart)
+  await recordMerge(world, await openStep(world, 'trust-new/restart'))
 
   const waiting = await nextWhenReady(world, 60 * 60_000)
   if (waiting.kind !== 'waiting') throw new Error(`expected to wait, found ${waiting.kind}`)

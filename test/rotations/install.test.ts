@@ -6,6 +6,7 @@ import { loadRotation } from '../../src/commands/rotation.ts'
 import { parsedValues, valueAt } from '../../src/gitops/helm.ts'
 import { certificatesIn, derOf } from '../../src/rehearsal/certificates.ts'
 import { at, listAt, textAt } from '../../src/rehearsal/objects.ts'
+import type { FileTree } from '../../src/rotation.ts'
 import { type TestWorld, testWorld } from './world.ts'
 
 let test: TestWorld
@@ -29,11 +30,19 @@ async function newRoot(world: World): Promise<string | undefined> {
   return plan.certificates.find(certificate => certificate.role === 'new-root')?.sha256
 }
 
+/** With the annotation manifest-generate-paths at istiod's Application. */
+function annotated(fleet: FileTree, paths: string): FileTree {
+  const note = `  annotations:\n    argocd.argoproj.io/manifest-generate-paths: ${paths}\nspec:\n`
+  return new Map(
+    [...fleet].map(([path, text]) => [path, path.endsWith('/istiod.yaml') ? text.replace('spec:\n', note) : text]),
+  )
+}
+
 describe('a whole rotation', () => {
   it.each(['helmRelease', 'argocd', 'argocdMultiSource'] as const)(
     'of an installation by %s: every step merged and verified, no handshake fails, each restart is planned',
     async install => {
-      test = await testWorld({ install })
+      test = await testWorld({ variant: install })
       const { world } = test
       await rotate(world)
       expect(world.phases.map(phase => `${phase.name}/${phase.step}`)).toEqual([
@@ -60,7 +69,7 @@ describe('a whole rotation', () => {
 
 describe('Argo CD with SealedSecrets', () => {
   it('takes over a plugged CA at two sites once the owner lets the controller, and names the command until then', async () => {
-    test = await testWorld({ install: 'argocd', sites: ['eu-1', 'us-1'], sharedRoot: true })
+    test = await testWorld({ variant: 'argocd', sites: ['eu-1', 'us-1'], sharedRoot: true })
     const { world } = test
     const managed = 'sealedsecrets.bitnami.com/managed'
     const annotate = (value: string | null) => {
@@ -99,7 +108,7 @@ describe('Argo CD with SealedSecrets', () => {
   }, 600_000)
 
   it('keeps what a commit takes out of the folder by mistake, though every Application prunes (F18)', async () => {
-    test = await testWorld({ install: 'argocd' })
+    test = await testWorld({ variant: 'argocd' })
     const { world } = test
     await planAndMerge(world)
     const opened = await advanceUntil(world, ({ phase, step }) => phase === 2 && step === 1)
@@ -109,12 +118,12 @@ describe('Argo CD with SealedSecrets', () => {
     expect(store.get('', 'Secret', 'istio-system', 'cacerts')).not.toBeNull()
     const parent = await world.repository.head('main')
     const list = await baseFile(world, 'trust/eu-1/kustomization.yaml')
-    const pruning = (await baseFile(world, 'clusters/eu-1/trust-eu-1.yaml')).replace('prune: false', 'prune: true')
+    const pruning = (await baseFile(world, 'clusters/eu-1/trust.yaml')).replace('prune: false', 'prune: true')
     const commit = await world.repository.commit({
       parent,
       changes: new Map<string, string | null>([
         ['trust/eu-1/kustomization.yaml', list.replace('  - cacerts.yaml\n', '')],
-        ['clusters/eu-1/trust-eu-1.yaml', pruning],
+        ['clusters/eu-1/trust.yaml', pruning],
       ]),
       message: 'tidy up',
       trailers: {},
@@ -125,7 +134,7 @@ describe('Argo CD with SealedSecrets', () => {
     await world.rehearsal.run(10 * 60_000)
     expect(store.get('bitnami.com', 'SealedSecret', 'istio-system', 'cacerts')).not.toBeNull()
     expect(store.get('', 'Secret', 'istio-system', 'cacerts')).not.toBeNull()
-    const application = store.get('argoproj.io', 'Application', 'argocd', 'trust-eu-1')
+    const application = store.get('argoproj.io', 'Application', 'argocd', 'trust')
     const left = listAt(application, 'status', 'resources').find(each => textAt(each, 'name') === 'cacerts')
     expect(at(application, 'spec', 'syncPolicy', 'automated', 'prune')).toBe(true)
     expect(left).toMatchObject({ requiresPruning: true, status: 'OutOfSync' })
@@ -133,7 +142,7 @@ describe('Argo CD with SealedSecrets', () => {
   }, 600_000)
 
   it('an Application that renders only when its own paths change still gets each flag and restart (F23)', async () => {
-    test = await testWorld({ install: 'argocd', manifestPaths: '.' })
+    test = await testWorld({ variant: 'argocd', fleet: fleet => annotated(fleet, '.') })
     const { world } = test
     await planAndMerge(world)
     const last = await advanceUntil(world, ({ phase, step }) => phase === 2 && step === 2)

@@ -1,9 +1,9 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { advanceUntil, nextWhenReady, planAndMerge, recordMerge, rotate } from '../../src/commands/demo.ts'
-import { loadRotation } from '../../src/commands/rotation.ts'
 import { readCertificate } from '../../src/pki/certificate.ts'
 import { foretoldPairs } from '../../src/systems/kyma/price.ts'
 import { extensionsOf } from '../../src/systems/kyma/same-key.ts'
+import { isClosed } from './drive.ts'
 import { type KymaTestWorld, kymaWorld } from './kyma-world.ts'
 
 let test: KymaTestWorld | null = null
@@ -37,7 +37,7 @@ describe('a soon-to-expire CA', () => {
     expect(world.rehearsal.restarts()).toEqual([
       { consumer: 'istio-system/Deployment/istio-ingressgateway', site: 'central', count: 2 },
     ])
-    expect((await loadRotation(world.repository, { rotation: 'kyma-2026', base: 'main' })).closed).toBe(true)
+    expect(await isClosed(world)).toBe(true)
 
     // The runbook's end, key by key: its steps 4 and 12.
     const after = secrets()

@@ -1,25 +1,20 @@
-import { randomBytes } from 'node:crypto'
 import { afterEach, describe, expect, it } from 'vitest'
-import { findDeclaration } from '../../src/commands/declared.ts'
-import { advanceUntil, planAndMerge } from '../../src/commands/demo.ts'
-import { rehearse } from '../../src/commands/rehearse.ts'
+import { planAndMerge } from '../../src/commands/demo.ts'
+import { openStep, rehearseDeclared } from './drive.ts'
 import { type TestWorld, testWorld } from './world.ts'
 
 let test: TestWorld
 afterEach(async () => await test.close())
-
-const options = { seed: 'rehearse', random: (size: number) => randomBytes(size), say: () => {} }
 
 describe('rehearse', () => {
   it("runs the declared rotation with the user's own manifests, also after adopt, and leaves their repository as it was", async () => {
     test = await testWorld({ seed: 'rehearse' })
     const { world } = test
     await planAndMerge(world)
-    const open = await advanceUntil(world, place => place.phase === 1)
+    const open = await openStep(world, 'enable-multiroot')
     const before = await world.repository.branches('')
-    const declared = await findDeclaration(world.context, { rotation: 'first', base: null })
-    const outcome = await rehearse(world.context, declared, options)
-    expect(open?.state).toBe('open')
+    const outcome = await rehearseDeclared(world)
+    expect(open.state).toBe('open')
     expect(outcome.exit).toBe(0)
     expect(outcome.result.phases.at(-1)?.name).toBe('close')
     expect(outcome.result.handshakes.failed).toBe(0)
@@ -29,8 +24,7 @@ describe('rehearse', () => {
 
   it('counts what strategy emergency breaks as foretold', async () => {
     test = await testWorld({ seed: 'price', change: declaration => ({ ...declaration, strategy: 'emergency' }) })
-    const declared = await findDeclaration(test.world.context, { rotation: 'first', base: null })
-    const { exit, result } = await rehearse(test.world.context, declared, options)
+    const { exit, result } = await rehearseDeclared(test.world)
     expect(exit).toBe(0)
     expect(result.handshakes.failed).toBe(0)
     expect(result.handshakes.foretold).toBeGreaterThan(0)

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { advanceUntil, planAndMerge, rotate } from '../../src/commands/demo.ts'
-import { loadRotation, positionsAt } from '../../src/commands/rotation.ts'
+import { isClosed, positions } from './drive.ts'
 import { type TestWorld, testWorld } from './world.ts'
 
 describe('two rotations in a row, A to B to C (F22)', () => {
@@ -16,8 +16,7 @@ describe('two rotations in a row, A to B to C (F22)', () => {
     const second = await test.declare('second')
     const plan = await planAndMerge(second)
     expect(plan.phases.map(phase => phase.name)).toEqual(['adopt', 'trust-both', 'issue-new', 'trust-new'])
-    const loaded = await loadRotation(second.repository, { rotation: 'second', base: 'main' })
-    expect((await positionsAt(loaded.snapshot, loaded.plan))['eu-1']).toEqual({
+    expect((await positions(second))['eu-1']).toEqual({
       kind: 'at',
       phase: 0,
       step: 1,
@@ -30,7 +29,6 @@ describe('two rotations in a row, A to B to C (F22)', () => {
       list.filter(each => !each.consumer.includes('istiod')).map(each => [each.consumer, each.count])
     // Both flags are set already, so no workload restarts a second time.
     expect(workloads(second.rehearsal.restarts())).toEqual(workloads(restartsOfFirst))
-    const done = await loadRotation(second.repository, { rotation: 'second', base: 'main' })
-    expect(done.closed).toBe(true)
+    expect(await isClosed(second)).toBe(true)
   }, 600_000)
 })

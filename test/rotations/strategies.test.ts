@@ -4,12 +4,12 @@ import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import { advanceUntil, merge, planAndMerge, rotate, type World } from '../../src/commands/demo.ts'
 import { type PlanOptions, plan } from '../../src/commands/plan.ts'
-import { loadRotation } from '../../src/commands/rotation.ts'
 import { ageDecrypt } from '../../src/custody/age.ts'
 import { createIssuing, createRoot, readPrivateKey, readRequest } from '../../src/pki/authority.ts'
 import { joinPem } from '../../src/pki/bundle.ts'
 import { type Certificate, readCertificate } from '../../src/pki/certificate.ts'
 import { privateKeyPem } from '../../src/pki/keys.ts'
+import { isClosed } from './drive.ts'
 import { type TestWorld, testWorld } from './world.ts'
 
 let test: TestWorld
@@ -48,10 +48,6 @@ async function issuingUnder(
   })
 }
 
-async function closedAt(world: World): Promise<boolean> {
-  return (await loadRotation(world.repository, { rotation: world.rotation, base: 'main' })).closed
-}
-
 describe('strategy issuer', () => {
   it('replaces the issuing CA under the root that everyone trusts, in one phase', async () => {
     test = await testWorld({ seed: 'issuer' })
@@ -85,7 +81,7 @@ describe('strategy issuer', () => {
     expect(made.phases.map(phase => phase.name)).toEqual(['adopt', 'issue-new'])
     await advanceUntil(second, () => false)
     expect(world.rehearsal.handshakes.counts.failed).toBe(0)
-    expect(await closedAt(second)).toBe(true)
+    expect(await isClosed(second)).toBe(true)
   }, 600_000)
 })
 
@@ -107,7 +103,7 @@ describe('strategy emergency', () => {
     const { failed, foretold } = world.rehearsal.handshakes.counts
     expect(failed).toBe(0)
     expect(foretold).toBeGreaterThan(0)
-    expect(await closedAt(world)).toBe(true)
+    expect(await isClosed(world)).toBe(true)
   }, 600_000)
 })
 
@@ -159,6 +155,6 @@ describe('an offline root', () => {
     await merge(world, outcome.pullRequest)
     await advanceUntil(world, () => false)
     expect(world.rehearsal.handshakes.counts.failed).toBe(0)
-    expect(await closedAt(world)).toBe(true)
+    expect(await isClosed(world)).toBe(true)
   }, 600_000)
 })

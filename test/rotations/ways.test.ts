@@ -1,16 +1,15 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { advanceUntil, merge, nextWhenReady, planAndMerge, recordMerge, type World } from '../../src/commands/demo.ts'
-import { next } from '../../src/commands/next.ts'
 import { plan } from '../../src/commands/plan.ts'
-import { loadRotation, positionsAt } from '../../src/commands/rotation.ts'
+import { loadRotation } from '../../src/commands/rotation.ts'
+import { abandonBefore, closeRequest, isClosed, mergeVariant, openStep, positions, undoBefore } from './drive.ts'
 import { type TestWorld, testWorld } from './world.ts'
 
 let test: TestWorld
 afterEach(async () => await test.close())
 
 async function position(world: World) {
-  const { snapshot, plan: made } = await loadRotation(world.repository, { rotation: world.rotation, base: 'main' })
-  return (await positionsAt(snapshot, made))['eu-1']
+  return (await positions(world))['eu-1']
 }
 
 describe('ways back', () => {
@@ -19,39 +18,20 @@ describe('ways back', () => {
     const { world } = test
     const made = await planAndMerge(world)
     const trustNew = made.phases.findIndex(phase => phase.name === 'trust-new')
-    const open = await advanceUntil(world, place => place.phase === trustNew)
-    await world.forge.close(open?.number ?? 0)
-
-    const undone = await next(world.context, { rotation: world.rotation, base: null, variant: 'undo' })
-    if (undone.outcome.kind !== 'opened' || undone.outcome.pullRequest === null) throw new Error(undone.outcome.kind)
-    await merge(world, undone.outcome.pullRequest)
+    await undoBefore(world, 'trust-new')
     expect(await position(world)).toMatchObject({ kind: 'at', phase: trustNew - 1, variant: 'undo' })
 
     // Forward again: the gates of the undone state hold first, so every leaf is of the old CA by then.
     await advanceUntil(world, () => false)
     expect(world.rehearsal.handshakes.counts.failed).toBe(0)
-    expect((await loadRotation(world.repository, { rotation: world.rotation, base: 'main' })).closed).toBe(true)
+    expect(await isClosed(world)).toBe(true)
   }, 600_000)
 
   it('abandons from trust-both: cacerts stays with the old root alone, and the rotation closes', async () => {
     test = await testWorld({ seed: 'abandon' })
     const { world } = test
-    const made = await planAndMerge(world)
-    const issueNew = made.phases.findIndex(phase => phase.name === 'issue-new')
-    const open = await advanceUntil(world, place => place.phase === issueNew)
-    await world.forge.close(open?.number ?? 0)
-
-    for (let round = 0; round < 40; round++) {
-      const { outcome } = await next(world.context, {
-        rotation: world.rotation,
-        base: null,
-        variant: 'step',
-        abandon: true,
-      })
-      if (outcome.kind === 'done') break
-      if (outcome.kind === 'opened' && outcome.pullRequest !== null) await merge(world, outcome.pullRequest)
-      else await world.rehearsal.run(5 * 60_000)
-    }
+    await planAndMerge(world)
+    await abandonBefore(world, 'issue-new')
     const { closed, snapshot } = await loadRotation(world.repository, { rotation: world.rotation, base: 'main' })
     expect(closed).toBe(true)
     const roots = (await snapshot.read('trust/eu-1/root-cert.pem')) ?? ''
@@ -75,35 +55,23 @@ describe('a nudge', () => {
     if (site === undefined) throw new Error('no site')
     // A proxy's CA channel may reach another replica than the one that pushes trust to it, and these take files up at different times.
     site.faults.splitReplicas = true
-    const made = await planAndMerge(world)
-    const issueNew = made.phases.findIndex(phase => phase.name === 'issue-new')
-    const open = await advanceUntil(world, place => place.phase === issueNew && place.step === 2)
-    if (open === null) throw new Error('issue-new was not reached')
-    await recordMerge(world, open)
+    await planAndMerge(world)
+    await recordMerge(world, await openStep(world, 'issue-new/restart'))
     const stuck = await nextWhenReady(world, 60 * 60_000)
     if (stuck.kind !== 'waiting') throw new Error(`expected stragglers under this seed, found ${stuck.kind}`)
     const stragglers = stuck.gates.find(gate => gate.id === 'istio/leaves-issued')
     expect(stragglers?.hint).toContain('next --nudge')
 
-    const nudge = await next(world.context, { rotation: world.rotation, base: null, variant: 'nudge' })
-    if (nudge.outcome.kind !== 'opened' || nudge.outcome.pullRequest === null) throw new Error(nudge.outcome.kind)
-    expect(nudge.outcome.title).toContain('nudge')
-    await merge(world, nudge.outcome.pullRequest)
+    expect((await mergeVariant(world, 'nudge')).title).toContain('nudge')
 
     // Under this seed the last phase leaves stragglers too: leaves that the lagging replica signed bring the old root along.
-    const last = made.phases.length - 1
-    const narrowed = await advanceUntil(world, place => place.phase === last && place.step === 2)
-    if (narrowed === null) throw new Error('trust-new was not reached')
-    await recordMerge(world, narrowed)
+    await recordMerge(world, await openStep(world, 'trust-new/restart'))
     const held = await nextWhenReady(world, 60 * 60_000)
-    if (held.kind === 'waiting') {
-      const again = await next(world.context, { rotation: world.rotation, base: null, variant: 'nudge' })
-      if (again.outcome.kind !== 'opened' || again.outcome.pullRequest === null) throw new Error(again.outcome.kind)
-      await merge(world, again.outcome.pullRequest)
-    } else if (held.kind === 'opened' && held.pullRequest !== null) await recordMerge(world, held.pullRequest)
+    if (held.kind === 'waiting') await mergeVariant(world, 'nudge')
+    else if (held.kind === 'opened' && held.pullRequest !== null) await recordMerge(world, held.pullRequest)
     await advanceUntil(world, () => false)
     expect(world.rehearsal.handshakes.counts.failed).toBe(0)
-    expect((await loadRotation(world.repository, { rotation: world.rotation, base: 'main' })).closed).toBe(true)
+    expect(await isClosed(world)).toBe(true)
   }, 600_000)
 })
 
@@ -113,8 +81,7 @@ describe('a plan made again on the way', () => {
     const { world } = test
     const made = await planAndMerge(world)
     const trustBoth = made.phases.findIndex(phase => phase.name === 'trust-both')
-    const open = await advanceUntil(world, place => place.phase === trustBoth && place.step === 2)
-    await world.forge.close(open?.number ?? 0)
+    await closeRequest(world, await openStep(world, 'trust-both/restart'))
     const options = { rotation: world.rotation, base: null, rootKeyOut: null, chain: null, acceptOutage: false }
     expect((await plan(world.context, options)).kind).toBe('unchanged')
 

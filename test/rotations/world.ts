@@ -3,120 +3,132 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { commitDeclaration, makeWorld, type World } from '../../src/commands/demo.ts'
-import { runInit } from '../../src/declaration/init.ts'
 import { readDeclaration } from '../../src/declaration/read.ts'
 import { writeDeclaration } from '../../src/declaration/write.ts'
-import { demoFleet, type FleetInstall } from '../../src/rehearsal/fleet.ts'
-import type { Declaration, FileTree } from '../../src/rotation.ts'
+import { type KeySource, systemKeys } from '../../src/pki/keys.ts'
+import { type ObjectStore, textsAt } from '../../src/rehearsal/objects.ts'
+import type { SiteControls } from '../../src/rehearsal/rehearsal.ts'
+import type { Declaration, FileTree, SystemName } from '../../src/rotation.ts'
+import { systemOf } from '../../src/systems/systems.ts'
 
 export interface TestWorld {
   readonly world: World
   readonly recipient: string
   /** Everything that the commands said. */
   readonly said: string[]
-  /** Declares another rotation in the same repository and gives the world of it. */
-  declare(name: string, change?: (declaration: Declaration) => Declaration): Promise<World>
+  /**
+   * Declares another rotation in the same repository and the same clusters, and gives the world of it. `variant` is what the demo's
+   * flag would be for it; that of the first rotation unless said otherwise.
+   */
+  declare(name: string, change?: Change, variant?: string): Promise<World>
+  site(name: string): SiteControls
+  store(site: string): ObjectStore
+  /** Values of a live Secret, decoded; empty where there is none. */
+  secret(site: string, namespace: string, name: string): Readonly<Record<string, string>>
   close(): Promise<void>
 }
 
+export type Change = (declaration: Declaration) => Declaration
+
 export interface TestWorldOptions {
+  /** @default istio */
+  readonly system?: SystemName
+  /** What `--install`, `--flow` or `--scenario` of the demo takes. @default the usual one */
+  readonly variant?: string
+  /** @default the first one of the demo's */
   readonly sites?: readonly string[]
   readonly seed?: string
   readonly sharedRoot?: boolean
-  /** How Istio is installed and delivered. @default Flux with the Sail operator */
-  readonly install?: FleetInstall
-  /** Annotation manifest-generate-paths of istiod's Application. @default none */
-  readonly manifestPaths?: string
-  /** The first rotation's declaration, as `init` wrote it, changed. */
-  readonly change?: (declaration: Declaration) => Declaration
+  /** Where keys of generated CAs come from. @default the system's generator */
+  readonly keys?: KeySource
+  /** The demo's fleet, changed. */
+  readonly fleet?: (fleet: FileTree) => FileTree
+  /** The first rotation's declaration, as the demo wrote it, changed. */
+  readonly change?: Change
+  /** Plan with --accept-outage, and count what the plan says of handshakes as foretold. @default where the strategy is `emergency` */
+  readonly acceptOutage?: boolean
+  /** Days before now at which the clusters' time begins: OpenSSL must not take certificates of a later rotation for future ones. @default 1 */
+  readonly daysAgo?: number
 }
 
-/** A fleet with rehearsal clusters and a declared rotation `first`, ready for `plan`. */
+/** The fleet of a system's demo with its rehearsal clusters, and a declared rotation `first`, ready for `plan`. */
 export async function testWorld(options: TestWorldOptions = {}): Promise<TestWorld> {
-  const sites = options.sites ?? ['eu-1']
+  const system = await systemOf(options.system ?? 'istio').rehearsal()
+  const { demo } = system
+  const sites = options.sites ?? demo.sites.slice(0, 1)
+  const variant = options.variant ?? null
   const folder = mkdtempSync(join(tmpdir(), 'reanchor-test-'))
   const said: string[] = []
   let recipient = ''
-  const { install = 'sail' } = options
-  const byArgo = install === 'argocd' || install === 'argocdMultiSource'
-  const delivery = (site: string) => (byArgo ? `argocd:argocd/trust-${site}` : 'flux:flux-system/trust')
-  const world = await makeWorld(
+  let strategy: Declaration['strategy'] = 'graceful'
+  const declare = async (files: FileTree, rotation: string, now: Date, change: Change | undefined, as = variant) => {
+    const paths = Object.fromEntries(sites.map(name => [name, `trust/${name}`]))
+    const fleet = { sites, ageRecipient: recipient, sealingCertificate: '', variant: as }
+    const { path, text } = await demo.declare(files, { ...fleet, rotation, paths, now })
+    const declaration = await readDeclaration(text, path)
+    const changed = change === undefined ? declaration : change(declaration)
+    strategy = changed.strategy
+    return { path, text: change === undefined ? text : writeDeclaration(changed) }
+  }
+  const made = await makeWorld(
     {
       dir: folder,
+      system,
+      variant,
       fault: null,
       seed: options.seed ?? 'test',
       random: size => randomBytes(size),
       say: line => said.push(line),
       rotation: 'first',
       siteNames: sites,
-      sealing: byArgo,
+      sealing: demo.byArgo(variant),
       fleet: (to, sealingCertificate) => {
         recipient = to
-        const fleet = demoFleet({ sites, ageRecipient: to, install, sealingCertificate })
-        return options.manifestPaths === undefined ? fleet : annotated(fleet, options.manifestPaths)
+        const fleet = demo.fleet({ sites, ageRecipient: to, sealingCertificate, variant })
+        return options.fleet === undefined ? fleet : options.fleet(fleet)
       },
-      declare: async (fleet, to, now) => await declaration(fleet, sites, delivery, 'first', to, now, options.change),
-      sharedRoot: options.sharedRoot ?? false,
-      // Certificates of a second rotation are made hours of virtual time later, and OpenSSL must not take them for future ones.
-      begins: new Date(Date.now() - 24 * 60 * 60 * 1000),
+      declare: (fleet, _to, now) => declare(fleet, 'first', now, options.change),
+      sharedRoot: options.sharedRoot ?? (system.name !== 'istio' && sites.length > 1),
+      begins: new Date(Date.now() - (options.daysAgo ?? 1) * 24 * 3_600_000),
     },
     folder,
   )
+  const context = { ...made.context, keys: options.keys ?? systemKeys }
+  const accepts = () => options.acceptOutage ?? strategy === 'emergency'
+  const world: World = { ...made, context, acceptOutage: accepts() }
+  const site = (name: string): SiteControls => {
+    const found = world.rehearsal.sites.get(name)
+    if (found === undefined) throw new Error(`no site ${name}`)
+    return found
+  }
   return {
     world,
     recipient,
     said,
-    async declare(name, change) {
+    async declare(name, change, as) {
       const snapshot = world.repository.snapshot(await world.repository.head('main'))
       const paths = [...(await snapshot.list()).keys()].filter(
         path => /\.(ya?ml|pem)$/.test(path) && !path.startsWith('rotations/'),
       )
       const files = await snapshot.readMany(paths)
-      const other: World = { ...world, rotation: name, phases: [] }
-      await commitDeclaration(
-        other,
-        await declaration(files, sites, delivery, name, recipient, world.context.now(), change),
-      )
+      const declared = await declare(files, name, world.context.now(), change, as ?? variant)
+      const other: World = { ...world, rotation: name, phases: [], acceptOutage: accepts() }
+      await commitDeclaration(other, declared)
       return other
     },
+    site,
+    store: name => site(name).store,
+    secret: (name, namespace, secret) =>
+      Object.fromEntries(
+        Object.entries(textsAt(site(name).store.get('', 'Secret', namespace, secret), 'data')).map(([key, value]) => [
+          key,
+          Buffer.from(value, 'base64').toString(),
+        ]),
+      ),
     async close() {
       await world.rehearsal.close()
       world.repository.close()
       rmSync(folder, { recursive: true, force: true })
     },
   }
-}
-
-async function declaration(
-  files: FileTree,
-  sites: readonly string[],
-  delivery: (site: string) => string,
-  name: string,
-  recipient: string,
-  now: Date,
-  change: ((declaration: Declaration) => Declaration) | undefined,
-): Promise<{ readonly path: string; readonly text: string }> {
-  const written = await runInit({
-    files,
-    flags: {
-      name,
-      site: sites.map(site => `${site}=trust/${site}`),
-      context: sites.map(site => `${site}=${site}`),
-      delivery: sites.map(site => `${site}=${delivery(site)}`),
-      age: [recipient],
-      forge: 'local',
-    },
-    existing: () => null,
-    now,
-    ask: null,
-  })
-  if (change === undefined) return written
-  return { path: written.path, text: writeDeclaration(change(await readDeclaration(written.text, written.path))) }
-}
-
-function annotated(fleet: FileTree, paths: string): FileTree {
-  const note = `  annotations:\n    argocd.argoproj.io/manifest-generate-paths: ${paths}\nspec:\n`
-  return new Map(
-    [...fleet].map(([path, text]) => [path, path.endsWith('/istiod.yaml') ? text.replace('spec:\n', note) : text]),
-  )
 }
