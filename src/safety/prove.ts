@@ -21,6 +21,7 @@ import {
   trustingOf,
 } from './model.ts'
 import { type PathJudge, pathJudge } from './paths.ts'
+import { foretoldPairs } from './price.ts'
 
 export interface ProveOptions {
   /** The instant the first open step begins; the plan's `createdAt` by default. */
@@ -510,7 +511,7 @@ function notesOf(
     const note = untilNote(row, plan)
     if (note !== null) notes.add(note)
   }
-  for (const note of model.notes(plan, proven)) notes.add(note)
+  for (const note of model.notes(plan, proven, () => foretoldPairs(plan))) notes.add(note)
   return [...notes]
 }
 

@@ -32,6 +32,7 @@ import type {
   WiringPoint,
 } from '../rotation.ts'
 import type { Link } from '../safety/model.ts'
+import type { ForetoldPair } from '../safety/price.ts'
 import type { Rule } from '../verify/gate.ts'
 import type { PatienceSettings } from '../verify/patience.ts'
 import type { PlannedPlace } from '../verify/planned.ts'
@@ -146,6 +147,8 @@ export interface SettingsRules {
   checks(spec: Readonly<Record<string, unknown>>, siteNames: readonly string[]): readonly Finding[]
   /** Files and folders of the user's that the settings name: they may not lie in a site's folder. */
   paths(spec: Readonly<Record<string, unknown>>): readonly { readonly path: FieldPath; readonly text: string }[]
+  /** What `reload.leaves` says; null: its default. Absent: leaves of this system are taken up in one way only, and the field is refused. */
+  leaves?(part: SystemPart): 'restart' | null
   /** From the checked form to the typed one, every default filled in. */
   fill(spec: Surface['spec']): SystemPart
   /** The fields of `spec.<system>`, so that reading them back gives the same. */
@@ -211,8 +214,8 @@ export interface SafetyModel {
   links(parties: readonly string[]): readonly Link[]
   /** A party as in a sentence: `the API server`. */
   partyName(party: string): string
-  /** Notes that do not make a plan unsafe. */
-  notes(plan: Plan, proven: readonly ProvenTransition[]): readonly string[]
+  /** Notes that do not make a plan unsafe. `price`: every pair that the plan breaks, computed when it is asked for. */
+  notes(plan: Plan, proven: readonly ProvenTransition[], price: () => readonly ForetoldPair[]): readonly string[]
   /**
    * Where the plan's CA is anchor and issuer at once, both must be able to move together: then no rule against it. The handshakes are proven
    * either way. @default false

@@ -1,4 +1,6 @@
+import type { Plan } from '../../rotation.ts'
 import type { Link } from '../../safety/model.ts'
+import type { ForetoldPair } from '../../safety/price.ts'
 import type { SafetyModel } from '../system.ts'
 
 /**
@@ -92,13 +94,25 @@ function linkerdLinksOf(parties: readonly LinkerdParty[]): readonly Link[] {
 export const linkerdModel: SafetyModel = {
   links: parties => linkerdLinksOf(linkerdPartiesOf(parties)),
   partyName: party => (isParty(party) ? linkerdParties[party].name : party),
-  notes: plan => {
-    const restarted = plan.phases.some(({ steps }) => steps.some(({ name }) => name.startsWith('data-plane')))
-    if (restarted || plan.strategy === 'issuer') return []
-    return [
-      'No reload target is declared, so no step restarts a workload: each gate waits until all workloads were restarted by their owners.',
-    ]
-  },
+  notes: (plan, _proven, price) => (plan.strategy === 'emergency' ? priceNotes(price()) : reloadNotes(plan)),
+}
+
+function reloadNotes(plan: Plan): readonly string[] {
+  const restarted = plan.phases.some(({ steps }) => steps.some(({ name }) => name.startsWith('data-plane')))
+  if (restarted || plan.strategy === 'issuer') return []
+  return [
+    'No reload target is declared, so no step restarts a workload: each gate waits until all workloads were restarted by their owners.',
+  ]
+}
+
+/** One line for each pair that breaks. Identity that refuses the new issuer by its old anchors cuts nobody off: it goes on with the old one. */
+function priceNotes(pairs: readonly ForetoldPair[]): readonly string[] {
+  const broken = pairs.filter(({ client, server }) => client !== server || client !== 'identity')
+  if (broken.length === 0) return ['the price: nobody is refused.']
+  return broken.map(({ client, server, from, to }) => {
+    const names = [client, server].map(party => linkerdModel.partyName(party))
+    return `the price: ${names[0]} with a leaf of ${from} is refused by ${names[1]} with the trust of ${to}, at every handshake until both have restarted.`
+  })
 }
 
 function isParty(name: string): name is LinkerdParty {
