@@ -1,10 +1,18 @@
 import { createPrivateKey, createPublicKey, X509Certificate } from 'node:crypto'
 import { readAsGo } from '../../systems/linkerd/go-pem.ts'
 import { globalAnchors } from '../../systems/linkerd/linkerd-config.ts'
-import { certificatesIn, issueLeaf, type Pair } from '../certificates.ts'
+import { certificatesIn, fingerprintOf, issueLeaf, type Pair } from '../certificates.ts'
 import type { VolumeFiles } from '../kubelet.ts'
 import type { Site } from '../site.ts'
 import { controlPlaneNamespace } from './names.ts'
+
+/** SHA-256 of the issuer that signed a leaf, by that of the leaf: what a report of a failed handshake is read with. */
+const signers = new Map<string, string>()
+
+/** Null: no identity of this process signed it. */
+export function signerOf(leaf: string): string | null {
+  return signers.get(leaf) ?? null
+}
 
 export interface SignedLeaf extends Pair {
   /** The issuer's PEM as it stands in the Secret: sent along with the leaf. */
@@ -73,6 +81,7 @@ export class Identity {
     // NotAfter is clamped to the earliest end in the issuer's chain (pkg/tls/ca.go, firstCrtExpiration).
     const notAfter = new Date(Math.min(wanted.notAfter.getTime(), issuer.notAfter))
     const leaf = issueLeaf(issuer, { dns: [name], life: { notBefore: wanted.notBefore, notAfter } })
+    signers.set(fingerprintOf(leaf.certificate), fingerprintOf(issuer.certificate))
     return { ...leaf, chain: issuer.chain, notAfter: notAfter.getTime() }
   }
 
