@@ -1,14 +1,18 @@
+import type { Plan } from '../../rotation.ts'
+import { type ForetoldPair, foretoldPairs, isForetold } from '../../safety/price.ts'
 import { issuerData, issuerSecretName } from '../../systems/linkerd/issuer-secret.ts'
 import { controlPlaneKey } from '../../systems/linkerd/phases.ts'
 import { linkerdOf } from '../../systems/linkerd/settings.ts'
 import { type LinkerdFlow, linkerdFlows } from '../../systems/linkerd/version.ts'
 import type { FaultName } from '../faults.ts'
+import type { HandshakeFailure } from '../handshakes.ts'
 import { namespaceOf, secretOf } from '../manifests.ts'
 import type { StoredObject } from '../objects.ts'
 import { nodeOf, type PodProcess, podKey, type Site } from '../site.ts'
 import type { DemoSystem, PodMeans, RehearsalSystem, SiteSystem, StartingCa, WorldOptions } from '../system.ts'
 import { linkerdDeclaration } from './declaration.ts'
 import { linkerdFleet } from './fleet.ts'
+import { signerOf } from './identity.ts'
 import { Injector } from './injector.ts'
 import { controlPlaneNamespace, flowOf, proxyContainer } from './names.ts'
 import { LinkerdPlane } from './plane.ts'
@@ -103,6 +107,7 @@ export async function linkerdRehearsal(): Promise<RehearsalSystem> {
     fleet: ({ sites, ageRecipient, variant }) =>
       linkerdFleet({ sites, ageRecipient, flow: flowOf(variant), root: startingOf(variant).root }),
     declare: async (_fleet, options) => linkerdDeclaration(flowOf(options.variant), options),
+    foretells,
     /** The control plane restarts where its token changes; a workload where one of the data plane's does. */
     plansRestart(consumer, before, after) {
       if (consumer.startsWith(`${controlPlaneNamespace}/`))
@@ -122,4 +127,35 @@ export async function linkerdRehearsal(): Promise<RehearsalSystem> {
     },
     demo,
   }
+}
+
+/**
+ * Whether the plan's price names this failure: which classes of parties met, with leaves of which issuers, and what each trusted. Proxies verify each
+ * other both ways, so one refused direction is enough; the requests for leaves show the client's certificate to nobody.
+ */
+function foretells(plan: Plan, failure: HandshakeFailure): boolean {
+  const pairs = priceOf(plan)
+  const client = classOf(failure.client)
+  const server = failure.link === 'identity' ? 'identity' : classOf(failure.server)
+  const refuses = (holder: string, leaf: string | null, verifier: string, trusts: readonly string[]): boolean => {
+    const presents = leaf === null ? null : signerOf(leaf)
+    return presents !== null && isForetold(pairs, { client: holder, server: verifier, presents, trusts })
+  }
+  if (refuses(server, failure.serverLeaf, client, failure.clientTrusts)) return true
+  return failure.link !== 'identity' && refuses(client, failure.clientLeaf, server, failure.serverTrusts)
+}
+
+const prices = new WeakMap<Plan, readonly ForetoldPair[]>()
+
+function priceOf(plan: Plan): readonly ForetoldPair[] {
+  const known = prices.get(plan) ?? foretoldPairs(plan)
+  prices.set(plan, known)
+  return known
+}
+
+/** `site/namespace/pod` to the class of parties that the model knows. */
+function classOf(party: string): string {
+  const [, namespace = '', name = ''] = party.split('/')
+  if (namespace === controlPlaneNamespace) return 'control-plane'
+  return name.startsWith('linkerd-gateway-') ? 'gateway' : 'proxy'
 }

@@ -81,6 +81,9 @@ function linkerdLinksOf(parties: readonly LinkerdParty[]): readonly Link[] {
     links.push({ name: `${proxy} to control plane`, holder: proxy, verifier: 'control-plane', acrossSites: false })
     links.push({ name: `leaf from identity to ${proxy}`, holder: 'identity', verifier: proxy, acrossSites: false })
   }
+  // Its components speak with one another by their proxies too, and roll one after the other.
+  const own = { holder: 'control-plane', verifier: 'control-plane', acrossSites: false }
+  links.push({ name: 'control plane to control plane', ...own })
   links.push({
     name: 'leaf from identity to control plane',
     holder: 'identity',
