@@ -29,6 +29,8 @@ export interface GatewayParts {
  * them when it starts and never again (istio#33198).
  */
 export class GatewayPod implements PodProcess {
+  /** Set by tests and faults: pushes no longer reach it. */
+  deaf = false
   readonly #site: Site
   readonly #pod: StoredObject
   readonly #parts: GatewayParts
@@ -63,7 +65,7 @@ export class GatewayPod implements PodProcess {
     if (this.#parts.form === 'mount') return
     const lag = this.#site.random.fork(`push/${this.id}/${this.#site.clock.elapsed()}`).between(...push)
     this.#site.clock.after(lag, () => {
-      if (this.#endpoint === null) return
+      if (this.#endpoint === null || this.deaf) return
       const roots = this.#pushed()
       if (roots === this.#roots) return
       this.#roots = roots
@@ -143,12 +145,22 @@ export class GatewayPod implements PodProcess {
     }
   }
 
-  /** As Envoy's admin answers: of a CA file the first certificate, with its serial number. */
+  /** As Envoy's admin answers (envoy api/envoy/admin/v3/certs.proto): of a CA file the first certificate, and of that no fingerprint. */
   #certs(): unknown {
     const [first] = certificatesIn(this.#roots)
     if (first === undefined) return { certificates: [] }
-    const serial = new X509Certificate(first).serialNumber.toLowerCase()
-    const path = `/etc/istio/${this.#parts.secret}/${this.#parts.key}`
-    return { certificates: [{ ca_cert: [{ path, serial_number: serial, subject_alt_names: [] }], cert_chain: [] }] }
+    const { serialNumber, validFrom, validTo } = new X509Certificate(first)
+    const time = (date: string): string => new Date(date).toISOString().replace(/\.\d+Z$/, 'Z')
+    const details = {
+      path: `/etc/istio/${this.#parts.secret}/${this.#parts.key}`,
+      serial_number: serialNumber.toLowerCase(),
+      subject_alt_names: [],
+      days_until_expiration: String(
+        Math.floor((Date.parse(validTo) - this.#site.clock.millis()) / (24 * 60 * 60 * 1000)),
+      ),
+      valid_from: time(validFrom),
+      expiration_time: time(validTo),
+    }
+    return { certificates: [{ ca_cert: [details], cert_chain: [] }] }
   }
 }

@@ -2,7 +2,9 @@ import { exitCodes, ReanchorError } from '../../errors.ts'
 import type { CurrentCa, NewCa } from '../../plan/ca.ts'
 import type { Declaration, NextSource } from '../../rotation.ts'
 import type { NewCaMeans } from '../system.ts'
+import { carried } from './material.ts'
 import { acceptKymaCa, generateKymaCa, type KymaCa, keepsKey, kymaCaFromFiles, renewKymaCa } from './next-ca.ts'
+import { removalCommand } from './overrides.ts'
 import { issuerMissing } from './phases.ts'
 import { applicationsAttested, kymaOf } from './settings.ts'
 
@@ -94,6 +96,7 @@ export function acceptKyma(
   const { compromised, leafDays, applications } = kymaOf(declaration)
   if (applications) refuseUnvouched(declaration)
   for (const [site, ca] of Object.entries(current)) {
+    refuseOverridden(site, ca)
     acceptKymaCa(ca.issuer, next.root, { strategy: declaration.strategy, compromised, leafHours: leafDays * 24, now })
     if (Date.parse(ca.issuer.notAfter) > now.getTime() || declaration.strategy === 'emergency') continue
     throw new ReanchorError({
@@ -105,6 +108,20 @@ export function acceptKyma(
       exit: exitCodes.refused,
     })
   }
+}
+
+/** The setup job would write the old CA over both Secrets at the next upgrade of Kyma, be that in mid-rotation or a year later. */
+function refuseOverridden(site: string, { settings }: CurrentCa): void {
+  const overrides = settings[carried.overrides] ?? ''
+  if (overrides === '') return
+  throw new ReanchorError({
+    what: 'an override of Kyma’s installer holds the CA, which the next upgrade writes over both Secrets: the rotation would be undone',
+    where: { object: `site ${site}` },
+    expected: 'no override global.applicationConnectorCa: with both Secrets complete the setup job leaves them alone',
+    found: overrides,
+    todo: `take both out first: ${overrides.split('; ').map(removalCommand).join(' && ')}`,
+    exit: exitCodes.refused,
+  })
 }
 
 /** No resource lists applications, so either a person vouches for them or somebody says that there are none. */

@@ -96,12 +96,26 @@ function gatewayDepartures(seen: Looked, expected: Expected): readonly Departure
       detail: 'has not restarted since its file changed, and reads it at no other time',
       verdict: 'pending',
     })
+  if (facts.file === 'foreign')
+    found.push({
+      aspect: 'roots',
+      reason: 'foreign-root',
+      detail: 'has loaded from its file a CA that no plan knows',
+      verdict: 'violated',
+    })
   if (facts.file === 'old')
     found.push({
       aspect: 'restart',
       reason: 'stale-file',
       detail: 'was made while its node still had the old file, and keeps that until it starts once more',
       verdict: 'violated',
+    })
+  if (facts.warming === 'true')
+    found.push({
+      aspect: 'roots',
+      reason: 'no-roots-yet',
+      detail: 'has asked for its CA and has no answer on some listener yet, which refuses every client meanwhile',
+      verdict: 'pending',
     })
   if (trusts === null || !expected.gatewayDecided) return found
   const missing = expected.roots.filter(root => !trusts.includes(root))
@@ -135,10 +149,15 @@ function gatewayDepartures(seen: Looked, expected: Expected): readonly Departure
 function runtimeDepartures(seen: Looked, expected: Expected): readonly Departure[] {
   const { facts, presents } = seen
   const found: Departure[] = []
-  if (facts.error !== undefined)
-    found.push({ aspect: 'connected', reason: 'not-connected', detail: facts.error, verdict: 'pending' })
+  if (facts.doubt !== undefined)
+    for (const aspect of ['connected', 'renewed'] as const)
+      found.push({ aspect, reason: 'doubtful', detail: facts.doubt, verdict: 'unknown' })
+  if (facts.unreached !== undefined)
+    found.push({ aspect: 'connected', reason: 'not-connected', detail: facts.unreached, verdict: 'pending' })
   if (!expected.renews) return found
-  if (facts.renewed !== 'true')
+  // With a new key the signature of the runtime's own certificate says all, and no clock is asked.
+  const signed = presents?.includes(expected.issuer) === true
+  if (facts.renewed !== 'true' && !(signed && !expected.sameKey))
     found.push({
       aspect: 'renewed',
       reason: 'old-leaf',
@@ -146,7 +165,7 @@ function runtimeDepartures(seen: Looked, expected: Expected): readonly Departure
       verdict: facts.dates === 'unknown' ? 'unknown' : 'pending',
     })
   // Where the runtime's own certificate could be read, its signature counts, and dates alone do not.
-  if (presents !== null && !presents.includes(expected.issuer))
+  if (presents !== null && !signed)
     found.push({
       aspect: 'renewed',
       reason: presents.some(issuer => expected.planned.has(issuer)) ? 'old-issuer' : 'foreign-issuer',

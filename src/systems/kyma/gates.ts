@@ -1,5 +1,14 @@
 import type { ConsumerClass, Evidence, EvidenceException, ObjectEvidence, Plan, Verdict } from '../../rotation.ts'
-import { attested, canaryUnsealed, deliveredWith, limited, notReadWith } from '../../verify/common-gates.ts'
+import {
+  attested,
+  canaryUnsealed,
+  deliveredWith,
+  deliverers,
+  limited,
+  notReadWith,
+  stillSealed,
+  unsealers,
+} from '../../verify/common-gates.ts'
 import type { Case, Judged, Rule } from '../../verify/gate.ts'
 import type { PlannedPlace } from '../../verify/planned.ts'
 import { instantOf } from '../../verify/values.ts'
@@ -52,20 +61,15 @@ function ruleOf({ id, claim, hint, judge }: KymaRule): Rule {
 
 // ----------------------------------------------------------------------------------------------- objects
 
-/** Managers that apply the folder; `controller` is the field manager of the Sealed Secrets controller. */
-const deliverers: Readonly<Record<Evidence['delivery']['kind'], readonly string[]>> = {
-  flux: ['kustomize-controller', 'controller', 'sealed-secrets-controller'],
-  argocd: ['argocd-controller', 'argocd-application-controller', 'controller', 'sealed-secrets-controller'],
-  none: [],
-}
-
 const secretsDelivered: KymaRule = {
   id: 'kyma/secrets',
   claim: 'both Secrets hold the planned keys, and nobody has written them over since',
   hint: 'the deliverer writes both; see delivery/applied',
   judge({ evidence, expected, place }) {
     const { signer, gateway } = expected.places
-    const known = deliverers[evidence.delivery.kind]
+    const sealed = stillSealed(evidence, signer.secret)
+    if (sealed !== null) return sealed
+    const known = [...deliverers[evidence.delivery.kind], ...unsealers]
     const verdicts: Verdict[] = []
     const because: string[] = []
     let hint: string | undefined
@@ -167,11 +171,10 @@ function gatewayDeployment(evidence: Evidence, { places }: Expected): ObjectEvid
 const noOverrides: KymaRule = {
   id: 'kyma/overrides',
   claim: 'Kyma’s installer has no override that would write the old CA back',
-  hint: 'take the override out: with both Secrets complete the setup job leaves them alone at an upgrade',
+  hint: 'take both keys out of the override, or see that they are out: with both Secrets complete the setup job leaves them alone at an upgrade',
   judge({ evidence }) {
-    const found = evidence.objects.filter(({ facts }) => facts.override !== undefined)
-    if (found.length === 0) return holds
-    return { verdict: 'violated', because: found.map(({ id, facts }) => `${id}: ${facts.override}`) }
+    const found = evidence.exceptions.filter(({ reason }) => reason === 'override')
+    return { verdict: worst(found.map(({ verdict }) => verdict)), because: limited(found.map(exceptionText)) }
   },
 }
 
@@ -211,7 +214,8 @@ const runtimesRenewed: KymaRule = {
       const [runtime = '', , connection = ''] = owner.split('/')
       const kind: ConnectionKind = facts.kind === 'compass' ? 'compass' : 'central'
       const when = facts.renewsAt === undefined ? '' : `, or wait until ${facts.renewsAt}, when it renews by itself`
-      const refused = !subject.expected.sameKey && subject.expected.roots.length === 1
+      // Renewal goes through the gateway, which takes neither an expired certificate nor one of a CA that it no longer trusts.
+      const refused = facts.expired !== undefined || (!subject.expected.sameKey && subject.expected.roots.length === 1)
       return [
         refused
           ? onboardingCommands(runtime, kind, connection)
@@ -227,11 +231,14 @@ const claimed: ReadonlySet<string> = new Set([
   'not-restarted',
   'stale-file',
   'stale-roots',
+  'no-roots-yet',
   'foreign-root',
   'not-connected',
+  'doubtful',
   'old-leaf',
   'old-issuer',
   'foreign-issuer',
+  'override',
 ])
 
 const everythingSeen: KymaRule = {

@@ -36,6 +36,7 @@ export const carried = {
   signerType: 'signer-type',
   gatewayType: 'gateway-type',
   otherSignerKeys: 'other-signer-keys',
+  overrides: 'overrides',
 } as const
 
 /** Reads the two Secrets. Throws ReanchorError where either is missing, or holds what connector and gateway would not read as a person expects. */
@@ -64,6 +65,7 @@ export function readKyma(profile: KymaProfile, signing: KubernetesObject, verify
   const signerTexts = dataOf(signing)
   const gatewayTexts = dataOf(verifying)
   const { signer, gateway } = profile
+  for (const secret of [signing, verifying]) refuseRenewedElsewhere(secret)
   const certificateText = filled(signerTexts, signer.certificateKey, signerId(profile))
   const key = filled(signerTexts, signer.privateKey, signerId(profile))
   const certificate = signingCertificate(certificateText, profile)
@@ -92,6 +94,20 @@ export function readKyma(profile: KymaProfile, signing: KubernetesObject, verify
         .sort(),
     },
   }
+}
+
+/** What a controller makes it makes again: mid-rotation it would put a CA of its own in the place of the planned one (F16). */
+function refuseRenewedElsewhere({ metadata }: KubernetesObject): void {
+  const { annotations = {}, ownerReferences = [] } = metadata
+  const certificate = annotations['cert-manager.io/certificate-name']
+  const owner = ownerReferences.find(({ kind }) => ['Certificate', 'ExternalSecret', 'SecretStore'].includes(kind))
+  if (certificate === undefined && owner === undefined) return
+  const by = owner === undefined ? `Certificate ${certificate}` : `${owner.kind} ${owner.name}`
+  throw refused('a controller renews this Secret by itself', `Secret ${metadata.namespace}/${metadata.name}`, {
+    expected: 'a Secret that nobody writes but the setup job once, and then Git',
+    found: by,
+    todo: `let ${by} go and keep the Secret: cert-manager leaves it where its Certificate is deleted (unless --enable-certificate-owner-ref is set), and then take its annotations and owner off`,
+  })
 }
 
 /** The connector reads the first PEM block and drops the rest in silence (connector-service certificates.go), so its Secret never holds a bundle. */

@@ -62,7 +62,7 @@ export function kymaPhases(strategy: Strategy, material: KymaMaterial): readonly
     issuer: current.issuer,
     chain: [],
     source: 'plugged',
-    settings: settingsOf(profile),
+    settings: kymaPlaceSettings(profile),
     restarts: { ...current.restarts },
   }
   const adopt: PhaseDraft = {
@@ -180,7 +180,8 @@ function gatewayToken(bundle: readonly Fingerprint[], salt: string): string {
     .slice(0, 16)
 }
 
-function settingsOf({ signer, gateway }: KymaProfile): Readonly<Record<string, string>> {
+/** Where a state's material lies, as its settings say. */
+export function kymaPlaceSettings({ signer, gateway }: KymaProfile): Readonly<Record<string, string>> {
   return {
     [kymaSetting.signerNamespace]: signer.namespace,
     [kymaSetting.signer]: signer.secret,

@@ -85,6 +85,44 @@ export function notRenewed(facts: ConnectionFacts, since: Instant): string | nul
   return null
 }
 
+/**
+ * By how much the clock that dates a certificate may be ahead of the one that dates the Secret: a certificate that seems to have begun this soon after the
+ * change may still be of the old CA.
+ */
+export const issuingDoubt = 30_000
+
+/** The runtime's cluster and the connector's, by the time of their API servers. */
+export interface Clocks {
+  readonly runtime: Instant
+  readonly central: Instant
+}
+
+/** What two clocks of well-kept clusters differ by at most, with what passes between two answers. */
+const clockLeeway = 60_000
+
+/** Why what a runtime says cannot be held against the connector's times; null: nothing speaks against it (F27). */
+export function doubtOf(facts: ConnectionFacts, { runtime, central }: Clocks): string | null {
+  if (Math.abs(Date.parse(runtime) - Date.parse(central)) > clockLeeway)
+    return `its cluster's clock says ${runtime} where the connector's says ${central}: their times cannot be compared`
+  const ahead = (time: Instant | null): boolean => time !== null && Date.parse(time) > Date.parse(runtime) + clockLeeway
+  if (ahead(facts.notBefore)) return `says that its certificate begins at ${facts.notBefore}, which lies ahead`
+  if (ahead(facts.lastSuccess)) return `says that it reached the gateway at ${facts.lastSuccess}, which lies ahead`
+  return null
+}
+
+/** Why a runtime does not show that it reaches the gateway as that is now; null: it does. What it says is old where its controller stands still (F23). */
+export function notReached(facts: ConnectionFacts, since: Instant | null, now: Instant): string | null {
+  if (facts.error !== null) return `says: ${facts.error}`
+  if (facts.state !== null && !working.has(facts.state)) return `is ${facts.state}`
+  if (facts.lastSuccess === null) return 'does not say that it has ever reached the gateway'
+  const last = Date.parse(facts.lastSuccess)
+  if (since !== null && last < Date.parse(since))
+    return `has not reached the gateway since that changed at ${since}: it synchronises every 5 minutes`
+  if (Date.parse(now) - last > 3 * syncPeriod)
+    return `reached the gateway at ${facts.lastSuccess} and not since: its controller, which synchronises every 5 minutes, stands still`
+  return null
+}
+
 /** Of the runtime's controller (connectivity-certs-controller, centralconnection). */
 const syncPeriod = 300_000
 

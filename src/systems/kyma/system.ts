@@ -3,7 +3,7 @@ import type { Declaration, TrustState } from '../../rotation.ts'
 import type { System } from '../system.ts'
 import { kymaRules } from './gates.ts'
 import { kymaLinks, kymaPartiesOf, kymaPartyName, priceNotes } from './model.ts'
-import { issuerMissing, kymaSetting } from './phases.ts'
+import { issuerMissing, kymaPlaceSettings, kymaSetting } from './phases.ts'
 import { kymaOf, kymaSettings } from './settings.ts'
 import { kymaWords } from './words.ts'
 
@@ -23,7 +23,9 @@ export const kyma: System = {
 
   async currentFromCluster(cluster, declaration) {
     const { carried, liveKyma } = await import('./material.ts')
+    const { overridesIn } = await import('./overrides.ts')
     const live = await liveKyma(cluster, kymaOf(declaration))
+    const overrides = await overridesIn(cluster)
     return {
       issuer: live.signer,
       chain: [],
@@ -34,6 +36,8 @@ export const kyma: System = {
         [carried.signerType]: live.types.signer,
         [carried.gatewayType]: live.types.gateway,
         [carried.otherSignerKeys]: live.otherKeys.signer.join(' '),
+        [carried.overrides]: overrides.join('; '),
+        ...kymaPlaceSettings(kymaOf(declaration)),
       },
       restarts: {},
       extra: { [carried.signerText]: live.texts.signer, [carried.gatewayText]: live.texts.gateway },

@@ -11,6 +11,7 @@ import {
   textAt,
 } from '../../gitops/manifests.ts'
 import type { FileTree } from '../../rotation.ts'
+import { caOverrides } from './overrides.ts'
 import type { KymaProfile } from './profile.ts'
 
 /** Something in the users' own repository that would undo a rotation behind its back. */
@@ -22,12 +23,6 @@ export interface Trap {
   readonly what: string
   readonly todo: string
 }
-
-/**
- * Helm values of Kyma that hold a CA. With them set, the setup job writes both Secrets anew at each upgrade of Kyma: it takes the old CA back
- * and drops the bundle (application-connectivity-certs-setup-job, certsetup.go). Unset, and with both Secrets complete, it leaves them alone.
- */
-export const caOverrides = ['applicationConnectorCa', 'applicationConnectorCaKey'] as const
 
 /**
  * What in the repository writes to the two Secrets beside the rotation: overrides for the setup job, and manifests of those Secrets. The chart of Kyma 1.12

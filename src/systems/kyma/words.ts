@@ -1,28 +1,67 @@
+import type { Plan } from '../../rotation.ts'
 import type { SystemWords } from '../system.ts'
-import { kymaSetting } from './phases.ts'
+import { carried } from './material.ts'
+import { type KymaPlaces, kymaSetting, placesOf } from './phases.ts'
 import { gatewayId, signerId } from './profile.ts'
 import { kymaOf } from './settings.ts'
 
 /** What to watch while a phase rolls out. Commands only read. */
-const watch: Readonly<Record<string, readonly string[]>> = {
-  adopt: ['Nothing restarts, and no client notices: both Secrets keep the values that they had.'],
-  'trust-both': [
-    'Clients keep working throughout: `kubectl --namespace istio-system logs deployment/istio-ingressgateway` shows a refusal as a TLS error.',
-  ],
-  'issue-new': [
-    'Runtimes renew when less than 30 % of the validity of their certificate is left, which with 92 days is after 64 days, or when told; the gate names each that has not, with the date and the command.',
-    'A runtime that renews writes the CA that the connector now answers with over what its own cluster trusts: applications that call it with an old certificate are refused from then on.',
-  ],
-  'trust-new': [
-    'From here on the old CA is not trusted: a client that was forgotten fails now, and comes back only with a new token.',
-  ],
-  replace: [
-    'With a new key every client is refused from the moment at which the gateway has the new CA, until it was given a new token: the gate names each runtime and what to run in its cluster.',
-  ],
+function watch(phase: string, plan: Plan): readonly string[] {
+  const { gateway } = placesIn(plan)
+  const sameKey = keepsOneKey(plan)
+  const refusals = `\`kubectl --namespace ${gateway.namespace} logs deployment/${gateway.deployment}\` shows a refusal as a TLS error`
+  const rolling =
+    gateway.form === 'mount'
+      ? [
+          `Only the restart step rolls the gateway: \`kubectl --namespace ${gateway.namespace} rollout status deployment/${gateway.deployment}\``,
+        ]
+      : []
+  switch (phase) {
+    case 'adopt':
+      return ['Nothing restarts, and no client notices: both Secrets keep the values that they had.']
+    case 'trust-both':
+      return [`Clients keep working throughout: ${refusals}`, ...rolling]
+    case 'issue-new':
+      return [
+        'Runtimes renew by themselves with less than 30 % of the validity of their certificate left (with 92 days, after 64), or when told. The gate names each that has not, with the date and the command to run in its cluster; nothing of it belongs into Git.',
+        'A runtime that renews writes the CA that the connector now answers with over what its own cluster trusts, and nothing beside it' +
+          (sameKey
+            ? ': with key and subject kept, applications that call it go on being accepted.'
+            : ': applications that call it with an old certificate are refused from then on, so have their owners renew first.'),
+      ]
+    case 'trust-new':
+      return sameKey
+        ? [
+            `Nobody is refused: key and subject stay, so that a certificate of the old CA verifies with the new one. ${refusals}, and there should be none more than before`,
+            ...rolling,
+          ]
+        : [
+            `From here on the old CA is not trusted: a client that was forgotten is refused, and comes back only with a new token. ${refusals}`,
+            ...rolling,
+          ]
+    case 'replace':
+      return sameKey
+        ? [`Nobody is refused: key and subject stay. ${refusals}`]
+        : [
+            `Every client is refused from the moment at which a gateway pod has the new CA, until it was given a new token: the gate names each runtime, and what to run in its cluster. ${refusals}`,
+          ]
+    default:
+      return []
+  }
+}
+
+/** Where the plan's material lies: the same in all its steps. */
+function placesIn({ phases }: Plan): KymaPlaces {
+  const state = phases.flatMap(({ steps }) => steps.flatMap(step => Object.values(step.sites)))[0]?.state
+  return placesOf(state ?? { settings: {} })
+}
+
+function keepsOneKey({ certificates }: Plan): boolean {
+  return new Set(certificates.map(({ spki }) => spki)).size === 1
 }
 
 export const kymaWords: SystemWords = {
-  watch: phase => watch[phase] ?? [],
+  watch,
   emergency:
     'The gateway stops trusting the old CA at once. With a new key every runtime and application is refused until it was given a new token; with a new certificate for the same key nobody is.',
   acceptOutage:
@@ -46,23 +85,36 @@ export const kymaWords: SystemWords = {
   },
   fitting(currents, now) {
     const expired = currents.map(({ issuer }) => issuer).find(({ notAfter }) => Date.parse(notAfter) <= now.getTime())
-    const ended =
-      expired === undefined ? '' : `the CA ${expired.subject} has expired, and nobody can renew through the gateway`
+    const overrides = currents.flatMap(({ settings }) => settings[carried.overrides] || [])
+    const first =
+      overrides.length === 0
+        ? ''
+        : `; not before this is taken out, which the next upgrade of Kyma writes back: ${overrides.join('; ')}`
+    if (expired !== undefined) {
+      const ended = `the CA ${expired.subject} ended ${expired.notAfter}: every client is refused, and cannot renew through the gateway`
+      const way =
+        'the CA has ended: with `compromised: certificate` key and subject stay, and clients whose own certificate has not ended work again at once'
+      return [
+        { strategy: 'renew', fits: false, why: ended },
+        { strategy: 'graceful', fits: false, why: ended },
+        { strategy: 'emergency', fits: true, why: `${way}${first}` },
+      ]
+    }
     return [
       {
         strategy: 'renew',
-        fits: expired === undefined,
-        why: expired === undefined ? 'the same key, subject and key identifier: no client notices' : ended,
+        fits: true,
+        why: `before the CA ends: the same key, subject and key identifier, so that no client notices${first}`,
       },
       {
         strategy: 'graceful',
-        fits: expired === undefined,
-        why: expired === undefined ? 'a new key, and no outage: every client renews while both CAs are trusted' : ended,
+        fits: true,
+        why: `a new key, and no outage: every client renews while both CAs are trusted${first}`,
       },
       {
         strategy: 'emergency',
         fits: true,
-        why: 'only where certificate or key is in foreign hands, or the CA has expired: with a new key every client is refused',
+        why: `only where certificate or key is in foreign hands: with a new key every client is refused until it has a new token${first}`,
       },
     ]
   },
