@@ -1,6 +1,9 @@
 import { exitCodes, ReanchorError } from '../errors.ts'
-import { findStep, stepFolder, treeFolder } from '../plan/steps.ts'
-import type { FaultName } from '../rehearsal/faults.ts'
+import type { PullRequest } from '../forge/forge.ts'
+import { findStep, type PlanStep, stepFolder, stepsOf, treeFolder } from '../plan/steps.ts'
+import type { ClusterFault, FaultName } from '../rehearsal/faults.ts'
+import type { SiteControls } from '../rehearsal/rehearsal.ts'
+import type { ClusterStrike, DemoFaults } from '../rehearsal/system.ts'
 import type { Plan } from '../rotation.ts'
 import { check } from './check.ts'
 import {
@@ -19,45 +22,41 @@ import { addWiring, loadForWiring } from './wire.ts'
 
 /** Acts a fault out, as people or clusters do it, and tells what the product did about it. */
 export async function runFault(world: World, fault: FaultName): Promise<DemoFault> {
+  const strikes = world.system.demo.faults(world.variant)
+  if (strikes === null) throw new Error('the demo acts out no fault in this variant')
   const made = await planAndMerge(world)
   switch (fault) {
     case 'never-reloads':
     case 'replica-lags':
-      return await waitsForCulprit(world, fault)
+      return await waitsForCulprit(world, fault, strikes.cluster[fault])
     case 'edited-pr':
-      return await editedRequest(world, made)
+      return await editedRequest(world, made, strikes)
     case 'out-of-order':
-      return await outOfOrder(world, made)
+      return await outOfOrder(world, made, strikes)
     case 'revert-trust-both':
-      return await revertTrustBoth(world, made)
+      return await revertWidening(world, made, strikes)
     case 'one-step':
       return await oneStep(world, made)
   }
 }
 
-/** Phase in which each cluster fault strikes: the first in which what it breaks is what the phase is about. */
-const strikesIn: Readonly<Partial<Record<FaultName, string>>> = {
-  'never-reloads': 'trust-both',
-  'replica-lags': 'issue-new',
-}
-
 /** Goes on until a gate no longer opens, and looks whether it names what was struck. */
-async function waitsForCulprit(world: World, kind: FaultName): Promise<DemoFault> {
-  let struck: string | null = null
+async function waitsForCulprit(world: World, kind: ClusterFault, strike: ClusterStrike): Promise<DemoFault> {
+  let struck: (() => string | null) | null = null
   for (;;) {
-    const outcome = await nextWhenReady(world, 2 * 60 * 60 * 1000)
+    const outcome = await nextWhenReady(world, world.system.demo.patience ?? 2 * 60 * 60 * 1000)
     if (outcome.kind === 'done') return { kind, culprit: null, refusedAt: null }
     if (outcome.kind !== 'waiting') {
       if (outcome.pullRequest === null) throw new Error('there is no pull request to merge')
       const place = await placeOf(world, outcome.pullRequest)
-      if (struck === null && place.name === strikesIn[kind]) {
-        struck = strike(world, kind)
-        world.say(`    ${kind}: ${struck}`)
+      if (struck === null && place.name === strike.phase) {
+        struck = firstSite(world).system.strike?.(kind, undefined) ?? null
+        world.say(`    ${kind}: ${strike.what}`)
       }
       await recordMerge(world, outcome.pullRequest)
       continue
     }
-    const culprit = kind === 'replica-lags' ? laggingReplica(world) : struck
+    const culprit = struck?.() ?? null
     const evidence = outcome.looks[0]?.evidence
     const { plan: made } = await loadRotation(world.repository, { rotation: world.rotation, base: 'main' })
     const at = evidence === undefined ? null : findStep(made, evidence.phase, evidence.step)
@@ -72,49 +71,26 @@ async function waitsForCulprit(world: World, kind: FaultName): Promise<DemoFault
 /** Whether a line speaks of a consumer: an owner is named with its kind, its pods by a name that begins with the owner's. */
 function names(line: string, consumer: string): boolean {
   const parts = consumer.split('/')
-  return line.includes(`${parts[0]}/${parts.at(-1)}`)
+  return line.includes(consumer) || line.includes(`${parts[0]}/${parts.at(-1)}`)
 }
 
-function strike(world: World, kind: FaultName): string {
+function firstSite(world: World): SiteControls {
   const [site] = world.rehearsal.sites.values()
   if (site === undefined) throw new Error('the rehearsal has no site')
-  if (kind === 'never-reloads') {
-    const owner = 'httpbin/Deployment/httpbin'
-    site.faults.frozen.add(owner)
-    return owner
-  }
-  const node = site.workloads.nodes[1] ?? ''
-  const secret = site.store.get('', 'Secret', 'istio-system', 'cacerts')
-  site.faults.staleNodes.set(
-    node,
-    new Map([['Secret/istio-system/cacerts', secret === null ? null : structuredClone(secret)]]),
-  )
-  return `the kubelet of ${node} no longer sees changes of cacerts`
-}
-
-function laggingReplica(world: World): string | null {
-  const [site] = world.rehearsal.sites.values()
-  const node = site?.workloads.nodes[1]
-  const pod = site?.workloads.istiods.find(
-    replica => (replica.pod.spec as { nodeName?: string } | undefined)?.nodeName === node,
-  )?.pod
-  return pod === undefined ? null : `${pod.metadata.namespace}/${pod.metadata.name}`
+  return site
 }
 
 /** Somebody takes the old root out of an open pull request, to be done sooner. */
-async function editedRequest(world: World, made: Plan): Promise<DemoFault> {
-  const request = await advanceUntil(
-    world,
-    place => place.phase === phaseNumber(made, 'trust-both') && place.step === 1,
-  )
-  if (request === null) throw new Error('trust-both was not reached')
-  const path = `${made.sites[0]?.path}/root-cert.pem`
+async function editedRequest(world: World, made: Plan, strikes: DemoFaults): Promise<DemoFault> {
+  const widening = stepOf(made, strikes.widening, 'first')
+  const request = await openAt(world, widening)
   const head = await world.repository.commitAt(request.branch)
-  const text = (await world.repository.snapshot(head).read(path)) ?? ''
-  const second = text.indexOf('-----BEGIN CERTIFICATE-----', 1)
+  const folder = made.sites[0]?.path ?? ''
+  const { file, text } = strikes.edit(await world.repository.snapshot(head).readFolder(folder))
+  const path = `${folder}/${file}`
   const edited = await world.repository.commit({
     parent: head,
-    changes: new Map([[path, text.slice(second)]]),
+    changes: new Map([[path, text]]),
     message: 'Drop the old root already',
     trailers: {},
     author: demoAuthor,
@@ -122,61 +98,44 @@ async function editedRequest(world: World, made: Plan): Promise<DemoFault> {
   })
   await world.repository.publish([{ ref: `refs/heads/${request.branch}`, from: head, to: edited }])
   world.say(`    somebody edits #${request.number}: the old root goes from ${path}`)
-  return await refusedBy(
-    world,
-    'edited-pr',
-    `${phaseNumber(made, 'trust-both')}-trust-both/1-data`,
-    'next',
-    async () => {
-      await next(world.context, { rotation: world.rotation, base: null, variant: 'step' })
-    },
-  )
+  return await refusedBy(world, 'edited-pr', stepFolder(widening), 'next', async () => {
+    await next(world.context, { rotation: world.rotation, base: null, variant: 'step' })
+  })
 }
 
-/** Somebody copies issue-new into the site's folder before istiod has restarted with both roots. */
-async function outOfOrder(world: World, made: Plan): Promise<DemoFault> {
-  const trustBoth = phaseNumber(made, 'trust-both')
-  const waiting = await advanceUntil(world, place => place.phase === trustBoth && place.step === 2)
-  if (waiting === null) throw new Error('trust-both was not reached')
-  const step = findStep(made, phaseNumber(made, 'issue-new'), 1)
-  if (step === null) throw new Error('the plan has no phase issue-new')
+/** Somebody copies the switch into the site's folder before the widening has reached everyone. */
+async function outOfOrder(world: World, made: Plan, strikes: DemoFaults): Promise<DemoFault> {
+  const last = stepOf(made, strikes.widening, 'last')
+  await openAt(world, last)
+  const stands = stepsOf(made)[last.index - 1] ?? last
+  const step = stepOf(made, strikes.switching, 'first')
   const base = await world.repository.head('main')
   const changes = await folderChanges(world, made, base, site => treeFolder(world.rotation, step, 'step', site))
   const head = await branchWith(world, 'hurry', base, changes, 'Issue from the new CA now')
-  world.say('    somebody opens a pull request that skips a step: issue-new before istiod restarted with both roots')
-  return await checked(
-    world,
-    'out-of-order',
-    `${trustBoth}-trust-both/${waiting.title.includes('step 2') ? '2-restart' : '1-data'}`,
-    base,
-    head,
-  )
+  world.say(`    somebody opens a pull request that skips a step: ${stepFolder(step)} before ${stepFolder(last)}`)
+  return await checked(world, 'out-of-order', stepFolder(stands), base, head)
 }
 
 /** After leaves of the new CA are out, somebody reverts the pull requests that made everyone trust it. */
-async function revertTrustBoth(world: World, made: Plan): Promise<DemoFault> {
-  const trustNew = phaseNumber(made, 'trust-new')
-  const waiting = await advanceUntil(world, place => place.phase === trustNew && place.step === 1)
-  if (waiting === null) throw new Error('issue-new was not reached')
+async function revertWidening(world: World, made: Plan, strikes: DemoFaults): Promise<DemoFault> {
+  const switched = stepOf(made, strikes.switching, 'last')
+  const narrowing = stepsOf(made)[switched.index + 1]
+  const before = stepsOf(made)[stepOf(made, strikes.widening, 'first').index - 1]
+  if (narrowing === undefined || before === undefined) throw new Error('the plan has no way from widening to narrowing')
+  const waiting = await openAt(world, narrowing)
   await world.forge.close(waiting.number)
-  const before = findStep(
-    made,
-    phaseNumber(made, 'trust-both') - 1,
-    made.phases[phaseNumber(made, 'trust-both') - 1]?.steps.length ?? 1,
-  )
-  if (before === null) throw new Error('the plan has nothing before trust-both')
   const base = await world.repository.head('main')
   const changes = await folderChanges(world, made, base, site => treeFolder(world.rotation, before, 'step', site))
-  const head = await branchWith(world, 'revert-trust-both', base, changes, 'Revert "trust both roots"')
-  world.say('    somebody reverts trust-both while leaves of the new CA are out')
-  return await checked(world, 'revert-trust-both', `${phaseNumber(made, 'issue-new')}-issue-new/2-restart`, base, head)
+  const title = stepOf(made, strikes.widening, 'first').phase.title
+  const head = await branchWith(world, 'revert-trust-both', base, changes, `Revert "${title}"`)
+  world.say(`    somebody reverts ${strikes.widening} while leaves of the new CA are out`)
+  return await checked(world, 'revert-trust-both', stepFolder(switched), base, head)
 }
 
 /** What people do today: new CA and new root in one commit, then restarts, and no gate between. */
 async function oneStep(world: World, made: Plan): Promise<DemoFault> {
-  const last = made.phases.at(-1)?.steps.length ?? 1
-  const step = findStep(made, made.phases.length - 1, last)
-  if (step === null) throw new Error('the plan is empty')
+  const step = stepsOf(made).at(-1)
+  if (step === undefined) throw new Error('the plan is empty')
   const base = await world.repository.head('main')
   const changes = await folderChanges(world, made, base, site => treeFolder(world.rotation, step, 'step', site))
   await addWiring(
@@ -187,7 +146,7 @@ async function oneStep(world: World, made: Plan): Promise<DemoFault> {
   const commit = await world.repository.commit({
     parent: base,
     changes,
-    message: 'Replace the mesh CA',
+    message: 'Replace the CA',
     trailers: {},
     author: demoAuthor,
     at: world.context.now(),
@@ -202,10 +161,17 @@ async function oneStep(world: World, made: Plan): Promise<DemoFault> {
 
 // ------------------------------------------------------------------------------------------------------ helpers
 
-function phaseNumber(made: Plan, name: string): number {
-  const number = made.phases.find(phase => phase.name === name)?.number
-  if (number === undefined) throw new Error(`the plan has no phase ${name}`)
-  return number
+function stepOf(made: Plan, phase: string, which: 'first' | 'last'): PlanStep {
+  const steps = stepsOf(made).filter(each => each.phase.name === phase)
+  const found = which === 'first' ? steps[0] : steps.at(-1)
+  if (found === undefined) throw new Error(`the plan has no phase ${phase}`)
+  return found
+}
+
+async function openAt(world: World, at: PlanStep): Promise<PullRequest> {
+  const request = await advanceUntil(world, place => place.phase === at.phase.number && place.step === at.step.number)
+  if (request === null) throw new Error(`${stepFolder(at)} was not reached`)
+  return request
 }
 
 async function folderChanges(

@@ -83,6 +83,8 @@ interface World {
   readonly forge: LocalForge
   readonly rehearsal: Rehearsal
   readonly system: RehearsalSystem
+  /** The demo's; null: the usual one. */
+  readonly variant: string | null
   readonly folder: string
   readonly ageKeyFile: string
   readonly phases: DemoPhase[]
@@ -245,6 +247,7 @@ export async function makeWorld(options: FleetRehearsal, folder: string): Promis
     forge,
     rehearsal,
     system,
+    variant: options.variant ?? null,
     folder,
     ageKeyFile,
     phases: [],

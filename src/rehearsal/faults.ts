@@ -6,9 +6,9 @@ import type { StoredObject } from './objects.ts'
  * rehearsal acts out through the repository.
  */
 export const faultNames = [
-  /** One workload never takes up a new bundle or leaf, as an agent that hangs. */
+  /** One consumer never takes up a new bundle or leaf, as an agent that hangs. */
   'never-reloads',
-  /** One node's kubelet keeps the files of `cacerts` that it had: the istiod replica there lags behind, restarted or not. */
+  /** One of several replicas keeps the material that it had, restarted or not: its node's kubelet, or its watch, sees no change. */
   'replica-lags',
   'edited-pr',
   'out-of-order',
@@ -17,6 +17,9 @@ export const faultNames = [
 ] as const
 
 export type FaultName = (typeof faultNames)[number]
+
+/** Those that the cluster acts out by itself. */
+export type ClusterFault = Extract<FaultName, 'never-reloads' | 'replica-lags'>
 
 export interface ApiFault {
   /** `list pods in shop`, `get secrets istio-system/cacerts`, `http …`: the fault strikes where this matches. */

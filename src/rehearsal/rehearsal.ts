@@ -6,7 +6,7 @@ import { ArgoCd } from './argocd.ts'
 import { fingerprintOf, type Life } from './certificates.ts'
 import { createClock, seededRandom, type VirtualClock } from './clock.ts'
 import { readableCluster } from './cluster.ts'
-import { type FaultName, noFaults, type SiteFaults } from './faults.ts'
+import { type ClusterFault, noFaults, type SiteFaults } from './faults.ts'
 import { Flux, type ReadBase } from './flux.ts'
 import { Handshakes } from './handshakes.ts'
 import { Kubelets } from './kubelet.ts'
@@ -34,7 +34,7 @@ export interface RehearsalOptions {
   readonly system?: RehearsalSystem
   /** The demo's variant, for a system whose sites differ by it. @default null */
   readonly variant?: string | null
-  readonly faults?: readonly FaultName[]
+  readonly faults?: readonly ClusterFault[]
   /** Owner that `never-reloads` strikes; the first sidecar's by default. */
   readonly faultTarget?: string
   /** Every site is plugged with an issuing CA of its own under one root, so that sites speak to each other. Default: self-signed. */
@@ -164,7 +164,7 @@ interface MadeSite {
   readonly controls: SiteControls
   bootstrap(): Promise<void>
   settled(): boolean
-  strike(faults: readonly FaultName[]): void
+  strike(faults: readonly ClusterFault[]): void
   culprit(): string | null
 }
 

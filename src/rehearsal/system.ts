@@ -3,7 +3,7 @@ import type { Context } from '../commands/context.ts'
 import type { Declaration, FileTree, GateResult, Plan, SystemName, TrustState } from '../rotation.ts'
 import type { Life, Pair } from './certificates.ts'
 import type { VirtualClock } from './clock.ts'
-import type { FaultName } from './faults.ts'
+import type { ClusterFault } from './faults.ts'
 import type { HandshakeFailure } from './handshakes.ts'
 import type { VolumeFiles } from './kubelet.ts'
 import type { Manifest, StoredObject } from './objects.ts'
@@ -66,7 +66,7 @@ export interface SiteSystem {
   /** After the build-up: whether there is anything to rehearse. False: the fleet brought up no party. */
   up(): boolean
   /** Acts out a fault of the cluster's own; null: this system knows no such fault. Else who is struck, as reports name it. @default null */
-  strike?(fault: FaultName, target: string | undefined): (() => string | null) | null
+  strike?(fault: ClusterFault, target: string | undefined): (() => string | null) | null
 }
 
 export interface PodMeans {
@@ -113,8 +113,8 @@ export interface DemoSystem {
   variantOf(declaration: Declaration): string | null
   /** Variants in which Argo CD delivers and Sealed Secrets seals. */
   readonly byArgo: (variant: string | null) => boolean
-  /** For `--fault`; empty: none is acted out. */
-  readonly faults: readonly FaultName[]
+  /** What `--fault` strikes in a variant of the demo; null: none is acted out in it. */
+  faults(variant: string | null): DemoFaults | null
   /** How the sites start, as in a sentence: `one plugged root`. */
   start(sharedRoot: boolean): string
   /** The repository as engineers have it before the first rotation: `clusters/<site>/flux-system/gotk-sync.yaml` is what Flux starts from. */
@@ -136,4 +136,27 @@ export interface DemoSystem {
   readonly vouches?: boolean
   /** Virtual milliseconds that `next` may wait in one place. @default half a day */
   readonly patience?: number
+}
+
+/** Where faults strike in the plan of a demo. */
+export interface DemoFaults {
+  /** The phase after which everyone trusts both, and the one that leaves come from the new CA in. */
+  readonly widening: string
+  readonly switching: string
+  /** What the cluster acts out by itself (`SiteSystem.strike`), and in which phase: the first that is about what it breaks. */
+  readonly cluster: Readonly<Record<ClusterFault, ClusterStrike>>
+  /** What somebody makes of the widening step's folder who wants to be rid of the old root sooner. */
+  edit(folder: FileTree): { readonly file: string; readonly text: string }
+}
+
+export interface ClusterStrike {
+  readonly phase: string
+  /** One clause, as the demo tells it: `the kubelet of node-2 no longer sees changes of cacerts`. */
+  readonly what: string
+}
+
+/** A bundle without its first root. */
+export function withoutFirst(folder: FileTree, file: string): { readonly file: string; readonly text: string } {
+  const text = folder.get(file) ?? ''
+  return { file, text: text.slice(text.indexOf('-----BEGIN CERTIFICATE-----', 1)) }
 }

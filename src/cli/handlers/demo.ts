@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { demo } from '../../commands/demo.ts'
 import { exitCodes, ReanchorError } from '../../errors.ts'
-import type { FaultName } from '../../rehearsal/faults.ts'
+import { type FaultName, faultNames } from '../../rehearsal/faults.ts'
 import type { DemoSystem } from '../../rehearsal/system.ts'
 import type { CommonOptions } from '../options.ts'
 import type { CommandResult, Terminal } from '../output.ts'
@@ -26,14 +26,15 @@ export async function demoHandler(
   const system = knownSystem(words[0] ?? 'istio', 'demo')
   const { demo: usual } = await system.rehearsal()
   const sites = sitesOf(options, usual)
-  const variant = variantOf(options, usual)
+  const fault = faultOf(options.fault)
+  const variant = fault === null ? variantOf(options, usual) : struckVariant(variantOf(options, usual), usual)
   const started = Date.now()
   const outcome = await demo({
     dir: options.dir ?? null,
     system: system.name,
     sites,
     variant,
-    fault: faultOf(options.fault, usual),
+    fault,
     seed: options.seed,
     random: size => randomBytes(size),
     say: line => {
@@ -77,15 +78,28 @@ function sitesOf(options: DemoFlags, usual: DemoSystem): number {
   })
 }
 
-function faultOf(text: string | undefined, { faults }: DemoSystem): FaultName | null {
+function faultOf(text: string | undefined): FaultName | null {
   if (text === undefined) return null
-  const found = faults.find(name => name === text)
+  const found = faultNames.find(name => name === text)
   if (found !== undefined) return found
   throw new ReanchorError({
     what: 'no such fault',
-    expected: faults.length === 0 ? 'none: the demo of this system acts out no fault' : faults.join(', '),
+    expected: faultNames.join(', '),
     found: text,
-    ...(faults.length === 0 ? {} : { example: `--fault ${faults[0]}` }),
+    example: `--fault ${faultNames[0]}`,
+    exit: exitCodes.usage,
+  })
+}
+
+/** The variant that was chosen, or the first in which faults are acted out. */
+function struckVariant(chosen: string | null, { faults, variantFlag, variants }: DemoSystem): string | null {
+  const able = variants.filter(variant => faults(variant) !== null)
+  const found = [chosen, ...(chosen === null ? able : [])].find(variant => faults(variant) !== null)
+  if (found !== undefined) return found
+  throw new ReanchorError({
+    what: `no fault is acted out in ${chosen ?? 'this demo'}`,
+    expected: able.length === 0 ? 'no --fault' : `--${variantFlag} ${able.join(' or ')}`,
+    found: '--fault',
     exit: exitCodes.usage,
   })
 }

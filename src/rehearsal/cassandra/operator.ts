@@ -41,6 +41,8 @@ export class CassandraOperator {
   readonly events: { readonly reason: string; readonly message: string }[] = []
   /** Set by tests: the prober of another region does not answer. */
   remoteRegionsDown = false
+  /** Set by tests and faults: it is scaled to nothing, or hangs. */
+  paused = false
 
   constructor(site: Site) {
     this.#site = site
@@ -100,6 +102,10 @@ export class CassandraOperator {
       try {
         const live = this.#cluster(cluster.metadata.namespace ?? '', cluster.metadata.name)
         if (live === null) return
+        if (this.paused) {
+          this.#soon(live, requeue.waiting)
+          return
+        }
         const ready = await this.#reconcile(live)
         this.#soon(live, ready ? requeue.ready : requeue.waiting)
       } finally {

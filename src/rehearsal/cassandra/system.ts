@@ -1,6 +1,8 @@
+import { operatorLabels } from '../../systems/cassandra/cassandra-cluster.ts'
 import type { CassandraCa } from '../../systems/cassandra/model.ts'
 import { cassandraOf } from '../../systems/cassandra/settings.ts'
 import { namespaceOf } from '../manifests.ts'
+import { nodeOf, podKey } from '../site.ts'
 import type { RehearsalSystem, StartingCa } from '../system.ts'
 import { type CaPair, clientIdentity, scriptCa } from './certificates.ts'
 import { CqlClient } from './cql-client.ts'
@@ -8,6 +10,8 @@ import { cassandraFleet, demoClients, demoCluster, scenarioOf, scenarios } from 
 import { meanwhile } from './people.ts'
 import { CassandraRegion } from './region.ts'
 
+/** The second of two: nodes are spread over both. */
+const staleNode = 'node-2'
 const tenYears = 10 * 365 * 24
 
 /** The operator, the nodes and their prober and reaper in every region: one cluster, one CA between nodes and one for clients. */
@@ -21,10 +25,9 @@ export const cassandraRehearsal: RehearsalSystem = {
     const clients: CqlClient[] = []
     const regions: CassandraRegion[] = []
     const make = async (): Promise<void> => {
-      made.set('server', await scriptCa('ca', life(tenYears)))
-      if (rotated === 'server') return
       const ca = await scriptCa('ca-client', life(tenYears))
-      made.set('client', ca)
+      made.set('server', await scriptCa('ca', life(tenYears))).set('client', ca)
+      if (rotated === 'server') return
       for (const name of demoClients.names)
         clients.push(new CqlClient(name, ca, await clientIdentity(name, ca, life(tenYears)), () => changed()))
     }
@@ -48,6 +51,26 @@ export const cassandraRehearsal: RehearsalSystem = {
           },
           settled: () => region.operator.settled,
           up: () => region.nodes.length > 0,
+          strike(fault) {
+            const { namespace, name, secret } = demoCluster
+            if (fault === 'never-reloads') {
+              region.operator.paused = true
+              return () => `${namespace}/${secret}`
+            }
+            const nodes = site.store.get('', 'Secret', namespace, `${name}-cluster-tls-node`)
+            const remembered = nodes === null ? null : structuredClone(nodes)
+            site.faults.staleNodes.set(
+              staleNode,
+              new Map([[`Secret/${namespace}/${name}-cluster-tls-node`, remembered]]),
+            )
+            return () => {
+              const pods = site.store.list('', 'Pod', namespace)
+              const struck = pods.find(
+                pod => pod.metadata.labels?.[operatorLabels.component] === 'cassandra' && nodeOf(pod) === staleNode,
+              )
+              return struck === undefined ? null : podKey(struck)
+            }
+          },
         }
       },
     }
@@ -60,7 +83,18 @@ export const cassandraRehearsal: RehearsalSystem = {
     variants: scenarios,
     variantOf: declaration => (cassandraOf(declaration).ca === 'client' ? 'client-ca' : 'server-ca'),
     byArgo: () => false,
-    faults: [],
+    faults: variant =>
+      scenarioOf(variant) === 'client-ca'
+        ? null
+        : {
+            widening: 'add',
+            switching: 'swap',
+            cluster: {
+              'never-reloads': { phase: 'add', what: 'the operator hangs, and takes up no change of the CA Secret' },
+              'replica-lags': { phase: 'swap', what: `the kubelet of ${staleNode} keeps the nodes’ old Secret` },
+            },
+            edit: folder => ({ file: 'ca.crt.pem', text: folder.get('ca2.crt.pem') ?? '' }),
+          },
     start: () => 'one Cassandra cluster, a CA of its own',
     fleet: ({ sites, ageRecipient, variant }) =>
       cassandraFleet({ sites, ageRecipient, clientEncryption: scenarioOf(variant) === 'client-ca' }),

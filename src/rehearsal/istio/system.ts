@@ -1,7 +1,7 @@
 import { istioOf } from '../../systems/istio/settings.ts'
 import { Agent, rootVolume } from '../agent.ts'
 import { companyRoot, issuingCa, type Pair } from '../certificates.ts'
-import type { FaultName } from '../faults.ts'
+import type { ClusterFault } from '../faults.ts'
 import { demoFleet, type FleetInstall, fleetInstalls } from '../fleet.ts'
 import type { Handshakes } from '../handshakes.ts'
 import { Injector } from '../injection.ts'
@@ -10,7 +10,15 @@ import { secretOf } from '../manifests.ts'
 import { listAt, type Manifest, type StoredObject, textAt } from '../objects.ts'
 import { Installer } from '../sail.ts'
 import { nodeOf, type PodProcess, podKey, type Site } from '../site.ts'
-import type { DemoSystem, PodMeans, RehearsalSystem, SiteSystem, StartingCa, WorldOptions } from '../system.ts'
+import {
+  type DemoSystem,
+  type PodMeans,
+  type RehearsalSystem,
+  type SiteSystem,
+  type StartingCa,
+  type WorldOptions,
+  withoutFirst,
+} from '../system.ts'
 
 const tenYears = 10 * 365 * 24
 /** The second of two: replicas are spread over both. */
@@ -83,7 +91,7 @@ export class IstioSite implements SiteSystem {
     return this.#agents().length > 0
   }
 
-  strike(fault: FaultName, target: string | undefined): (() => string | null) | null {
+  strike(fault: ClusterFault, target: string | undefined): (() => string | null) | null {
     const { faults, handshakes, name, store, istioNamespace } = this.#site
     if (fault === 'never-reloads') {
       const struck = target ?? firstSidecar(handshakes, name)
@@ -154,7 +162,15 @@ const demo: DemoSystem = {
     return istioOf(declaration).install === 'helmRelease' ? 'helmRelease' : 'sail'
   },
   byArgo: variant => variant === 'argocd' || variant === 'argocdMultiSource',
-  faults: ['never-reloads', 'replica-lags', 'edited-pr', 'out-of-order', 'revert-trust-both', 'one-step'],
+  faults: () => ({
+    widening: 'trust-both',
+    switching: 'issue-new',
+    cluster: {
+      'never-reloads': { phase: 'trust-both', what: 'the agent of one workload hangs' },
+      'replica-lags': { phase: 'issue-new', what: `the kubelet of ${laggingNode} no longer sees changes of cacerts` },
+    },
+    edit: folder => withoutFirst(folder, 'root-cert.pem'),
+  }),
   start: sharedRoot => (sharedRoot ? 'one plugged root' : "istiod's self-signed CA"),
   fleet: ({ variant, ...options }) => demoFleet({ ...options, install: installOf(variant) }),
   async declare(fleet, options) {

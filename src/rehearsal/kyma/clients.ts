@@ -69,6 +69,8 @@ export interface RuntimeParts extends ClientParts {
  */
 export class Runtime {
   readonly name: string
+  /** Set by tests and faults: it synchronises, but never renews. */
+  stubborn = false
   readonly #parts: RuntimeParts
   #identity: Issued | null = null
   #life: Life | null = null
@@ -90,6 +92,10 @@ export class Runtime {
 
   get kind(): ConnectionKind {
     return this.#parts.kind
+  }
+
+  get connection(): string {
+    return this.#parts.connection
   }
 
   /** A first certificate, that was issued some hours ago. */
@@ -165,7 +171,7 @@ export class Runtime {
         this.#written(refused)
         return
       }
-      if (this.#asked() || this.#isDue()) {
+      if (!this.stubborn && (this.#asked() || this.#isDue())) {
         const issued = await this.#parts.connector.sign(this.name, this.#parts.hours)
         await this.#take(issued, 0)
       }

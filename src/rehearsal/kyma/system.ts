@@ -8,7 +8,14 @@ import type { ControlLink, HandshakeFailure } from '../handshakes.ts'
 import { namespaceOf, secretOf } from '../manifests.ts'
 import type { ObjectStore } from '../objects.ts'
 import type { Site } from '../site.ts'
-import type { DemoMoment, RehearsalSystem, SiteSystem, StartingCa, WorldOptions } from '../system.ts'
+import {
+  type DemoMoment,
+  type RehearsalSystem,
+  type SiteSystem,
+  type StartingCa,
+  type WorldOptions,
+  withoutFirst,
+} from '../system.ts'
 import { gatewayServer, setupJobCa } from './certificates.ts'
 import { Application, Runtime } from './clients.ts'
 import { Connector, type Issued, signerOf } from './connector.ts'
@@ -61,7 +68,22 @@ export const kymaRehearsal: RehearsalSystem = {
       return 'soon-to-expire'
     },
     byArgo: () => false,
-    faults: [],
+    // Under one key old and new leaves chain to old and new roots alike, and an emergency has no way to leave: faults need a new key.
+    faults: variant =>
+      scenarioOf(variant) !== 'graceful'
+        ? null
+        : {
+            widening: 'trust-both',
+            switching: 'issue-new',
+            cluster: {
+              'never-reloads': {
+                phase: 'issue-new',
+                what: 'one runtime renews its certificate neither by itself nor when told',
+              },
+              'replica-lags': { phase: 'trust-both', what: 'one pod of the gateway misses the push of the new bundle' },
+            },
+            edit: folder => withoutFirst(folder, 'gateway-ca.pem'),
+          },
     start: () => "the setup job's CA, two runtimes and two applications",
     fleet: ({ sites, ageRecipient, variant }) => kymaFleet({ sites, ageRecipient, variant }),
     async declare(fleet, { rotation, sites, paths, ageRecipient, variant, now }) {
@@ -239,6 +261,16 @@ function startSite(site: Site, options: WorldOptions, clusters: ReadonlyMap<stri
       return { source: 'plugged', certificate, key, root: certificate }
     },
     up: () => serving().length > 0,
+    strike(fault) {
+      if (fault === 'never-reloads') {
+        const [runtime] = runtimes
+        if (runtime !== undefined) runtime.stubborn = true
+        return () => (runtime === undefined ? null : `${runtime.name}/CentralConnection/${runtime.connection}`)
+      }
+      const [pod] = serving()
+      if (pod !== undefined) pod.deaf = true
+      return () => pod?.id.slice(site.name.length + 1) ?? null
+    },
   }
 }
 

@@ -4,12 +4,20 @@ import { issuerData, issuerSecretName } from '../../systems/linkerd/issuer-secre
 import { controlPlaneKey } from '../../systems/linkerd/phases.ts'
 import { linkerdOf } from '../../systems/linkerd/settings.ts'
 import { type LinkerdFlow, linkerdFlows } from '../../systems/linkerd/version.ts'
-import type { FaultName } from '../faults.ts'
+import type { ClusterFault } from '../faults.ts'
 import type { HandshakeFailure } from '../handshakes.ts'
 import { namespaceOf, secretOf } from '../manifests.ts'
 import type { StoredObject } from '../objects.ts'
 import { nodeOf, type PodProcess, podKey, type Site } from '../site.ts'
-import type { DemoSystem, PodMeans, RehearsalSystem, SiteSystem, StartingCa, WorldOptions } from '../system.ts'
+import {
+  type DemoSystem,
+  type PodMeans,
+  type RehearsalSystem,
+  type SiteSystem,
+  type StartingCa,
+  type WorldOptions,
+  withoutFirst,
+} from '../system.ts'
 import { linkerdDeclaration } from './declaration.ts'
 import { linkerdFleet } from './fleet.ts'
 import { signerOf } from './identity.ts'
@@ -65,7 +73,7 @@ class LinkerdSite implements SiteSystem {
     return this.plane.pods.some(pod => pod.pod.metadata.namespace !== controlPlaneNamespace)
   }
 
-  strike(fault: FaultName, target: string | undefined): (() => string | null) | null {
+  strike(fault: ClusterFault, target: string | undefined): (() => string | null) | null {
     const { faults, handshakes, name } = this.#site
     if (fault === 'never-reloads') {
       const struck =
@@ -100,7 +108,15 @@ export async function linkerdRehearsal(): Promise<RehearsalSystem> {
     variants: linkerdFlows,
     variantOf: declaration => linkerdOf(declaration).flow,
     byArgo: () => false,
-    faults: [],
+    faults: () => ({
+      widening: 'trust-both',
+      switching: 'issue-new',
+      cluster: {
+        'never-reloads': { phase: 'issue-new', what: 'one workload’s proxy asks for no leaf any more' },
+        'replica-lags': { phase: 'issue-new', what: 'one replica of identity no longer sees its Secret change' },
+      },
+      edit: folder => withoutFirst(folder, 'anchors.pem'),
+    }),
     // Leaves of the demo live for an hour.
     patience: 3 * 3_600_000,
     start: sharedRoot => (sharedRoot ? 'one root for all clusters' : 'a root and an issuer made with step'),
