@@ -2,6 +2,7 @@ import { Chart } from 'cdk8s'
 import type { Construct } from 'constructs'
 import { Anchors } from './anchors.ts'
 import { Canary } from './canary.ts'
+import { HelmValues } from './helm-values.ts'
 import { Issuer } from './issuer.ts'
 import type { LinkerdPhaseProps } from './props.ts'
 import { ControlPlane, DataPlane } from './restarts.ts'
@@ -18,6 +19,7 @@ export class Adopt extends Chart {
     new Canary(this, 'canary', props)
     new Issuer(this, 'issuer', props)
     new Anchors(this, 'anchors', props)
+    new HelmValues(this, 'helm-values', props)
     new ControlPlane(this, 'control-plane', props)
     new DataPlane(this, 'data-plane', props)
   }

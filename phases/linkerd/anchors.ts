@@ -12,8 +12,8 @@ import { type LinkerdPhaseProps, managedBy, protection, rotationAnnotation } fro
  * one pod: proxies are compared with this text, blanks and all.
  */
 export function anchorsOf(props: Pick<LinkerdPhaseProps, 'state' | 'certificate' | 'controlPlane'>): string {
-  const { global, trustRoots } = props.controlPlane
-  const present = trustRoots ?? (global === null ? null : globalAnchors(global))
+  const { global, trustRoots, chart } = props.controlPlane
+  const present = chart?.anchors?.present ?? trustRoots ?? (global === null ? null : globalAnchors(global))
   if (present !== null) {
     const read = readAsGo(present)
     if (read.ok && read.anchors.join() === props.state.bundle.join()) return present

@@ -2,5 +2,9 @@
 
 /** The Secret linkerd-identity-issuer, sealed. */
 export const issuerFile = 'issuer.yaml'
+/** Values of the chart: for a HelmRelease within a ConfigMap, else by themselves. */
+export const valuesFile = 'linkerd-values.yaml'
+/** That ConfigMap. */
+export const valuesName = 'reanchor-linkerd-values'
 /** Folder of the Component that the control plane's kustomization takes in. */
 export const controlPlaneComponent = 'components/control-plane'

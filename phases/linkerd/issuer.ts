@@ -1,9 +1,10 @@
 import { k8s } from 'cdk8s-plus-28'
 import { Construct } from 'constructs'
-import { issuerData, issuerSecretName, schemeKeys } from '../../src/systems/linkerd/issuer-secret.ts'
+import { issuerData, issuerSecretName, issuerValuesName, schemeKeys } from '../../src/systems/linkerd/issuer-secret.ts'
 import { placeIn } from '../istio/site-file.ts'
 import { anchorsOf } from './anchors.ts'
 import { issuerFile } from './files.ts'
+import { watched } from './helm-values.ts'
 import { type LinkerdPhaseProps, managedBy, protection } from './props.ts'
 
 /**
@@ -14,6 +15,8 @@ export class Issuer extends Construct {
   constructor(scope: Construct, id: string, props: LinkerdPhaseProps) {
     super(scope, id)
     const { state, issuerSecret } = props
+    // The chart makes the Secret itself in its own form, from values: then those are what the folder delivers.
+    const values = issuerSecret.values ?? null
     // Identity sends this PEM as it is with every leaf, so what lies between issuer and root belongs in it.
     const between = state.chain.filter(sha256 => sha256 !== state.issuer)
     const data = issuerData(issuerSecret.scheme, {
@@ -23,12 +26,16 @@ export class Issuer extends Construct {
     })
     const secret = new k8s.KubeSecret(this, 'secret', {
       metadata: {
-        name: issuerSecretName,
-        namespace: props.namespace,
+        name: values === null ? issuerSecretName : issuerValuesName,
+        namespace: values?.namespace ?? props.namespace,
         labels: {
           ...managedBy,
-          'linkerd.io/control-plane-component': 'identity',
-          'linkerd.io/control-plane-ns': props.namespace,
+          ...(values === null
+            ? {
+                'linkerd.io/control-plane-component': 'identity',
+                'linkerd.io/control-plane-ns': props.namespace,
+              }
+            : watched),
         },
         annotations: protection(props.delivery),
       },

@@ -17,7 +17,12 @@ export interface LinkerdPhaseProps {
   readonly namespace: string
   readonly delivery: 'flux' | 'argocd'
   /** The form of Secret linkerd-identity-issuer, and its type, which Kubernetes does not let anyone change. */
-  readonly issuerSecret: { readonly scheme: IssuerScheme; readonly type: string }
+  readonly issuerSecret: {
+    readonly scheme: IssuerScheme
+    readonly type: string
+    /** The chart makes the Secret from values that a HelmRelease of this namespace takes from a Secret. @default null, the folder delivers it */
+    readonly values?: { readonly namespace: string } | null
+  }
   readonly controlPlane: LinkerdControlPlane
   /** What restarts, per batch of reload targets; the first is batch 1. @default [] */
   readonly workloads?: readonly LinkerdWorkloads[]
@@ -39,6 +44,23 @@ export interface LinkerdControlPlane {
   readonly literal: boolean
   /** Their pods carry `linkerd.io/trust-root-sha256`, which `linkerd upgrade` would set. */
   readonly rootHash: boolean
+  /** What installs Linkerd as a chart, which then makes all of the above itself; null: manifests, which are patched. */
+  readonly chart: LinkerdChart | null
+}
+
+/** A chart of Linkerd: linkerd2 up to 2.11, linkerd-control-plane from 2.12 on. */
+export interface LinkerdChart {
+  readonly kind: 'helmRelease' | 'application'
+  /** Namespace of the HelmRelease. */
+  readonly namespace: string
+  /** Keys of a chart that wraps it; its values stand below them. */
+  readonly under: readonly string[]
+  /** The value that holds the anchors, and its text before the rotation; null: the chart takes none (`identity.externalCA`). */
+  readonly anchors: { readonly path: readonly string[]; readonly present: string | null } | null
+  /** The value whose entries stand on every pod of the control plane; null: 2.7 and 2.8 have none. */
+  readonly podAnnotations: readonly string[] | null
+  /** It demands the end of the issuer as a value of its own. */
+  readonly issuerExpiry: boolean
 }
 
 export interface ProxyPlace {

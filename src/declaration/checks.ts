@@ -45,6 +45,7 @@ export function crossChecks(document: unknown, context: CheckContext): readonly 
     ...batchesComplete(spec, sites),
     ...knownSites(spec, sites),
     ...(systemIn(spec)?.settings.checks(spec, siteNames(sites)) ?? []),
+    ...leavesFit(spec),
     ...custodyFits(spec, sites),
     ...issuingCovers(spec, sites),
     ...subjects(document, spec, sites),
@@ -257,6 +258,22 @@ function knownSites(spec: Readonly<Record<string, unknown>>, sites: readonly Raw
     if (name === null || names.includes(name)) return []
     return [unknownSite(['spec', 'reload', 'workloads', index, 'site'], name, names)]
   })
+}
+
+/** How leaves are taken up is a choice for proxies that renew by themselves and by a restart alike. */
+function leavesFit(spec: Readonly<Record<string, unknown>>): readonly Finding[] {
+  const system = systemIn(spec)
+  if (system === null || system.settings.leaves !== undefined) return []
+  if (valueAt(spec, ['reload', 'leaves']) === undefined) return []
+  return [
+    {
+      path: ['spec', 'reload', 'leaves'],
+      what: `has no meaning for ${system.title}`,
+      expected: 'no such field: leaves are taken up in one way only',
+      todo: 'take it out',
+      atKey: true,
+    },
+  ]
 }
 
 /** Argo CD does not decrypt SOPS by itself: without KSOPS it would apply the ciphertext. */

@@ -600,6 +600,15 @@ const workloadKinds = ['Deployment', 'StatefulSet', 'DaemonSet'] as const
 
 const reload = z
   .strictObject({
+    leaves: z
+      .enum(['renewal', 'restart'])
+      .meta({
+        title: 'renewal or restart',
+        description:
+          'Linkerd: how leaves of the new issuer reach the proxies. `renewal`, the default: by themselves, within a leaf’s life. `restart`: the control plane and the workloads restart once more.',
+        examples: ['restart'],
+      })
+      .optional(),
     workloads: z
       .array(
         z

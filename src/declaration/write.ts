@@ -69,9 +69,13 @@ export function writeDeclaration(declaration: Declaration, notes: Notes = noNote
         })
       }
     })
-    if (declaration.reload.length > 0) {
+    const leaves = system.settings.leaves?.(declaration) ?? null
+    if (declaration.reload.length > 0 || leaves !== null) {
       out.comment('Workloads that are re-created through Git, because proxies read some settings only at start.')
       out.map('reload', () => {
+        if (leaves !== null)
+          out.field('leaves', leaves, 'renewal: by themselves | restart: everything restarts once more')
+        if (declaration.reload.length === 0) return
         out.list('workloads', declaration.reload, target => {
           out.field('site', target.site)
           out.field('path', folderValue(target.path))

@@ -15,7 +15,7 @@ export function acceptLinkerd(
 ): void {
   const linkerd = linkerdOf(declaration)
   const version = linkerdVersion(linkerd.version)
-  refuseFlow(linkerd.flow, version)
+  refuseFlow(linkerd.flow, version, linkerd.install !== 'manifests')
   acceptRoot(next.root, now)
   for (const site of declaration.sites) {
     const ca = next.sites[site.name] as NextCa

@@ -44,7 +44,11 @@ export function initLinkerd(scene: InitScene): InitPart {
             version: version ?? (flow === 'trust-roots' ? 'stable-2.14.10' : 'stable-2.8.1'),
             namespace,
             trustDomain: trustDomain ?? 'cluster.local',
-            controlPlane: Object.fromEntries(planes.map(({ site, plane }) => [site, { path: plane.path }])),
+            install: 'manifests',
+            controlPlane: Object.fromEntries(
+              planes.map(({ site, plane }) => [site, { path: plane.path, file: null, name: null }]),
+            ),
+            issuerScheme: null,
             leafHours: 24,
             leaves: 'renewal',
           },

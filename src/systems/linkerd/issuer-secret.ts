@@ -6,6 +6,18 @@ import type { Certificate } from '../../pki/certificate.ts'
 /** Name of the Secret that identity reads its issuer from, in the control plane's namespace. */
 export const issuerSecretName = 'linkerd-identity-issuer'
 
+/** Secret in the site's folder that a HelmRelease takes the issuer's certificate and key from, where the chart makes identity's own. */
+export const issuerValuesName = 'reanchor-linkerd-issuer'
+
+/** The Secret that the site's folder delivers the issuer in, by a state's settings; its namespace where that is not the control plane's. */
+export function deliveredIssuer(settings: Readonly<Record<string, string>>): {
+  readonly name: string
+  readonly namespace: string | null
+} {
+  if (settings.issuerFrom !== 'values') return { name: issuerSecretName, namespace: null }
+  return { name: issuerValuesName, namespace: settings.valuesNamespace ?? null }
+}
+
 /**
  * The two forms of that Secret (linkerd2 pkg/k8s/labels.go). `linkerd.io/tls` is a scheme of identity's flags and never a type: the chart
  * makes such a Secret Opaque. `kubernetes.io/tls` is what --identity-external-issuer means.

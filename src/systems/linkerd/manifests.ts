@@ -41,6 +41,7 @@ export function controlPlaneOf(
     deployments,
     literal: rules.literalAnchors,
     rootHash: rules.rootHash,
+    chart: null,
   }
 }
 

@@ -22,6 +22,10 @@ import type { LinkerdFlow } from './version.ts'
  *
  * Data goes before every restart, because the injector reads its mounted bundle at each admission and the kubelet brings a change there
  * only after a while: a pod that is made too early keeps the old anchors for good (linkerd2 controller/proxy-injector/webhook.go).
+ * Where a chart restarts the control plane in the apply that brings the anchors, `data` and `control-plane` are one step, `data`: Helm and Argo CD
+ * apply ConfigMaps before Deployments, so a container that starts finds the new anchors, and pods of before keep the old ones, as in two steps.
+ * Workloads still come after its gate, which has seen every injector pod started with the new bundle.
+ *
  * Between `issue-new` and `trust-new` stands the gate that probes every leaf. Both runbooks lack it: they drop the old root while leaves of
  * the old issuer live on for up to a day, which was an outage (linkerd2#4287, F1).
  */
@@ -45,8 +49,12 @@ export interface LinkerdPhaseOptions {
   readonly flow: LinkerdFlow
   /** Number of batches of reload targets; 0: reanchor restarts no workload itself. */
   readonly workloadBatches: number
-  /** `restart`: workloads take up leaves of the new issuer by a restart; `renewal`: by themselves, within a leaf's life. */
+  /** `restart`: proxies take up leaves of the new issuer by a restart; `renewal`: by themselves, within a leaf's life. */
   readonly leaves: 'restart' | 'renewal'
+  /** The chart restarts the control plane in the very apply that brings new anchors: then one step carries both. @default false */
+  readonly chartRestarts?: boolean
+  /** False: nothing puts a restart token on the control plane's pods, as charts up to 2.8 have no value for it. @default true */
+  readonly controlPlaneToken?: boolean
 }
 
 /** Key of `restarts` for the control plane: identity, destination, proxy-injector, with their proxies. */
@@ -153,6 +161,8 @@ function trustBoth(material: LinkerdMaterial, options: LinkerdPhaseOptions): Pha
       name: 'trust-both',
       title: 'trust both roots',
       data: 'Puts both roots where the injector and the control plane read their anchors. Nothing restarts, and nothing is issued by the new CA yet.',
+      chart:
+        'Puts both roots into the chart’s values. The chart restarts the control plane in the same apply, its ConfigMap first; workloads keep what they have, and nothing is issued by the new CA yet.',
       controlPlane:
         'Restarts the control plane, which reads its anchors only at its start. From then on identity accepts an issuer of either root.',
       dataPlane: 'Restarts the workloads, whose proxies then get both roots. Leaves are still issued by the old CA.',
@@ -166,10 +176,11 @@ function issueNew(material: LinkerdMaterial, options: LinkerdPhaseOptions, sameR
     const issuing = { ...before, issuer: next.issuer, chain: servedChain(next) }
     const back = (state: TrustState): TrustState => ({ ...state, issuer: current.issuer, chain: current.chain })
     const token = restartToken(issuing)
+    const restartable = placesOf(options).filter(key => key !== controlPlaneKey || options.controlPlaneToken !== false)
     // Identity misses a change of its Secret now and then (linkerd2#15109): a restart reads it. Proxies then renew within a day, or restart too.
     const nudge = (state: TrustState): TrustState => ({
       ...state,
-      restarts: { ...state.restarts, ...Object.fromEntries(placesOf(options).map(key => [key, token])) },
+      restarts: { ...state.restarts, ...Object.fromEntries(restartable.map(key => [key, token])) },
     })
     const steps: StepDraft[] = [
       {
@@ -184,11 +195,14 @@ function issueNew(material: LinkerdMaterial, options: LinkerdPhaseOptions, sameR
     ]
     if (options.leaves === 'restart') {
       let state = issuing
-      for (const key of batchKeys(options)) {
+      for (const key of restartable) {
         state = { ...state, restarts: { ...state.restarts, [key]: token } }
         steps.push({
-          name: key.replace('data-plane', 'leaves'),
-          what: 'Restarts the workloads, whose proxies then ask for a leaf of the new CA at once.',
+          name: key === controlPlaneKey ? `leaves-${key}` : key.replace('data-plane', 'leaves'),
+          what:
+            key === controlPlaneKey
+              ? 'Restarts the control plane: identity reads the new issuer, and its proxies ask for a leaf of the new CA at once.'
+              : 'Restarts the workloads, whose proxies then ask for a leaf of the new CA at once.',
           state,
           undo: back(state),
           nudge: nudge(state),
@@ -208,6 +222,8 @@ function trustNew(material: LinkerdMaterial, options: LinkerdPhaseOptions): Phas
       name: 'trust-new',
       title: 'trust the new root only',
       data: 'Takes the old root out of where the injector and the control plane read their anchors. Nothing restarts, so every proxy still trusts both.',
+      chart:
+        'Takes the old root out of the chart’s values. The chart restarts the control plane in the same apply, its ConfigMap first, and that then trusts the new root only; every workload still trusts both.',
       controlPlane: 'Restarts the control plane, which then trusts the new root only.',
       dataPlane: 'Restarts the workloads, whose proxies then trust the new root only.',
     })
@@ -229,6 +245,8 @@ function replaceAtOnce(material: LinkerdMaterial, options: LinkerdPhaseOptions):
       name: 'replace',
       title: 'replace the compromised CA',
       data: 'Replaces anchors and issuer at once. A running identity refuses an issuer that its anchors do not verify, so nothing breaks yet.',
+      chart:
+        'Replaces anchors and issuer in the chart’s values at once. The chart restarts the control plane in the same apply: from now on proxies that have not restarted get no leaf.',
       controlPlane:
         'Restarts the control plane with the new CA. From now on proxies that have not restarted get no leaf.',
       dataPlane:
@@ -247,6 +265,8 @@ interface TrustWords {
   readonly name: string
   readonly title: string
   readonly data: string
+  /** In the place of `data` and `controlPlane`, where the chart brings both at once. */
+  readonly chart: string
   readonly controlPlane: string
   readonly dataPlane: string
 }
@@ -268,18 +288,27 @@ function trustPhase(
     const restarts = Object.fromEntries(touched.map(key => [key, back]))
     steps.push({ name, what, state, undo: { ...before, restarts: { ...before.restarts, ...restarts } }, nudge: null })
   }
-  add('data', words.data, after)
   let state = after
-  const restart = (key: string, what: string) => {
-    touched.push(key)
+  const move = (key: string) => {
+    const carries = key !== controlPlaneKey || options.controlPlaneToken !== false
+    if (carries) touched.push(key)
     state = {
       ...state,
       settings: { ...state.settings, [anchorsSetting(key)]: literal },
-      restarts: { ...state.restarts, [key]: token },
+      restarts: carries ? { ...state.restarts, [key]: token } : state.restarts,
     }
+  }
+  const restart = (key: string, what: string) => {
+    move(key)
     add(key, what, state)
   }
-  restart(controlPlaneKey, words.controlPlane)
+  if (options.chartRestarts === true) {
+    move(controlPlaneKey)
+    add('data', words.chart, state)
+  } else {
+    add('data', words.data, state)
+    restart(controlPlaneKey, words.controlPlane)
+  }
   for (const key of batchKeys(options)) restart(key, words.dataPlane)
   return { name: words.name, title: words.title, steps }
 }

@@ -2,19 +2,23 @@ import { posix } from 'node:path'
 import { App } from 'cdk8s'
 import { placedObjects } from '../../../phases/istio/site-file.ts'
 import { linkerdCharts } from '../../../phases/linkerd/charts.ts'
-import { controlPlaneComponent, issuerFile } from '../../../phases/linkerd/files.ts'
-import type { LinkerdPhaseProps, LinkerdWorkloads } from '../../../phases/linkerd/props.ts'
+import { controlPlaneComponent, issuerFile, valuesFile } from '../../../phases/linkerd/files.ts'
+import { chartValues } from '../../../phases/linkerd/helm-values.ts'
+import type { LinkerdControlPlane, LinkerdPhaseProps, LinkerdWorkloads } from '../../../phases/linkerd/props.ts'
 import { manualFile } from '../../../phases/linkerd/restarts.ts'
 import { ReanchorError } from '../../errors.ts'
 import { joinPem } from '../../pki/bundle.ts'
 import { type Certificate, certificateFacts } from '../../pki/certificate.ts'
 import { type ComponentPatch, componentFile, renderFolder } from '../../render/folder.ts'
+import { helmCarrier, helmPoints, manifestPathsPoints, refuseChangedValues } from '../../render/helm-wiring.ts'
 import { componentPoint, deliveryPoints, destinationBeside } from '../../render/wiring.ts'
+import { yamlText } from '../../render/yaml.ts'
 import type { TrustPlace } from '../../report/trust-txt.ts'
 import type { Declaration, FileTree, Site, WiringPoint } from '../../rotation.ts'
 import type { PhaseDraft, SitePlan, SitePlanInputs, StepRendering } from '../system.ts'
 import { otherRoots } from './health.ts'
 import { type IssuerScheme, schemeKeys } from './issuer-secret.ts'
+import { adoptedSecret, type ChartSite, chartSite, controlPlaneCharts, refuseClearKey } from './linkerd-chart.ts'
 import { controlPlaneOf, manualWorkloads, refuseOtherOwners } from './manifests.ts'
 import { controlPlaneKey, dataPlaneKey, linkerdPhases, literalAnchors } from './phases.ts'
 import { type LinkerdSettings, linkerdOf } from './settings.ts'
@@ -27,11 +31,13 @@ export function planLinkerdSite(inputs: SitePlanInputs): SitePlan {
   const rules = rulesOf(linkerdVersion(linkerd.version))
   refuseOtherOwners(files, declaration.sites, linkerd.namespace)
   const folder = controlPlaneFolder(linkerd, site)
-  const controlPlane = controlPlaneOf(files, folder, linkerd.namespace, linkerd.flow, rules)
+  const chart = linkerd.install === 'manifests' ? null : chartSite(inputs, linkerd, rules)
+  const controlPlane =
+    chart === null ? controlPlaneOf(files, folder, linkerd.namespace, linkerd.flow, rules) : controlPlaneByChart(chart)
   const workloads = workloadsOf(declaration, site, files)
   const scheme = schemeOf(current.settings.scheme)
   return {
-    phases: phasesOf(inputs, linkerd, workloads.length),
+    phases: phasesOf(inputs, linkerd, workloads.length, chart),
     async render(step) {
       const props: LinkerdPhaseProps = {
         rotation: declaration.name,
@@ -41,14 +47,42 @@ export function planLinkerdSite(inputs: SitePlanInputs): SitePlan {
         canary: step.canary,
         namespace: linkerd.namespace,
         delivery: site.delivery.kind,
-        issuerSecret: { scheme, type: current.settings.secretType ?? 'Opaque' },
+        issuerSecret: {
+          scheme,
+          type: current.settings.secretType ?? 'Opaque',
+          values: chart?.issuerFrom === 'values' ? { namespace: chart.chart.namespace } : null,
+        },
         controlPlane,
         workloads,
       }
       return await renderStep(step, props, site)
     },
-    wiring: () => wiringOf(declaration, site, files, folder, linkerd.namespace),
+    wiring(adopted) {
+      const points = wiringOf(declaration, site, files, folder, linkerd.namespace, chart)
+      if (chart !== null) refuseOtherValues(inputs, chart, points, adopted)
+      return points
+    },
   }
+}
+
+function controlPlaneByChart({ chart, externalCa }: ChartSite): LinkerdControlPlane {
+  const none = { global: null, values: null, trustRoots: null, deployments: [], literal: false, rootHash: false }
+  return { ...none, ownTrustRoots: externalCa, chart }
+}
+
+/** The release must be installed with the same values after `adopt`, and no key may stay behind in the clear. */
+function refuseOtherValues(
+  inputs: SitePlanInputs,
+  chart: ChartSite,
+  points: readonly WiringPoint[],
+  adopted: FileTree,
+): void {
+  const { site, files } = inputs
+  refuseClearKey(chart, site, files, points)
+  const delivered = adopted.get(valuesFile)
+  if (delivered === undefined) throw new Error(`adopt delivers no ${valuesFile}`)
+  const { install } = chart
+  refuseChangedValues({ install, site, files, points, delivered, secret: adoptedSecret(inputs) })
 }
 
 function controlPlaneFolder(linkerd: LinkerdSettings, site: Site): string {
@@ -65,6 +99,7 @@ function phasesOf(
   { declaration, site, current, next }: SitePlanInputs,
   linkerd: LinkerdSettings,
   workloadBatches: number,
+  chart: ChartSite | null,
 ): readonly PhaseDraft[] {
   if (declaration.strategy === 'issuer' && !current.roots.some(root => root.sha256 === next.root.sha256)) {
     throw new ReanchorError({
@@ -84,13 +119,30 @@ function phasesOf(
         chain: of(current.chain),
         roots: of(current.roots),
         others: otherRoots(current),
-        settings: current.settings,
+        settings: { ...current.settings, ...settingsOf(linkerd, chart) },
         restarts: current.restarts,
       },
       next: { root: next.root.sha256, issuer: next.issuer.sha256, chain: of(next.chain) },
     },
-    { flow: linkerd.flow, workloadBatches, leaves: linkerd.leaves },
+    {
+      flow: linkerd.flow,
+      workloadBatches,
+      leaves: linkerd.leaves,
+      chartRestarts: chart?.restarts === true,
+      controlPlaneToken: chart === null || chart.chart.podAnnotations !== null,
+    },
   )
+}
+
+/** What gates and the verifier must know of how a site is installed: plan.yaml carries it with every state. */
+function settingsOf({ install }: LinkerdSettings, chart: ChartSite | null): Readonly<Record<string, string>> {
+  if (chart === null) return {}
+  return {
+    install,
+    ...(chart.chart.kind === 'helmRelease' ? { valuesNamespace: chart.chart.namespace } : {}),
+    ...(chart.issuerFrom === 'values' ? { issuerFrom: 'values' } : {}),
+    ...(chart.externalCa ? { externalCA: 'true' } : {}),
+  }
 }
 
 function issuerKey({ site, current, next }: SitePlanInputs, issuer: string): string {
@@ -135,14 +187,17 @@ async function renderStep(step: StepRendering, props: LinkerdPhaseProps, site: S
   })
 }
 
-function components({ controlPlane, workloads }: LinkerdPhaseProps): readonly (readonly [string, string])[] {
-  const { global, values, trustRoots, deployments } = controlPlane
+function components(props: LinkerdPhaseProps): readonly (readonly [string, string])[] {
+  const { controlPlane, workloads } = props
+  const { global, values, trustRoots, deployments, chart } = controlPlane
   const patches: ComponentPatch[] = []
   const configMap = (path: string, name: string) => patches.push({ path, target: { kind: 'ConfigMap', name } })
   if (global !== null || values !== null) configMap('linkerd-config.yaml', 'linkerd-config')
   if (trustRoots !== null) configMap('trust-roots.yaml', 'linkerd-identity-trust-roots')
   for (const { kind, name } of deployments) patches.push({ path: `${name}.yaml`, target: { kind, name } })
-  const files = [componentFile(posix.basename(controlPlaneComponent), patches)]
+  const files: (readonly [string, string])[] = []
+  if (chart === null) files.push(componentFile(posix.basename(controlPlaneComponent), patches))
+  if (chart?.kind === 'application') files.push([valuesFile, yamlText(chartValues(props))])
   for (const [index, { kinds, manual }] of (workloads ?? []).entries()) {
     const own = manual.map(place => ({
       path: manualFile(place),
@@ -170,7 +225,7 @@ function placesOf({ certificate, state }: StepRendering, props: LinkerdPhaseProp
   const { issuerSecret, controlPlane, workloads } = props
   const keys = schemeKeys[issuerSecret.scheme]
   const between = state.chain.filter(sha256 => sha256 !== state.issuer)
-  const anchors = controlPlane.global === null ? 'trust-roots.yaml:ca-bundle.crt' : 'linkerd-config.yaml:global'
+  const anchors = anchorsPlace(controlPlane)
   const places: TrustPlace[] = [
     { place: `${issuerFile}:${keys.certificate}`, role: 'issuer', certificates: facts([state.issuer]) },
     { place: `${issuerFile}:${keys.certificate}`, role: 'chain', certificates: facts(between) },
@@ -185,6 +240,11 @@ function placesOf({ certificate, state }: StepRendering, props: LinkerdPhaseProp
   return places.filter(({ certificates }) => certificates.length > 0)
 }
 
+function anchorsPlace({ global, chart }: LinkerdControlPlane): string {
+  if (chart !== null && chart.anchors !== null) return `${valuesFile}:${chart.anchors.path.join('.')}`
+  return global === null ? 'trust-roots.yaml:ca-bundle.crt' : 'linkerd-config.yaml:global'
+}
+
 // ------------------------------------------------------------------------------------------------------ wiring
 
 function wiringOf(
@@ -193,19 +253,23 @@ function wiringOf(
   files: FileTree,
   folder: string,
   namespace: string,
+  chart: ChartSite | null,
 ): readonly WiringPoint[] {
   const targets = declaration.reload.filter(each => each.site === site.name)
+  const carrier = chart === null ? null : helmCarrier(chart.install, site, files)
   const points: WiringPoint[] = [
     ...deliveryPoints(declaration, site, files, {
       namespace,
-      destination: () => destinationBeside(files, null, [folder, ...targets.map(target => target.path)]),
+      destination: () => destinationBeside(files, carrier, [folder, ...targets.map(target => target.path)]),
     }),
   ]
-  const purpose = "lets the site's folder set the anchors and restart the control plane"
-  points.push(componentPoint(site, folder, posix.basename(controlPlaneComponent), purpose, files))
+  if (chart === null) {
+    const purpose = "lets the site's folder set the anchors and restart the control plane"
+    points.push(componentPoint(site, folder, posix.basename(controlPlaneComponent), purpose, files))
+  } else points.push(...helmPoints(declaration, chart.install, site, files))
   for (const target of targets) {
     const restarts = 'lets the site’s folder restart these workloads'
     points.push(componentPoint(site, target.path, dataPlaneKey(target.batch), restarts, files))
   }
-  return points
+  return [...points, ...manifestPathsPoints(controlPlaneCharts, site, files, points)]
 }

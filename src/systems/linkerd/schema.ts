@@ -1,5 +1,16 @@
 import * as z from 'zod'
-import { duration, folder, kubernetesName, namespaceName, plainText } from '../../declaration/fields.ts'
+import {
+  duration,
+  folder,
+  kubernetesName,
+  namespaceName,
+  plainText,
+  repositoryPath,
+  text,
+} from '../../declaration/fields.ts'
+import { subdomainPattern, subdomainProblem } from '../../declaration/values.ts'
+import { issuerSchemes } from './issuer-secret.ts'
+import { linkerdInstalls } from './settings.ts'
 import { linkerdFlows } from './version.ts'
 
 /** The form of `spec.linkerd`. */
@@ -28,21 +39,46 @@ export const linkerdSchema = z
       'How long a leaf lives (identity.issuer.issuanceLifetime); every wait for renewals is bounded by it.',
       '24h',
     ).default('24h'),
-    leaves: z
-      .enum(['renewal', 'restart'])
-      .default('renewal')
+    install: z
+      .enum(linkerdInstalls)
+      .default('manifests')
       .meta({
-        title: 'renewal or restart',
+        title: 'manifests, helmRelease or argoApplication',
         description:
-          'How leaves of the new issuer reach the workloads: by themselves, within a leaf’s life, or by one more restart.',
-        examples: ['renewal'],
+          'What declares the control plane in Git: the manifests that `linkerd install` has written, a HelmRelease of Flux, or an Argo CD Application of the chart.',
+        examples: ['helmRelease'],
       }),
+    issuerScheme: z
+      .enum(issuerSchemes)
+      .meta({
+        title: 'linkerd.io/tls or kubernetes.io/tls',
+        description:
+          'Form of Secret linkerd-identity-issuer (identity.issuer.scheme). Needed where it is kubernetes.io/tls and the cluster is not asked: `current.files`, or an offline root. Default: as it is in the cluster, else linkerd.io/tls.',
+        examples: ['kubernetes.io/tls'],
+      })
+      .optional(),
     controlPlane: z
       .record(
         z.string(),
         z
           .strictObject({
-            path: folder('Folder whose kustomization builds the control plane.', 'linkerd/eu-1'),
+            path: folder(
+              'Folder whose kustomization builds the control plane. Needed for manifests; default: the folder of `file`.',
+              'linkerd/eu-1',
+            ).optional(),
+            file: repositoryPath(
+              'File that holds the HelmRelease or the Application.',
+              'linkerd/eu-1/release.yaml',
+            ).optional(),
+            name: text(
+              {
+                title: 'the name of an object',
+                description: 'metadata.name of the HelmRelease or the Application.',
+                examples: ['linkerd-control-plane'],
+                pattern: subdomainPattern,
+              },
+              subdomainProblem,
+            ).optional(),
           })
           .meta({
             title: "one site's control plane",

@@ -1,7 +1,10 @@
 import { type Finding, mapAt, textAt, unknownSite } from '../../declaration/raw.ts'
 import { formatDuration, millisecondsOf } from '../../declaration/values.ts'
+import type { DeclarationWriter } from '../../declaration/write.ts'
+import { folderOf } from '../../gitops/paths.ts'
 import type { SystemPart } from '../../rotation.ts'
 import type { SettingsRules } from '../system.ts'
+import type { IssuerScheme } from './issuer-secret.ts'
 import type { LinkerdFlow } from './version.ts'
 
 /** What `spec.linkerd` says. */
@@ -12,12 +15,27 @@ export interface LinkerdSettings {
   /** The control plane's namespace. */
   readonly namespace: string
   readonly trustDomain: string
-  /** Folder of each site whose kustomization builds the control plane's manifests, by site. */
-  readonly controlPlane: Readonly<Record<string, { readonly path: string }>>
+  readonly install: LinkerdInstall
+  /** Where each site declares its control plane. Keyed by site. */
+  readonly controlPlane: Readonly<Record<string, LinkerdPlane>>
+  /** Form of the issuer Secret where the cluster is not asked for it; null: as it is there, or linkerd.io/tls. */
+  readonly issuerScheme: IssuerScheme | null
   /** Hours a leaf lives (identity's -identity-issuance-lifetime), which bounds every wait for renewals. */
   readonly leafHours: number
   /** How leaves of the new issuer come to the workloads: by themselves within a leaf's life, or by a restart. */
   readonly leaves: 'renewal' | 'restart'
+}
+
+/** manifests: what `linkerd install` has written. helmRelease, argoApplication: what installs the chart. */
+export const linkerdInstalls = ['manifests', 'helmRelease', 'argoApplication'] as const
+export type LinkerdInstall = (typeof linkerdInstalls)[number]
+
+export interface LinkerdPlane {
+  /** Folder whose kustomization builds the manifests, or the object that installs the chart. */
+  readonly path: string
+  /** File and metadata.name of that object; null for manifests. */
+  readonly file: string | null
+  readonly name: string | null
 }
 
 export function linkerdOf(part: SystemPart): LinkerdSettings {
@@ -40,16 +58,17 @@ export const linkerdSettings: SettingsRules = {
   checks: controlPlanes,
   paths: spec =>
     Object.entries(mapAt(spec, ['linkerd', 'controlPlane']) ?? {}).flatMap(([name, plane]) => {
-      const text = textAt(plane, ['path'])
-      return text === null ? [] : [{ path: ['spec', 'linkerd', 'controlPlane', name, 'path'], text }]
+      return ['file', 'path'].flatMap(field => {
+        const text = textAt(plane, [field])
+        return text === null ? [] : [{ path: ['spec', 'linkerd', 'controlPlane', name, field], text }]
+      })
     }),
+  leaves: part => (linkerdOf(part).leaves === 'restart' ? 'restart' : null),
   fill(spec) {
     const { linkerd } = spec
     if (linkerd === undefined) throw new Error('a declaration without spec.linkerd passed the checks')
-    const { flow, version, namespace, trustDomain, controlPlane, leafTTL, leaves } = linkerd
-    const planes = Object.entries(controlPlane).map(
-      ([site, { path }]) => [site, { path: path === '.' ? '' : path }] as const,
-    )
+    const { flow, version, namespace, trustDomain, install, controlPlane, leafTTL } = linkerd
+    const planes = Object.entries(controlPlane).map(([site, plane]) => [site, planeOf(plane)] as const)
     return {
       system: 'linkerd',
       linkerd: {
@@ -57,9 +76,11 @@ export const linkerdSettings: SettingsRules = {
         version,
         namespace,
         trustDomain,
+        install,
         controlPlane: Object.fromEntries(planes),
+        issuerScheme: linkerd.issuerScheme ?? null,
         leafHours: millisecondsOf(leafTTL) / 3_600_000,
-        leaves,
+        leaves: spec.reload.leaves ?? 'renewal',
       },
     }
   },
@@ -74,13 +95,28 @@ export const linkerdSettings: SettingsRules = {
       formatDuration(Math.round(linkerd.leafHours * 3_600_000), ['h', 'm', 's', 'ms']),
       'how long a leaf lives',
     )
-    out.field('leaves', linkerd.leaves, 'renewal: by themselves | restart: workloads restart once more')
-    out.comment('The folder of each site that builds the control plane.')
+    if (linkerd.issuerScheme !== null) out.field('issuerScheme', linkerd.issuerScheme)
+    out.field('install', linkerd.install, 'manifests | helmRelease | argoApplication')
+    out.comment('Where each site declares its control plane.')
     out.map('controlPlane', () => {
-      for (const [site, plane] of Object.entries(linkerd.controlPlane))
-        out.map(site, () => out.field('path', plane.path === '' ? '.' : plane.path))
+      for (const [site, plane] of Object.entries(linkerd.controlPlane)) out.map(site, () => writePlane(out, plane))
     })
   },
+}
+
+function planeOf(plane: {
+  readonly path?: string | undefined
+  readonly file?: string | undefined
+  readonly name?: string | undefined
+}): LinkerdPlane {
+  const path = plane.path ?? (plane.file === undefined ? '' : folderOf(plane.file))
+  return { path: path === '.' ? '' : path, file: plane.file ?? null, name: plane.name ?? null }
+}
+
+function writePlane(out: DeclarationWriter, { path, file, name }: LinkerdPlane): void {
+  if (file !== null) out.field('file', file)
+  if (name !== null) out.field('name', name)
+  if (file === null || path !== folderOf(file)) out.field('path', path === '' ? '.' : path)
 }
 
 function controlPlanes(spec: Readonly<Record<string, unknown>>, names: readonly string[]): readonly Finding[] {
@@ -97,9 +133,10 @@ function controlPlanes(spec: Readonly<Record<string, unknown>>, names: readonly 
   }
   const planes = mapAt(spec, ['linkerd', 'controlPlane'])
   if (planes === null) return []
-  const findings = Object.keys(planes)
+  const findings: Finding[] = Object.keys(planes)
     .filter(name => !names.includes(name))
     .map(name => ({ ...unknownSite(['spec', 'linkerd', 'controlPlane', name], name, names), atKey: true }))
+  findings.push(...incompletePlanes(planes, textAt(spec, ['linkerd', 'install']) ?? 'manifests'))
   const missing = names.filter(name => !Object.hasOwn(planes, name))
   if (missing.length === 0) return findings
   return [
@@ -112,4 +149,35 @@ function controlPlanes(spec: Readonly<Record<string, unknown>>, names: readonly 
       atKey: true,
     },
   ]
+}
+
+/** Manifests are found by their folder, what installs a chart by its file and its name. */
+function incompletePlanes(planes: Readonly<Record<string, unknown>>, install: string): readonly Finding[] {
+  const wanted = install === 'manifests' ? ['path'] : ['file', 'name']
+  const unwanted = install === 'manifests' ? ['file', 'name'] : []
+  const example =
+    install === 'manifests' ? '{path: linkerd/eu-1}' : '{file: linkerd/eu-1/release.yaml, name: linkerd-control-plane}'
+  return Object.entries(planes).flatMap(([site, plane]): Finding[] => {
+    if (mapAt(plane, []) === null) return []
+    const path = ['spec', 'linkerd', 'controlPlane', site]
+    const missing = wanted.filter(field => textAt(plane, [field]) === null)
+    const surplus = unwanted.filter(field => textAt(plane, [field]) !== null)
+    if (missing.length > 0)
+      return [
+        {
+          path,
+          what: `lacks ${missing.join(' and ')}`,
+          expected: `${wanted.join(' and ')} where install is ${install}`,
+          example,
+          atKey: true,
+        },
+      ]
+    return surplus.map(field => ({
+      path: [...path, field],
+      what: 'is for a chart, but install is manifests',
+      expected: 'path alone, or install: helmRelease or argoApplication',
+      example: 'install: helmRelease',
+      atKey: true,
+    }))
+  })
 }

@@ -54,6 +54,11 @@ const valued = [
   [2, 9, 0],
   [20, 9, 1],
 ] as const
+/** 2.10 took `global` out of the chart's values, and stopped verifying the issuer's name. */
+const flattened = [
+  [2, 10, 0],
+  [21, 3, 1],
+] as const
 /** 2.11 brought the ConfigMap linkerd-identity-trust-roots (linkerd2#6455). */
 const separate = [
   [2, 11, 0],
@@ -80,28 +85,51 @@ export interface VersionRules {
   readonly literalAnchors: boolean
   /** Helm restarts the control plane by itself when the value changes. */
   readonly rootHash: boolean
+  /** Chart value of the anchors: below `global` up to 2.9 (charts/linkerd2/values.yaml). */
+  readonly anchorsValue: readonly string[]
+  /** Chart value whose entries stand on every pod of the control plane; null: 2.7 and 2.8 have none. */
+  readonly podAnnotationsValue: readonly string[] | null
+  /** The chart fails without `identity.issuer.crtExpiry`, up to 2.10 (charts/linkerd2/templates/identity.yaml). */
+  readonly issuerExpiry: boolean
+}
+
+/**
+ * Whether a chart restarts the control plane in the very apply that brings new anchors: they are a literal in its pods up to 2.10, and from 2.12
+ * on their hash is an annotation, which is constant under `identity.externalCA`. 2.11 has neither (linkerd2#9022).
+ */
+export function chartRestarts(rules: VersionRules, externalCa: boolean): boolean {
+  return rules.literalAnchors || (rules.rootHash && !externalCa)
 }
 
 export function rulesOf(version: LinkerdVersion): VersionRules {
   const trustRoots = atLeast(version, ...separate)
+  const flat = atLeast(version, ...flattened)
+  const annotated = atLeast(version, ...valued)
+  const global = flat ? [] : ['global']
   return {
     words: atLeast(version, ...renamed) ? 'anchors' : 'roots',
     rsaRoots: atLeast(version, ...hashing),
     pkcs8Keys: atLeast(version, ...valued),
-    issuerName: !atLeast(version, [2, 10, 0], [21, 3, 1]),
+    issuerName: !flat,
     controlPlaneInCheck: !trustRoots,
     literalAnchors: !trustRoots,
     rootHash: atLeast(version, ...hashing),
+    anchorsValue: [...global, 'identityTrustAnchorsPEM'],
+    podAnnotationsValue: annotated ? [...global, 'podAnnotations'] : null,
+    issuerExpiry: !trustRoots,
   }
 }
 
-/** Refuses a flow that the version has no place for, and names the one that it has. */
-export function refuseFlow(flow: LinkerdFlow, version: LinkerdVersion): void {
+/**
+ * Refuses a flow that the version has no place for, and names the one that it has. 2.9 and 2.10 keep the anchors in an argument or a variable of
+ * identity besides, which only their chart sets: `upgrade` takes them where that chart is what is installed.
+ */
+export function refuseFlow(flow: LinkerdFlow, version: LinkerdVersion, chart: boolean): void {
   const wrong = (why: string, todo: string): ReanchorError =>
     new ReanchorError({
       what: `flow ${flow} does not fit ${version.text}: ${why}`,
       where: { field: 'spec.linkerd.flow' },
-      expected: flow === 'trust-roots' ? '2.11 or later' : '2.7 or 2.8',
+      expected: flow === 'trust-roots' ? '2.11 or later' : '2.7 or 2.8, or the chart of 2.9 or 2.10',
       found: version.text,
       todo,
       exit: exitCodes.refused,
@@ -112,10 +140,13 @@ export function refuseFlow(flow: LinkerdFlow, version: LinkerdVersion): void {
     if (atLeast(version, ...separate)) return
     throw wrong(
       'there is no ConfigMap linkerd-identity-trust-roots',
-      atLeast(version, ...valued) ? 'upgrade Linkerd to 2.11 or later first' : 'choose upgrade or config-map',
+      atLeast(version, ...valued)
+        ? 'upgrade Linkerd to 2.11 or later first, or choose upgrade where its chart installs it'
+        : 'choose upgrade or config-map',
     )
   }
   if (!atLeast(version, ...valued)) return
+  if (flow === 'upgrade' && chart && !atLeast(version, ...separate)) return
   throw wrong(
     'anchors have left .data.global',
     'choose trust-roots, from 2.11 on; upgrade Linkerd first if it is older',

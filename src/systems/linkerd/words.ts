@@ -1,7 +1,7 @@
 import { issuerFile } from '../../../phases/linkerd/files.ts'
 import type { SystemWords } from '../system.ts'
 import { healthOf } from './health.ts'
-import { issuerSecretName } from './issuer-secret.ts'
+import { deliveredIssuer, issuerSecretName } from './issuer-secret.ts'
 import { linkerdOf } from './settings.ts'
 
 /** What to watch while a phase rolls out. Commands only read. */
@@ -78,7 +78,9 @@ export const linkerdWords: SystemWords = {
       },
     ]
   },
-  takeOvers(declaration) {
+  takeOvers(declaration, _site, adopted) {
+    // What a HelmRelease takes values from is new; the Secret that the chart makes of them stays the chart's.
+    if (deliveredIssuer(adopted.settings).name !== issuerSecretName) return []
     return [{ namespace: linkerdOf(declaration).namespace, name: issuerSecretName, file: issuerFile }]
   },
 }

@@ -171,8 +171,15 @@ describe('algorithms by version', () => {
   })
 
   it('let a flow be only where its objects exist, and before 2.7 none (trap 18)', () => {
-    const refused = (flow: Parameters<typeof refuseFlow>[0], version: string) => () =>
-      refuseFlow(flow, linkerdVersion(version))
+    const refused =
+      (flow: Parameters<typeof refuseFlow>[0], version: string, chart = false) =>
+      () =>
+        refuseFlow(flow, linkerdVersion(version), chart)
+    // 2.9 and 2.10 have the anchors in an argument of identity too, which only the chart sets.
+    expect(refused('upgrade', 'stable-2.10.2')).toThrow(/anchors have left/)
+    expect(refused('upgrade', 'stable-2.10.2', true)).not.toThrow()
+    expect(refused('upgrade', 'stable-2.11.0', true)).toThrow(/choose trust-roots/)
+    expect(refused('config-map', 'stable-2.9.4', true)).toThrow(/anchors have left/)
     expect(refused('trust-roots', 'stable-2.11.0')).not.toThrow()
     expect(refused('trust-roots', 'edge-26.8.1')).not.toThrow()
     expect(refused('upgrade', 'stable-2.7.1')).not.toThrow()

@@ -9,7 +9,9 @@ function rootName(rotation: string): string {
     ...names,
     flow: 'trust-roots',
     version: 'stable-2.14.10',
+    install: 'manifests',
     controlPlane: {},
+    issuerScheme: null,
     leafHours: 24,
     leaves: 'renewal',
   } as const

@@ -63,10 +63,11 @@ describe('phases of a Linkerd rotation', () => {
     }
   })
 
-  it('restart the workloads with the issuer only where leaves are to be taken up by a restart', () => {
+  it('restart everything with the issuer, control plane first, only where leaves are to be taken up by a restart', () => {
     const phases = linkerdPhases('graceful', material(), { ...options, leaves: 'restart', workloadBatches: 2 })
     expect(steps(phases).filter(name => name.startsWith('issue-new'))).toEqual([
       'issue-new/data',
+      'issue-new/leaves-control-plane',
       'issue-new/leaves',
       'issue-new/leaves-2',
     ])
