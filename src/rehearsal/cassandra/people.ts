@@ -1,4 +1,5 @@
 import type { LocalForge } from '../../forge/local.ts'
+import type { PlannedPhase } from '../../rotation.ts'
 import type { StoredObject } from '../objects.ts'
 import { textAt } from '../objects.ts'
 import type { DemoMoment } from '../system.ts'
@@ -37,16 +38,22 @@ function restart(deployment: StoredObject, now: string): void {
 
 /** What the word is about is done first, then it is given: for the earliest phase for which it lacks. */
 async function vouch({ context, rotation, rehearsal }: DemoMoment): Promise<void> {
-  const [{ loadRotation }, { attest, readAttestations }] = await Promise.all([
+  const [{ loadRotation }, { attest, readAttestations }, { bundleDigest }] = await Promise.all([
     import('../../commands/rotation.ts'),
     import('../../commands/attest.ts'),
+    import('../../verify/planned.ts'),
   ])
   const opened = await loadRotation(context.repository, { rotation, base: 'main' })
   const given = await readAttestations(opened.snapshot, rotation)
+  const vouched = (who: string, { number, steps }: PlannedPhase): boolean => {
+    const state = Object.values(steps.at(-1)?.sites ?? {})[0]?.state
+    const bundle = state === undefined ? '' : bundleDigest(opened.plan, state)
+    return given.some(word => word.name === who && word.phase === number && word.bundle === bundle)
+  }
   const phase = opened.plan.phases.find(
-    ({ name, number }) =>
-      (name === 'add' || name === 'swap') &&
-      opened.plan.gates.attest.some(({ name: who }) => !given.some(word => word.name === who && word.phase === number)),
+    each =>
+      (each.name === 'add' || each.name === 'swap') &&
+      opened.plan.gates.attest.some(({ name }) => !vouched(name, each)),
   )
   const fresh = opened.plan.certificates.find(({ role }) => role === 'new-root')
   if (phase === undefined || fresh === undefined) return

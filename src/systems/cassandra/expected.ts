@@ -85,13 +85,20 @@ function restartDepartures({ consumer, facts }: Looked): readonly Departure[] {
   })
   if (facts.started !== 'after') return [departed('has not restarted since its node certificate was made anew')]
   if (consumer === 'node' && facts.revision !== 'current') return [departed('is not of the newest revision')]
+  // What is served counts: a node that restarted with a keystore of before trusts what stood beside it then.
+  if (facts.leaf === 'other')
+    return [
+      departed(
+        'has restarted, but presents another certificate than the nodes whose is newest: it read an old keystore',
+      ),
+    ]
   return []
 }
 
 function rootDepartures(seen: Looked, expected: Expected): readonly Departure[] {
   const { trusts, facts } = seen
-  // What it trusted before it restarted is no matter of its own.
-  if (facts.started !== 'after') return []
+  // What it trusted before it restarted, or has kept since, is no matter of its own.
+  if (facts.started !== 'after' || facts.leaf === 'other') return []
   if (trusts === null) {
     const detail = 'what it trusts is not known: the operator took up a Secret that is of no step'
     return [{ aspect: 'roots', reason: 'unreadable', detail, verdict: 'unknown' }]

@@ -288,7 +288,29 @@ async function observePods(looking: Looking, scene: Scene): Promise<void> {
   }
   const ours = pods.filter(pod => pod.metadata.labels?.[operatorLabels.instance] === cassandra.name)
   const nodes = ours.filter(pod => pod.metadata.labels?.[operatorLabels.component] === 'cassandra')
-  await inPool(nodes, concurrency, async pod => await observeNode(looking, scene, pod))
+  for (const { name, replicas } of scene.facts?.datacenters ?? []) {
+    const listed = nodes.filter(pod => pod.metadata.labels?.[operatorLabels.dc] === name).length
+    if (listed >= replicas) continue
+    const detail = `${listed} of ${replicas} nodes are in the list of pods`
+    looking.exceptions.push({
+      consumer: 'node',
+      name: `datacenter ${name}`,
+      reason: 'missing',
+      detail,
+      verdict: 'pending',
+    })
+  }
+  const seen: SeenNode[] = []
+  await inPool(nodes, concurrency, async pod => {
+    seen.push(await observeNode(looking, scene, pod))
+  })
+  const shared = sharedLeaf(seen)
+  for (const { node, leaf } of seen) {
+    if (leaf === null || shared === null) looking.add(node)
+    else if (leaf.sha256 === shared) looking.add({ ...node, facts: { ...node.facts, leaf: 'shared' } })
+    // What it trusts came with the keystore that it kept.
+    else looking.add({ ...node, trusts: null, facts: { ...node.facts, leaf: 'other' } })
+  }
   if (cassandra.ca === 'client') {
     for (const consumer of ['prober', 'reaper'] as const) {
       for (const pod of ours.filter(each => each.metadata.labels?.[operatorLabels.component] === consumer))
@@ -298,7 +320,31 @@ async function observePods(looking: Looking, scene: Scene): Promise<void> {
   for (const pod of pods.filter(each => !ours.includes(each))) observeStranger(looking, scene, pod)
 }
 
-async function observeNode(looking: Looking, scene: Scene, pod: KubernetesObject): Promise<void> {
+interface SeenNode {
+  readonly node: SeenConsumer
+  /** As it serves it; null: not seen. */
+  readonly leaf: { readonly sha256: Fingerprint; readonly notBefore: number } | null
+}
+
+/**
+ * All nodes of a region have one certificate, which the operator makes anew at each step. Of several that are served the last one made counts, and among
+ * equally old ones that of most nodes; a node with another keeps a keystore of before, restarted or not.
+ */
+function sharedLeaf(seen: readonly SeenNode[]): Fingerprint | null {
+  const counts = new Map<Fingerprint, { count: number; readonly notBefore: number }>()
+  for (const { leaf } of seen) {
+    if (leaf === null) continue
+    const known = counts.get(leaf.sha256)
+    if (known === undefined) counts.set(leaf.sha256, { count: 1, notBefore: leaf.notBefore })
+    else known.count += 1
+  }
+  const ordered = [...counts].sort(
+    ([one, a], [other, b]) => b.notBefore - a.notBefore || b.count - a.count || (one < other ? -1 : 1),
+  )
+  return ordered[0]?.[0] ?? null
+}
+
+async function observeNode(looking: Looking, scene: Scene, pod: KubernetesObject): Promise<SeenNode> {
   const { cluster, cassandra } = looking.options
   const name = nameOf(pod)
   const dc = pod.metadata.labels?.[operatorLabels.dc] ?? ''
@@ -313,6 +359,7 @@ async function observeNode(looking: Looking, scene: Scene, pod: KubernetesObject
   for (const time of timesOf(pod)) looking.changedAt(time)
   let presents: readonly Fingerprint[] | null = null
   let leafExpires: Date | null = null
+  let served: SeenNode['leaf'] = null
   if (state === null) {
     try {
       const chain = await cluster.servedChain(
@@ -323,11 +370,12 @@ async function observeNode(looking: Looking, scene: Scene, pod: KubernetesObject
       const leaf = looking.book.leafOfDer(chain)
       presents = leaf.issuers
       leafExpires = leaf.notAfter
+      served = { sha256: sha256(chain[0] ?? Buffer.alloc(0)), notBefore: leaf.notBefore.getTime() }
     } catch (cause) {
       looking.exceptions.push(unreadable('node', name, cause))
     }
   }
-  looking.add({
+  const node: SeenConsumer = {
     consumer: 'node',
     owner: owner.id,
     name,
@@ -341,7 +389,8 @@ async function observeNode(looking: Looking, scene: Scene, pod: KubernetesObject
       ...(state === null ? {} : { state }),
     },
     leafExpires,
-  })
+  }
+  return { node, leaf: served }
 }
 
 /** The prober and the reaper: they read the truststore at their start, and the operator never restarts them for a new one. */

@@ -1,0 +1,162 @@
+import { randomBytes, X509Certificate } from 'node:crypto'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, describe, expect, it } from 'vitest'
+import { findDeclaration } from '../../src/commands/declared.ts'
+import { advanceUntil, makeWorld, merge, planAndMerge, recordMerge, type World } from '../../src/commands/demo.ts'
+import { next } from '../../src/commands/next.ts'
+import { rehearse } from '../../src/commands/rehearse.ts'
+import { loadRotation } from '../../src/commands/rotation.ts'
+import { demoClients, demoCluster } from '../../src/rehearsal/cassandra/fleet.ts'
+import { cassandraRehearsal } from '../../src/rehearsal/cassandra/system.ts'
+import { textsAt } from '../../src/rehearsal/objects.ts'
+
+const folders: string[] = []
+let world: World | null = null
+
+afterEach(async () => {
+  await world?.rehearsal.close()
+  world?.repository.close()
+  world = null
+  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true })
+})
+
+/** The demo's cluster with TLS for clients, its client CA about to be rotated. */
+async function clientWorld(seed: string): Promise<World> {
+  const folder = mkdtempSync(join(tmpdir(), 'reanchor-cql-'))
+  folders.push(folder)
+  const { demo } = cassandraRehearsal
+  const options = (ageRecipient: string) => ({
+    sites: ['eu-1'],
+    ageRecipient,
+    sealingCertificate: '',
+    variant: 'client-ca',
+  })
+  world = await makeWorld(
+    {
+      dir: folder,
+      fault: null,
+      seed,
+      random: size => randomBytes(size),
+      say: () => {},
+      system: cassandraRehearsal,
+      variant: 'client-ca',
+      rotation: demo.rotation,
+      siteNames: ['eu-1'],
+      fleet: recipient => demo.fleet(options(recipient)),
+      declare: (files, recipient, now) =>
+        demo.declare(files, { ...options(recipient), rotation: demo.rotation, paths: { 'eu-1': 'trust/eu-1' }, now }),
+      sharedRoot: false,
+    },
+    folder,
+  )
+  return world
+}
+
+function clientSecret({ rehearsal }: World): Readonly<Record<string, string>> {
+  const secret = rehearsal.sites.get('eu-1')?.store.get('', 'Secret', demoCluster.namespace, demoCluster.clientSecret)
+  return Object.fromEntries(
+    Object.entries(textsAt(secret ?? null, 'data')).map(([key, value]) => [
+      key,
+      Buffer.from(value, 'base64').toString(),
+    ]),
+  )
+}
+
+async function commitWord(
+  { repository, rotation, context }: World,
+  word: { readonly name: string; readonly phase: number; readonly bundle: string },
+): Promise<void> {
+  const parent = await repository.head('main')
+  const commit = await repository.commit({
+    parent,
+    changes: new Map([
+      [`rotations/${rotation}/attestations/by-hand.yaml`, JSON.stringify({ kind: 'Attestation', ...word })],
+    ]),
+    message: 'A word',
+    trailers: {},
+    author: context.author,
+    at: context.now(),
+  })
+  await repository.publish([{ ref: 'refs/heads/main', from: parent, to: commit }])
+}
+
+/** Gates of Cassandra that do not hold, as `next` tells them. */
+async function waiting({ context, rotation }: World): Promise<Readonly<Record<string, string>>> {
+  const { outcome } = await next(context, { rotation, base: null, variant: 'step' })
+  if (outcome.kind !== 'waiting') return {}
+  return Object.fromEntries(
+    outcome.gates
+      .filter(({ id, verdict }) => id.startsWith('cassandra/') && verdict !== 'holds')
+      .map(({ id, because, hint }) => [id, `${because.join('; ')} | ${hint}`]),
+  )
+}
+
+describe('the client CA of a Cassandra cluster', () => {
+  it('rotates with CQL clients, prober and reaper and no failed handshake; add and swap wait for a word about that very bundle (F20)', async () => {
+    const here = await clientWorld('clients')
+    const { rehearsal, rotation } = here
+    const old = clientSecret(here)
+    await planAndMerge(here)
+    const add = await advanceUntil(here, place => place.name === 'add')
+    if (add === null) throw new Error('add was not reached')
+    // A word for another bundle is no word for this one.
+    await commitWord(here, { name: demoClients.attested, phase: 1, bundle: '0'.repeat(64) })
+    await recordMerge(here, add)
+    await rehearsal.run(15 * 60_000)
+    const held = await waiting(here)
+    expect(Object.keys(held).sort()).toEqual(['cassandra/attested', 'cassandra/helpers-restarted'])
+    expect(held['cassandra/attested']).toContain(`${demoClients.attested}: no word yet for bundle`)
+    expect(held['cassandra/helpers-restarted']).toContain(
+      'kubectl --namespace cassandra rollout restart deployment example-cassandra-prober',
+    )
+    expect(held['cassandra/helpers-restarted']).toContain('deployment example-cassandra-eu-1-reaper')
+
+    await advanceUntil(here, () => false)
+    expect(rehearsal.handshakes.counts).toMatchObject({ failed: 0, foretold: 0 })
+    expect(rehearsal.handshakes.counts.attempted).toBeGreaterThan(200)
+    expect((await loadRotation(here.repository, { rotation, base: 'main' })).closed).toBe(true)
+    const last = clientSecret(here)
+    expect(Object.keys(last)).toEqual(['ca.crt', 'ca.key'])
+    expect(last['ca.crt']).not.toBe(old['ca.crt'])
+    expect(new X509Certificate(last['ca.crt'] ?? '').subject).toBe('O=example-db-2026')
+    // Three restarts of nodes, prober and reaper each, and none of anybody else (F5).
+    expect(rehearsal.restarts().map(({ consumer, count }) => `${consumer} ${count}`)).toEqual([
+      'cassandra/Deployment/example-cassandra-eu-1-reaper 3',
+      'cassandra/Deployment/example-cassandra-prober 3',
+      'cassandra/StatefulSet/example-cassandra-eu-1 3',
+    ])
+    // The CA between nodes is another one, and was not touched.
+    const between = rehearsal.sites.get('eu-1')?.store.get('', 'Secret', demoCluster.namespace, demoCluster.secret)
+    expect(Object.keys(textsAt(between ?? null, 'data'))).toEqual(['ca.crt', 'ca.key'])
+    expect(new X509Certificate(Buffer.from(textsAt(between ?? null, 'data')['ca.crt'] ?? '', 'base64')).subject).toBe(
+      'O=ca',
+    )
+  }, 300_000)
+
+  it('goes back from swap to add without anyone’s word, as both CAs are trusted on the way', async () => {
+    const here = await clientWorld('clients-back')
+    await planAndMerge(here)
+    const drop = await advanceUntil(here, place => place.name === 'drop')
+    await here.forge.close(drop?.number ?? 0)
+    const { outcome } = await next(here.context, { rotation: here.rotation, base: null, variant: 'undo' })
+    if (outcome.kind !== 'opened' || outcome.pullRequest === null) throw new Error(outcome.kind)
+    await merge(here, outcome.pullRequest)
+    await advanceUntil(here, () => false)
+    expect(here.rehearsal.handshakes.counts.failed).toBe(0)
+    expect((await loadRotation(here.repository, { rotation: here.rotation, base: 'main' })).closed).toBe(true)
+  }, 300_000)
+
+  it('can be rehearsed as declared: people and their words are acted out', async () => {
+    const here = await clientWorld('clients-rehearse')
+    const declared = await findDeclaration(here.context, { rotation: here.rotation, base: null })
+    const outcome = await rehearse(here.context, declared, {
+      seed: '1',
+      random: size => randomBytes(size),
+      say: () => {},
+    })
+    expect(outcome.exit).toBe(0)
+    expect(outcome.result.handshakes).toMatchObject({ failed: 0 })
+  }, 300_000)
+})
