@@ -301,12 +301,12 @@ const toldBy = new WeakMap<DemoMoment['rehearsal'], Set<string>>()
 
 /**
  * What people do while `next` waits: they renew in the runtime of the older kind, or bring it a new token where it is refused; the owners of applications renew, and then
- * somebody vouches for them. The runtime of Compass is left to its own automatic renewal unless it is refused.
+ * somebody vouches for them. The runtime of Compass is left to its own automatic renewal unless it is refused. Each is done once for each CA that the connector is given.
  */
 async function meanwhile({ context, rotation, rehearsal, gates }: DemoMoment): Promise<void> {
   const { loadRotation } = await import('../../commands/rotation.ts')
   const opened = await loadRotation(context.repository, { rotation, base: 'main' })
-  const price = foretoldPairs(opened.plan)
+  const refused = foretoldPairs(opened.plan).length > 0
   const waitsFor = (id: string): boolean => gates.some(gate => gate.id === id && gate.verdict !== 'holds')
   const rolling = ['delivery/applied', 'kyma/secrets', 'kyma/gateway-rolled', 'kyma/gateway-trusts'].some(waitsFor)
   if (rolling || !(waitsFor('kyma/runtimes-renewed') || waitsFor('kyma/attested'))) return
@@ -314,22 +314,24 @@ async function meanwhile({ context, rotation, rehearsal, gates }: DemoMoment): P
   toldBy.set(rehearsal, done)
   for (const { store } of rehearsal.sites.values()) {
     const { runtimes, applications } = kymaSiteOf(store)
+    const { namespace, secret } = demoKyma.signer
+    const given = store.get('', 'Secret', namespace, secret)?.metadata.resourceVersion ?? ''
     for (const runtime of runtimes) {
-      const refused = price.length > 0
-      if (done.has(runtime.name) || (runtime.kind === 'compass' && !refused)) continue
-      done.add(runtime.name)
+      const id = `${given}/${runtime.name}`
+      if (done.has(id) || (runtime.kind === 'compass' && !refused)) continue
+      done.add(id)
       if (refused) runtime.request()
       else runtime.ask()
     }
     for (const application of applications) {
-      if (done.has(application.name)) continue
-      if ((price.length === 0 && (await application.renew())) || (await application.onboard()))
-        done.add(application.name)
+      const id = `${given}/${application.name}`
+      if (done.has(id)) continue
+      if ((!refused && (await application.renew())) || (await application.onboard())) done.add(id)
     }
   }
+  if (!waitsFor('kyma/attested') || done.has(`${rotation}/${applicationsAttested}`)) return
+  done.add(`${rotation}/${applicationsAttested}`)
   const phase = opened.plan.phases.find(({ name }) => name === 'issue-new' || name === 'replace')?.number ?? 0
-  if (done.has(applicationsAttested)) return
-  done.add(applicationsAttested)
   const { attest } = await import('../../commands/attest.ts')
   const { pullRequest } = await attest(context, {
     rotation,
