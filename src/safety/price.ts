@@ -28,10 +28,10 @@ export function foretoldPairs(plan: Plan): readonly ForetoldPair[] {
   const links = modelOf(plan).links(plan.parties)
   const found = new Map<string, ForetoldPair>()
   for (const windows of windowsOf(plan))
-    for (const [site, held] of windows)
-      for (const [otherSite, trusted] of windows)
+    for (const held of windows)
+      for (const trusted of windows)
         for (const link of links) {
-          if (site !== otherSite && !link.acrossSites) continue
+          if (held !== trusted && !link.acrossSites) continue
           for (const { holding } of held)
             for (const { trusting } of trusted) {
               if (judge.until(holding, trusting, at).until >= at) continue
@@ -67,8 +67,11 @@ interface Stand {
   readonly trusting: ReturnType<typeof trustingOf>
 }
 
-/** For each phase and each site: the states from which it starts and through which it goes. States of equal material are one. */
-function windowsOf(plan: Plan): readonly ReadonlyMap<string, readonly Stand[]>[] {
+/**
+ * For each phase the states from which a site starts and through which it goes, each such window once, however many sites have it: pairs do not name
+ * sites. States of equal material are one.
+ */
+function windowsOf(plan: Plan): readonly (readonly (readonly Stand[])[])[] {
   const last = new Map<string, { readonly label: string; readonly state: TrustState }>()
   return plan.phases.map(phase => {
     const windows = new Map<string, readonly Stand[]>()
@@ -87,9 +90,11 @@ function windowsOf(plan: Plan): readonly ReadonlyMap<string, readonly Stand[]>[]
         const key = `${holdingKey(stand.holding)}|${trustingKey(stand.trusting)}`
         if (!different.has(key)) different.set(key, stand)
       }
-      windows.set(name, [...different.values()])
+      windows.set([...different].map(([key, stand]) => `${stand.holding.at} ${key}`).join('\n'), [
+        ...different.values(),
+      ])
     }
-    return windows
+    return [...windows.values()]
   })
 }
 
