@@ -1,6 +1,8 @@
 import { isDeepStrictEqual } from 'node:util'
 import { parseDocument, Scalar } from 'yaml'
 import { ReanchorError } from '../../errors.ts'
+import { parsedValues } from '../../gitops/helm.ts'
+import { at } from '../../gitops/manifests.ts'
 
 const object = 'ConfigMap linkerd-config'
 const anchorsPath = ['identityContext', 'trustAnchorsPem'] as const
@@ -16,6 +18,29 @@ export function globalAnchors(json: string): string {
     expected: 'the PEM of at least one certificate',
     found: found === undefined ? 'no such key' : 'an empty value',
     todo: 'check that identity is enabled; for 2.9 and later choose flow trust-roots',
+  })
+}
+
+/** Which key of the ConfigMap's data holds the anchors: JSON up to 2.8, and Helm's values as YAML from 2.9 on. */
+export function anchorsKey(data: unknown): 'global' | 'values' {
+  return at(data, 'global') === undefined && typeof at(data, 'values') === 'string' ? 'values' : 'global'
+}
+
+/** The anchors of linkerd-config, in whichever form it has them. */
+export function configAnchors(data: unknown): string {
+  const key = anchorsKey(data)
+  const text = at(data, key)
+  if (key === 'global') return globalAnchors(typeof text === 'string' ? text : '')
+  const values = parsedValues(typeof text === 'string' ? text : '')
+  // 2.9 nests its values in `global`, 2.10 took it out.
+  const found = at(values, 'global', 'identityTrustAnchorsPEM') ?? at(values, 'identityTrustAnchorsPEM')
+  if (typeof found === 'string' && found.trim() !== '') return found
+  throw new ReanchorError({
+    what: 'linkerd-config holds no trust anchors',
+    where: { object, field: 'data.values identityTrustAnchorsPEM' },
+    expected: 'the PEM of at least one certificate',
+    found: found === undefined ? 'no such key' : 'an empty value',
+    todo: 'check that identity is enabled',
   })
 }
 

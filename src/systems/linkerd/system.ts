@@ -23,7 +23,7 @@ export const linkerd: System = {
   },
   async currentFromFiles(source, read, declaration) {
     const { caFromFiles } = await import('./material.ts')
-    return caFromFiles(source, read, linkerdOf(declaration).version)
+    return caFromFiles(source, read, linkerdOf(declaration))
   },
   // Identity's key has a form of its own by version (SEC1), which a request does not carry yet.
   requestSecret: () => null,
