@@ -708,10 +708,14 @@ function nextStepsOf(declaration: Declaration, path: string, own: Readonly<Recor
     target => `  ${target.site}: ${target.path === '' ? '.' : target.path} (restarts of ${target.kinds.join(', ')})`,
   )
   const { base } = declaration
+  // Where the CA signs leaves itself, its key is in the cluster and no root's key is kept elsewhere.
+  const planning = systemOf(declaration.system).settings.issuing
+    ? `reanchor plan --root-key-out FILE     (FILE outside the repository; it holds the new root's key, sealed)`
+    : 'reanchor plan'
   return [
     `Next:`,
     `  1. read ${path}, commit and push it to ${base}`,
-    `  2. reanchor plan --root-key-out FILE     (FILE outside the repository; it holds the new root's key, sealed)`,
+    `  2. ${planning}`,
     `  3. reanchor rehearse, then reanchor next`,
     ``,
     `The adopt pull request wires these files, once:`,
