@@ -386,6 +386,11 @@ function orderFinding(
   return null
 }
 
+function sameCertificates(one: FoundPlace, other: FoundPlace): boolean {
+  const of = ({ certificates }: FoundPlace): string => certificates.map(({ sha256 }) => sha256).join()
+  return of(one) === of(other)
+}
+
 /** trust.txt and the PEM files are what people read; they must say what the Secret holds. */
 function contradiction(folder: Folders): Finding | null {
   const bySecret = new Map(
@@ -394,9 +399,12 @@ function contradiction(folder: Folders): Finding | null {
   for (const place of folder.placesAfter) {
     if (place.object !== null) continue
     const file = place.file.slice(place.file.lastIndexOf('/') + 1)
-    const twin = bySecret.get(file)
-    if (twin !== undefined && twin.sealed === null && twin.bytes !== place.bytes)
-      return { reason: 'contradiction', sentence: `${place.file} does not hold what ${placeName(twin)} holds` }
+    // Named as the key, it has its bytes; with `.pem` after a key that has no such end, the certificates alone.
+    const copy = bySecret.get(file)
+    const twin = copy ?? bySecret.get(file.replace(/\.pem$/, ''))
+    if (twin === undefined || twin.sealed !== null) continue
+    if (copy === undefined ? sameCertificates(twin, place) : twin.bytes === place.bytes) continue
+    return { reason: 'contradiction', sentence: `${place.file} does not hold what ${placeName(twin)} holds` }
   }
   const text = folder.after.get('trust.txt')
   if (text === undefined) return null

@@ -1,12 +1,34 @@
 import { ReanchorError } from '../../errors.ts'
-import type { CurrentSource, Declaration, NextSource, TrustState } from '../../rotation.ts'
+import { readCertificate } from '../../pki/certificate.ts'
+import type {
+  CertificateFacts,
+  CurrentSource,
+  Declaration,
+  Fingerprint,
+  NextSource,
+  TrustState,
+} from '../../rotation.ts'
 import type { System } from '../system.ts'
+import { aliasOf } from './alias.ts'
 import { isTrustedKey } from './ca-secret.ts'
 import { cassandraRules } from './gates.ts'
 import { cassandraModel, partiesOf } from './model.ts'
 import { checksumSetting, entrySetting, missingStrategies } from './phases.ts'
 import { cassandraOf, namespaceOf, settingsRules } from './settings.ts'
 import { cassandraWords } from './words.ts'
+
+/**
+ * Of two CAs with one alias a truststore holds one, and chance decides which: no node is sure to trust either (F8, F9). An edit that brings such a
+ * pair breaks every handshake by either of them on some node.
+ */
+function trustedByAll(certificates: readonly CertificateFacts[]): readonly Fingerprint[] {
+  const byAlias = new Map<string, Set<Fingerprint>>()
+  for (const { pem, sha256 } of certificates) {
+    const alias = aliasOf(readCertificate(pem, { object: sha256 }))
+    byAlias.set(alias, (byAlias.get(alias) ?? new Set()).add(sha256))
+  }
+  return [...byAlias.values()].flatMap(alike => (alike.size === 1 ? [...alike] : []))
+}
 
 /** IBM's Cassandra operator: the CA that signs nodes, or the one for CQL clients, over one or more regions. */
 export const cassandra: System = {
@@ -67,28 +89,29 @@ export const cassandra: System = {
   },
   rules: cassandraRules,
   declaredState(places, planned) {
-    if (planned === null) return null
     const held = places.filter(({ file, key }) => file.endsWith('/ca-secret.yaml') && key !== null && isTrustedKey(key))
     const entries = held.flatMap(({ key, certificates }) => {
       // The operator reads the first block of a key.
       const [first] = certificates
       return key === null || first === undefined ? [] : [[key, first.sha256] as const]
     })
-    const issuer = entries.find(([key]) => key === planned.settings.certificateKey)?.[1]
+    // Only the plan tells how the CassandraCluster calls the key; an edit that matches no step leaves what stands beside a private key.
+    const main = planned?.settings.certificateKey ?? held.find(({ role }) => role === 'issuer')?.key ?? 'ca.crt'
+    const issuer = entries.find(([key]) => key === main)?.[1]
     if (issuer === undefined) return null
-    const same = entries.every(([key, sha256]) => planned.settings[`${entrySetting}${key}`] === sha256)
-    const settings = Object.fromEntries(
-      Object.entries(planned.settings).filter(([name]) => !name.startsWith(entrySetting)),
-    )
+    const { settings = {}, restarts = {} } = planned ?? {}
+    const same = entries.every(([key, sha256]) => settings[`${entrySetting}${key}`] === sha256)
     const state: TrustState = {
-      ...planned,
-      bundle: [...new Set(entries.map(([, sha256]) => sha256))],
+      chain: [],
+      source: 'plugged',
+      restarts,
+      bundle: trustedByAll(held.flatMap(({ certificates: [first] }) => first ?? [])),
       issuer,
       settings: {
-        ...settings,
+        ...Object.fromEntries(Object.entries(settings).filter(([name]) => !name.startsWith(entrySetting))),
         ...Object.fromEntries(entries.map(([key, sha256]) => [`${entrySetting}${key}`, sha256])),
         // Of an edited Secret no one here can tell what the operator will write.
-        [checksumSetting]: same ? (planned.settings[checksumSetting] ?? '') : '',
+        [checksumSetting]: same ? (settings[checksumSetting] ?? '') : '',
       },
     }
     return state
