@@ -152,7 +152,12 @@ function checks(spec: Readonly<Record<string, unknown>>, siteNames: readonly str
         example: 'kyma: {profile: runbook, runtimes: [{name: shop, kind: central, connection: shop}]}',
       },
     ]
-  return [...emergencyFindings(spec), ...gatewayFindings(kyma), ...runtimeFindings(kyma, siteNames)]
+  return [
+    ...emergencyFindings(spec),
+    ...gatewayFindings(kyma),
+    ...holderFindings(kyma),
+    ...runtimeFindings(kyma, siteNames),
+  ]
 }
 
 function emergencyFindings(spec: Readonly<Record<string, unknown>>): readonly Finding[] {
@@ -200,6 +205,19 @@ function gatewayFindings(kyma: Readonly<Record<string, unknown>>): readonly Find
       expected: 'the Secret, key and form of the Gateway kyma-gateway-application-connector',
       example:
         'gateway: {form: sds, credentialName: kyma-gateway-certs, secret: kyma-gateway-certs-cacert, key: cacert}',
+    },
+  ]
+}
+
+/** The old CA goes once every holder of its certificates has renewed: with none declared it would go at once (F20). */
+function holderFindings(kyma: Readonly<Record<string, unknown>>): readonly Finding[] {
+  if (textAt(kyma, ['applications']) !== 'none' || listAt(kyma, ['runtimes']).length > 0) return []
+  return [
+    {
+      path: ['spec', 'kyma', 'runtimes'],
+      what: 'names nobody who holds a certificate of this CA, and spec.kyma.applications says that no application does',
+      expected: 'every runtime that holds one: the old CA goes only after all of them have renewed',
+      example: 'runtimes: [{name: shop, kind: central, connection: shop}]',
     },
   ]
 }
