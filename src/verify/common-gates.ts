@@ -1,6 +1,8 @@
 import { takeOverCommand } from '../custody/sealed-secrets.ts'
+import { canaryName } from '../names.ts'
 import type { Evidence, ObjectEvidence, Plan, Verdict } from '../rotation.ts'
 import type { Judged, Rule } from './gate.ts'
+import { sealedManagers } from './objects.ts'
 import { bundleDigest, type PlannedPlace } from './planned.ts'
 import { short } from './values.ts'
 
@@ -15,8 +17,8 @@ export const deliverers: Readonly<Record<Evidence['delivery']['kind'], readonly 
   argocd: ['argocd-controller', 'argocd-application-controller'],
   none: [],
 }
-/** Those of the controllers that unseal; `controller` is the name of sealed-secrets' binary. */
-export const unsealers = ['controller', 'sealed-secrets-controller', 'external-secrets']
+/** Those of the controllers that unseal. */
+export const unsealers: readonly string[] = [...sealedManagers, 'external-secrets']
 
 /** `secrets`: names of the Secrets that the folder delivers at a place, the canary aside. */
 export function deliveredWith(secrets: (place: PlannedPlace) => readonly string[]): Rule {
@@ -52,7 +54,7 @@ export function deliveredWith(secrets: (place: PlannedPlace) => readonly string[
           `applied tree ${short(delivery.treeDigest)} of commit ${short(delivery.revision)}, expected ${short(place.tree.digest)}`,
         )
       }
-      const missing = ['reanchor-canary', ...secrets(place)].filter(
+      const missing = [canaryName, ...secrets(place)].filter(
         name => !delivery.inventory.some(id => sealedKinds.test(id) && id.endsWith(`/${name}`)),
       )
       if (missing.length > 0) return wait(`its inventory lacks ${missing.join(', ')}`)
@@ -100,11 +102,11 @@ export function canaryUnsealed(id: string, seen: string): Rule {
     claim: 'the canary was unsealed in the cluster',
     hint: 'custody does not work in this cluster: check the decryption key of the deliverer before a CA depends on it',
     judge({ evidence, plan }) {
-      const found = objectNamed(evidence, 'Secret', 'reanchor-canary')
-      if (found === null) return notReadWith(seen, 'Secret reanchor-canary could not be read')
+      const found = objectNamed(evidence, 'Secret', canaryName)
+      if (found === null) return notReadWith(seen, `Secret ${canaryName} could not be read`)
       const planned = plan.canaries[evidence.site]
       if (planned === undefined) return { verdict: 'unknown', because: ['the plan holds no canary for this site'] }
-      const sealed = stillSealed(evidence, 'reanchor-canary')
+      const sealed = stillSealed(evidence, canaryName)
       if (sealed !== null) return sealed
       if (!found.present) {
         const hint = 'the deliverer creates it: see above what that waits for'

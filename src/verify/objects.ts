@@ -31,6 +31,9 @@ export function sharedEntries(object: KubernetesObject): Readonly<Record<string,
   return new Set(owning.map(([, manager]) => manager)).size > 1 ? { entries: JSON.stringify(owning) } : {}
 }
 
+/** Field managers of the Sealed Secrets controller: the name of its binary, or of its image. */
+export const sealedManagers: readonly string[] = ['controller', 'sealed-secrets-controller']
+
 /** When something other than its status was written last. */
 export function lastWritten(object: KubernetesObject): Instant | null {
   let newest = instant(object.metadata.creationTimestamp)
@@ -45,6 +48,28 @@ export function lastWritten(object: KubernetesObject): Instant | null {
 export function isObserved(object: KubernetesObject): boolean {
   const observed = at(object.status, 'observedGeneration')
   return typeof observed === 'number' && observed === object.metadata.generation
+}
+
+/** Why a workload's roll-out is not through, or null where it is: the API server's own account of it. */
+export function rollOutDetail(kind: string, object: KubernetesObject): string | null {
+  if (!isObserved(object)) return 'its controller has not taken up the newest template'
+  const { spec, status } = object
+  const count = (field: string): number => {
+    const value = at(status, field)
+    return typeof value === 'number' ? value : 0
+  }
+  if (kind === 'DaemonSet') {
+    const desired = count('desiredNumberScheduled')
+    if (count('updatedNumberScheduled') === desired && count('numberAvailable') === desired) return null
+    return `${count('updatedNumberScheduled')} of ${desired} pods updated, ${count('numberAvailable')} available`
+  }
+  const asked = at(spec, 'replicas')
+  const desired = typeof asked === 'number' ? asked : 1
+  const updated = count('updatedReplicas')
+  const available = kind === 'StatefulSet' ? count('readyReplicas') : count('availableReplicas')
+  if (updated === desired && available === desired && count('replicas') === desired) return null
+  const paused = at(spec, 'paused') === true ? '; it is paused' : ''
+  return `${updated} of ${desired} replicas updated, ${available} available, ${count('replicas')} in all${paused}`
 }
 
 export interface Condition {

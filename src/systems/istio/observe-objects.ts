@@ -1,14 +1,14 @@
 import type { KubernetesObject } from '../../cluster/cluster.ts'
 import { resources } from '../../cluster/resources.ts'
+import { trustAnnotation } from '../../names.ts'
 import type { ObjectEvidence } from '../../rotation.ts'
-import { oneLine, unreadable } from '../../verify/exceptions.ts'
-import { condition, dataOwnership, isObserved, lastWritten, sharedEntries } from '../../verify/objects.ts'
-import { at, list, objectId, record, sha256, text } from '../../verify/values.ts'
-import { type Looking, rollOutDetail } from './observe.ts'
-import { rotationAnnotation, trustAnnotation } from './observe-pods.ts'
+import { oneLine } from '../../verify/exceptions.ts'
+import { absent, observeCanary, observed, observeSealed, present } from '../../verify/looking.ts'
+import { condition, dataOwnership, isObserved, rollOutDetail, sharedEntries } from '../../verify/objects.ts'
+import { at, list, objectId, record, text } from '../../verify/values.ts'
+import type { Looking } from './observe.ts'
 import { multirootSetting, xdsAgentSetting } from './phases.ts'
 
-const canaryName = 'reanchor-canary'
 const cacertsName = 'cacerts'
 /** ConfigMap that a HelmRelease takes values from. */
 export const helmValuesName = 'reanchor-istiod-values'
@@ -21,67 +21,12 @@ export async function observeObjects(looking: Looking): Promise<void> {
     const secret = await cluster.metadata(resources.secrets, namespace, cacertsName)
     return secret === null ? absent(id) : { ...present(id, secret, sharedEntries(secret)), ...dataOwnership(secret) }
   })
-  await observed(looking, objectId('Secret', namespace, canaryName), id => canary(looking, id))
-  await observeSealed(looking)
+  const cacerts = looking.options.place.tree.state.source === 'plugged' ? [{ namespace, name: cacertsName }] : []
+  await observeSealed(looking, await observeCanary(looking, namespace), cacerts)
   if (istio.install === 'sail') await observeIstioResource(looking)
   if (istio.install === 'helmRelease') await observeHelmRelease(looking)
   const revisions = await observeDeployments(looking)
   for (const revision of revisions) await observeMeshConfig(looking, revision)
-}
-
-async function observed(looking: Looking, id: string, look: (id: string) => Promise<ObjectEvidence>): Promise<void> {
-  try {
-    const found = await look(id)
-    looking.objects.push(found)
-    looking.changedAt(found.lastChange)
-  } catch (cause) {
-    looking.exceptions.push(unreadable('object', id, cause))
-  }
-}
-
-function absent(id: string): ObjectEvidence {
-  return { id, present: false, keys: null, managers: {}, facts: {}, lastChange: null }
-}
-
-function present(id: string, object: KubernetesObject, facts: Readonly<Record<string, string>> = {}): ObjectEvidence {
-  const rotation = object.metadata.annotations?.[rotationAnnotation]
-  const held = rotation === undefined ? facts : { ...facts, rotation }
-  return { id, present: true, keys: null, managers: {}, facts: held, lastChange: lastWritten(object) }
-}
-
-/** The one Secret whose value is read: it is random, guards nothing, and shows that custody was unsealed whole. */
-async function canary(looking: Looking, id: string): Promise<ObjectEvidence> {
-  const { cluster, istio } = looking.options
-  const secret = await cluster.get(resources.secrets, istio.namespace, canaryName)
-  if (secret === null) return absent(id)
-  const encoded = text(at(secret.data, 'canary'))
-  const facts = encoded === null ? {} : { sha256: sha256(Buffer.from(encoded, 'base64')) }
-  return { ...present(id, secret, facts), ...dataOwnership(secret) }
-}
-
-/** Field managers of the Sealed Secrets controller: the name of its binary, or of its image. */
-const sealedManagers: readonly string[] = ['controller', 'sealed-secrets-controller']
-
-/**
- * Where the canary came out of a SealedSecret: whether the controller has taken up the newest of each. What applied them need not tell:
- * before 3.4.13 and 3.5.7, Argo CD's health check (resource_customizations/bitnami.com/SealedSecret/health.lua) took the condition of an older
- * generation for that of the newest.
- */
-async function observeSealed(looking: Looking): Promise<void> {
-  const { cluster, istio, place } = looking.options
-  const unsealed = looking.objects.find(({ id }) => id === objectId('Secret', istio.namespace, canaryName))
-  if (!(unsealed?.managers.canary ?? []).some(manager => sealedManagers.includes(manager))) return
-  const names = place.tree.state.source === 'plugged' ? [canaryName, cacertsName] : [canaryName]
-  for (const name of names) {
-    await observed(looking, objectId('SealedSecret', istio.namespace, name), async id => {
-      const found = await cluster.get(resources.sealedSecrets, istio.namespace, name)
-      if (found === null) return absent(id)
-      const facts: Record<string, string> = { observed: String(isObserved(found)) }
-      put(facts, 'synced', condition(found, 'Synced')?.status)
-      put(facts, 'message', condition(found, 'Synced')?.message)
-      return present(id, found, facts)
-    })
-  }
 }
 
 async function observeIstioResource(looking: Looking): Promise<void> {

@@ -1,9 +1,7 @@
 import type { KubernetesObject } from '../../cluster/cluster.ts'
+import { trustAnnotation } from '../../names.ts'
 import type { Instant } from '../../rotation.ts'
 import { at, instant, list, record, text } from '../../verify/values.ts'
-
-export const trustAnnotation = 'reanchor.dev/trust'
-export const rotationAnnotation = 'reanchor.dev/rotation'
 
 /** A pod that verifies or presents certificates of the mesh: what its specification tells. */
 export interface MeshPod {

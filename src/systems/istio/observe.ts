@@ -1,42 +1,37 @@
-import { type Cluster, ClusterError, type KubernetesObject, type ListOptions } from '../../cluster/cluster.ts'
+import { type Cluster, ClusterError, type KubernetesObject } from '../../cluster/cluster.ts'
 import { resources } from '../../cluster/resources.ts'
-import type { CertificateFacts, EvidenceException, Instant, ObjectEvidence } from '../../rotation.ts'
-import { type CertificateBook, certificateBook, factsOf } from '../../verify/certificates.ts'
-import { oneLine, sortedExceptions, unreadable } from '../../verify/exceptions.ts'
-import { groupCollector, type SeenConsumer } from '../../verify/groups.ts'
+import { rotationAnnotation, trustAnnotation } from '../../names.ts'
+import type { EvidenceException, Instant } from '../../rotation.ts'
+import { oneLine, unreadable } from '../../verify/exceptions.ts'
+import type { SeenConsumer } from '../../verify/groups.ts'
+import { type Looking as CommonLooking, lookAround, readPages } from '../../verify/looking.ts'
 import { brisk, goneAmong, inCommon, inTurns, isGone, nameOf, type UnreadPod, waitingText } from '../../verify/looks.ts'
 import { memoryRelief } from '../../verify/memory.ts'
-import { isObserved, lastWritten } from '../../verify/objects.ts'
+import { lastWritten, rollOutDetail } from '../../verify/objects.ts'
 import { defaultPatience, type Patience, patienceOf } from '../../verify/patience.ts'
 import { inPool, inWaitingPool } from '../../verify/pool.ts'
-import { at, instant, later, list, sha256, text } from '../../verify/values.ts'
+import { at, instant, list, sha256, text } from '../../verify/values.ts'
 import type { Observation, ObserveOptions } from '../system.ts'
 import { departures, type Expected, expectedOf } from './expected.ts'
 import { envoySecretsPath, readEnvoySecrets } from './observe-envoy.ts'
 import { observeObjects } from './observe-objects.ts'
-import { type MeshPod, meshPod, rotationAnnotation, trustAnnotation } from './observe-pods.ts'
+import { type MeshPod, meshPod } from './observe-pods.ts'
 import { type ConnectedProxy, debugPorts, readSync, readWatchers, syncPath, watchesPath } from './observe-sync.ts'
 import { readZtunnelCertificates, ztunnelDumpPath } from './observe-ztunnel.ts'
 import type { IstioSettings } from './settings.ts'
+
+export { rollOutDetail } from '../../verify/objects.ts'
 
 export interface IstioObserveOptions extends Omit<ObserveOptions, 'declared'> {
   readonly istio: IstioSettings
 }
 
 /** What is collected while looking. */
-export interface Looking {
-  readonly options: IstioObserveOptions
+export interface Looking extends CommonLooking<IstioObserveOptions> {
   readonly expected: Expected
-  readonly book: CertificateBook
-  readonly exceptions: EvidenceException[]
-  readonly objects: ObjectEvidence[]
   readonly patience: Patience
   /** To be called now and then while many consumers are looked at. */
   relieve(): void
-  add(seen: SeenConsumer): void
-  changedAt(time: Instant | null): void
-  /** A list that cannot be had whole: nothing may be concluded from what is absent. */
-  incomplete(what: string, cause: unknown): void
 }
 
 /**
@@ -44,73 +39,25 @@ export interface Looking {
  * consumer that differs from the state that the step declares: groups hold only digests of names.
  */
 export async function observeIstio(options: IstioObserveOptions): Promise<Observation> {
-  const collector = groupCollector()
-  const exceptions: EvidenceException[] = []
-  const objects: ObjectEvidence[] = []
   const expected = expectedOf(options.plan, options.place)
-  let lastChange: Instant | null = null
-  let complete = true
-  const looking: Looking = {
-    options,
-    expected,
-    book: certificateBook(options.plan),
-    exceptions,
-    objects,
-    patience: patienceOf(options.patience ?? defaultPatience),
-    relieve: memoryRelief(),
-    add(seen) {
-      collector.add(seen)
-      if (!expected.full) return
-      for (const { reason, detail, verdict } of departures(seen, expected)) {
-        // What was not seen has an exception already that says why.
-        if (reason === 'unreadable' || reason === 'not-ready') continue
-        exceptions.push({ consumer: seen.consumer, name: seen.name, reason, detail, verdict })
-      }
-    },
-    changedAt(time) {
-      lastChange = later(lastChange, time)
-    },
-    incomplete(what, cause) {
-      complete = false
-      exceptions.push(unreadable('object', what, cause))
-    },
-  }
-  await observeObjects(looking)
-  const pods = await listMeshPods(looking)
-  const namespaces = new Set(pods.filter(pod => pod.consumer !== 'istiod').map(pod => pod.namespace))
-  await observeRootConfigMaps(looking, namespaces)
-  await observeWebhooks(looking)
-  await observeMachines(looking)
-  await observeWorkloads(looking)
-  const connected = await observeIstiods(
-    looking,
-    pods.filter(pod => pod.consumer === 'istiod'),
-  )
-  await observeProxies(
-    looking,
-    pods.filter(pod => pod.consumer !== 'istiod'),
-    connected,
-  )
-  return {
-    groups: collector.groups(),
-    exceptions: sortedExceptions(exceptions),
-    objects: [...objects].sort((one, other) => (one.id < other.id ? -1 : 1)),
-    lastChange,
-    certificates: await unplannedFacts(looking),
-    complete,
-  }
-}
-
-async function unplannedFacts(looking: Looking): Promise<readonly CertificateFacts[]> {
-  const facts: CertificateFacts[] = []
-  for (const { sha256: fingerprint, pem } of looking.book.unplanned()) {
-    try {
-      facts.push(...(await factsOf([pem])))
-    } catch (cause) {
-      looking.exceptions.push(unreadable('object', `certificate ${fingerprint}`, cause))
-    }
-  }
-  return facts
+  // What was not seen has an exception already that says why.
+  const departed = (seen: SeenConsumer) =>
+    expected.full
+      ? departures(seen, expected).filter(({ reason }) => reason !== 'unreadable' && reason !== 'not-ready')
+      : []
+  return await lookAround(options, departed, async common => {
+    const patience = patienceOf(options.patience ?? defaultPatience)
+    const looking: Looking = { ...common, expected, patience, relieve: memoryRelief() }
+    await observeObjects(looking)
+    const pods = await listMeshPods(looking)
+    const istiods = pods.filter(pod => pod.consumer === 'istiod')
+    const proxies = pods.filter(pod => pod.consumer !== 'istiod')
+    await observeRootConfigMaps(looking, new Set(proxies.map(pod => pod.namespace)))
+    await observeWebhooks(looking)
+    await observeMachines(looking)
+    await observeWorkloads(looking)
+    await observeProxies(looking, proxies, await observeIstiods(looking, istiods))
+  })
 }
 
 // ------------------------------------------------------------------------------------------------- pods
@@ -160,22 +107,6 @@ function birthsOfTemplates(pods: readonly MeshPod[]): Iterable<Instant> {
     if (before === undefined || Date.parse(started) < Date.parse(before)) births.set(key, started)
   }
   return births.values()
-}
-
-async function readPages(
-  looking: Looking,
-  what: string,
-  type: Parameters<Cluster['list']>[0],
-  options: ListOptions,
-  take: (object: KubernetesObject) => void,
-): Promise<boolean> {
-  try {
-    for await (const page of looking.options.cluster.list(type, options)) for (const object of page) take(object)
-    return true
-  } catch (cause) {
-    looking.incomplete(what, cause)
-    return false
-  }
 }
 
 // ------------------------------------------------------------------------- root bundles, webhooks, machines
@@ -343,28 +274,6 @@ async function observeWorkloads(looking: Looking): Promise<void> {
     },
     lastChange: null,
   })
-}
-
-/** Why a workload's roll-out is not through, or null where it is: the API server's own account of it. */
-export function rollOutDetail(kind: string, object: KubernetesObject): string | null {
-  if (!isObserved(object)) return 'its controller has not taken up the newest template'
-  const { spec, status } = object
-  const count = (field: string): number => {
-    const value = at(status, field)
-    return typeof value === 'number' ? value : 0
-  }
-  if (kind === 'DaemonSet') {
-    const desired = count('desiredNumberScheduled')
-    if (count('updatedNumberScheduled') === desired && count('numberAvailable') === desired) return null
-    return `${count('updatedNumberScheduled')} of ${desired} pods updated, ${count('numberAvailable')} available`
-  }
-  const asked = at(spec, 'replicas')
-  const desired = typeof asked === 'number' ? asked : 1
-  const updated = count('updatedReplicas')
-  const available = kind === 'StatefulSet' ? count('readyReplicas') : count('availableReplicas')
-  if (updated === desired && available === desired && count('replicas') === desired) return null
-  const paused = at(spec, 'paused') === true ? '; it is paused' : ''
-  return `${updated} of ${desired} replicas updated, ${available} available, ${count('replicas')} in all${paused}`
 }
 
 // ----------------------------------------------------------------------------------------------- istiod
