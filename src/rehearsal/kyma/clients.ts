@@ -171,7 +171,7 @@ export class Runtime {
         this.#written(refused)
         return
       }
-      if (!this.stubborn && (this.#asked() || this.#isDue())) {
+      if (!this.stubborn && (this.#asked() || this.renewsIn <= 0)) {
         const issued = await this.#parts.connector.sign(this.name, this.#parts.hours)
         await this.#take(issued, 0)
       }
@@ -183,9 +183,10 @@ export class Runtime {
     }
   }
 
-  #isDue(): boolean {
+  /** Virtual milliseconds until it renews by itself; below 0: with its next synchronisation. */
+  get renewsIn(): number {
     const renews = this.#life === null ? null : renewsAt(instants(this.#life))
-    return renews !== null && Date.parse(renews) <= this.#parts.site.clock.millis()
+    return renews === null ? Number.POSITIVE_INFINITY : Date.parse(renews) - this.#parts.site.clock.millis()
   }
 
   #asked(): boolean {

@@ -297,11 +297,15 @@ function gatewayDeployment(gateway: ReturnType<typeof profileOf>['profile']['gat
   }
 }
 
+/** Whoever renews by itself within two hours is not told. */
+const patienceWithRuntimes = 2 * 3_600_000
+
 const toldBy = new WeakMap<DemoMoment['rehearsal'], Set<string>>()
 
 /**
  * What people do while `next` waits: they renew in the runtime of the older kind, or bring it a new token where it is refused; the owners of applications renew, and then
- * somebody vouches for them. The runtime of Compass is left to its own automatic renewal unless it is refused. Each is done once for each CA that the connector is given.
+ * somebody vouches for them. A runtime that soon renews by itself, as that of Compass does in the demo, is left to it unless it is refused. Each is done once for each CA
+ * that the connector is given.
  */
 async function meanwhile({ context, rotation, rehearsal, gates }: DemoMoment): Promise<void> {
   const { loadRotation } = await import('../../commands/rotation.ts')
@@ -318,10 +322,10 @@ async function meanwhile({ context, rotation, rehearsal, gates }: DemoMoment): P
     const given = store.get('', 'Secret', namespace, secret)?.metadata.resourceVersion ?? ''
     for (const runtime of runtimes) {
       const id = `${given}/${runtime.name}`
-      if (done.has(id) || (runtime.kind === 'compass' && !refused)) continue
+      if (done.has(id)) continue
       done.add(id)
       if (refused) runtime.request()
-      else runtime.ask()
+      else if (runtime.renewsIn > patienceWithRuntimes) runtime.ask()
     }
     for (const application of applications) {
       const id = `${given}/${application.name}`
