@@ -1,34 +1,38 @@
-import { randomBytes } from 'node:crypto'
-import { describe, expect, it } from 'vitest'
-import { demo } from '../../src/commands/demo.ts'
+import { describe, expect, it, onTestFinished } from 'vitest'
 import { linkerdFlows } from '../../src/systems/linkerd/version.ts'
+import { wholeRotation } from './drive.ts'
+import { smallFleet } from './linkerd-fleet.ts'
+import { testWorld } from './world.ts'
 
-describe.each(linkerdFlows)('a whole rotation by flow %s', flow => {
-  it('runs from the plan to the closing pull request without one failed handshake, and restarts as often as planned', async () => {
-    const { result, exit } = await demo({
-      dir: null,
-      system: 'linkerd',
-      sites: 1,
-      variant: flow,
-      fault: null,
-      seed: 'linkerd',
-      random: randomBytes,
-      say: () => {},
-    })
-    expect(exit).toBe(0)
-    expect(result.phases.map(phase => `${phase.name}/${phase.step}`)).toEqual([
-      'adopt/adopt',
-      'trust-both/data',
-      'trust-both/control-plane',
-      'trust-both/data-plane',
-      'issue-new/data',
-      'trust-new/data',
-      'trust-new/control-plane',
-      'trust-new/data-plane',
-      'close/close',
-    ])
-    expect(result.handshakes.attempted).toBeGreaterThan(1000)
-    expect(result.handshakes.failed).toBe(0)
-    for (const { consumer, count, planned } of result.restarts) expect(count, consumer).toBe(planned)
+const steps = [
+  'adopt/adopt',
+  'trust-both/data',
+  'trust-both/control-plane',
+  'trust-both/data-plane',
+  'issue-new/data',
+  'trust-new/data',
+  'trust-new/control-plane',
+  'trust-new/data-plane',
+  'close/close',
+]
+
+describe.each(linkerdFlows)('two rotations in a row by flow %s, A to B to C (F22)', flow => {
+  it('run from the plan to the closing pull request without one failed handshake, and restart each workload twice', async () => {
+    // The whole fleet once: StatefulSet and DaemonSet roll as Deployments do.
+    const whole = flow === 'trust-roots'
+    const test = await testWorld({ system: 'linkerd', variant: flow, ...(whole ? {} : { fleet: smallFleet }) })
+    onTestFinished(() => test.close())
+    const { rehearsal } = test.world
+    expect(await wholeRotation(test.world)).toEqual(steps)
+    for (const { consumer, count } of rehearsal.restarts()) expect([consumer, count]).toEqual([consumer, 2])
+
+    const second = await test.declare('second')
+    const passed = await wholeRotation(second)
+    // The folder that the first one left is the second one's phase 0.
+    expect(passed).toEqual(steps.slice(1))
+    for (const { consumer, count } of rehearsal.restarts()) expect([consumer, count]).toEqual([consumer, 4])
+    expect(rehearsal.restarts()).toHaveLength(whole ? 9 : 6)
+    expect(rehearsal.handshakes.counts.attempted).toBeGreaterThan(1000)
+    expect(rehearsal.handshakes.counts.failed).toBe(0)
   }, 900_000)
 })

@@ -17,6 +17,7 @@ export function signerOf(leaf: string): string | null {
 export interface SignedLeaf extends Pair {
   /** The issuer's PEM as it stands in the Secret: sent along with the leaf. */
   readonly chain: string
+  /** By the cluster's clock. The certificate itself lives longer where that clock is behind the machine's, which OpenSSL goes by. */
   readonly notAfter: number
 }
 
@@ -82,7 +83,8 @@ export class Identity {
     const notAfter = new Date(Math.min(wanted.notAfter.getTime(), issuer.notAfter))
     const leaf = issueLeaf(issuer, { dns: [name], life: { notBefore: wanted.notBefore, notAfter } })
     signers.set(fingerprintOf(leaf.certificate), fingerprintOf(issuer.certificate))
-    return { ...leaf, chain: issuer.chain, notAfter: notAfter.getTime() }
+    const ends = Math.min(this.#site.clock.millis() + this.#leafHours * 3_600_000, issuer.notAfter)
+    return { ...leaf, chain: issuer.chain, notAfter: ends }
   }
 
   /** Port 9990, as far as the issuer goes (from edge-25.2.1 on). */

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { type KeyObject, randomBytes } from 'node:crypto'
 import { createIssuing, createRoot, serialFrom } from '../../pki/authority.ts'
 import { systemKeys } from '../../pki/keys.ts'
 import { issuerKeyPem } from '../../systems/linkerd/issuer-secret.ts'
@@ -9,6 +9,8 @@ import type { Pair } from '../certificates.ts'
 export interface StartingIssuer {
   /** PEM. */
   readonly root: string
+  /** Its key, which the person who installed Linkerd keeps: with it a new issuer can be made under the same root. */
+  readonly rootKey: KeyObject
   /** One for all clusters: `linkerd install` was given the same files everywhere. */
   readonly issuer: Pair
 }
@@ -43,5 +45,5 @@ async function make(flow: LinkerdFlow): Promise<StartingIssuer> {
     dns: [name],
     ...dates('2039-01-01T00:00:00Z'),
   })
-  return { root: root.pem, issuer: { certificate: issuer.pem, key: issuerKeyPem(key) } }
+  return { root: root.pem, rootKey, issuer: { certificate: issuer.pem, key: issuerKeyPem(key) } }
 }

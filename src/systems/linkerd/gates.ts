@@ -1,3 +1,4 @@
+import { valuesName } from '../../../phases/linkerd/files.ts'
 import { readCertificate } from '../../pki/certificate.ts'
 import type { ConsumerClass, Evidence, EvidenceException, Fingerprint, Instant, Plan, Verdict } from '../../rotation.ts'
 import {
@@ -17,7 +18,7 @@ import { instantOf } from '../../verify/values.ts'
 import { worst } from '../../verify/verdict.ts'
 import { type IdentityView, identityChecks } from './checks.ts'
 import { type Departure, departures, type Expected, expectedOf, withStuck } from './expected.ts'
-import { issuerSecretName, schemeKeys } from './issuer-secret.ts'
+import { deliveredIssuer, issuerSecretName, schemeKeys } from './issuer-secret.ts'
 import { controlPlaneKey } from './phases.ts'
 import { linkerdVersion, rulesOf } from './version.ts'
 
@@ -48,7 +49,7 @@ export function linkerdRules(plan: Plan, place: PlannedPlace): readonly Rule[] {
   rules.push(consumersSeen, machinesDeclared, controlPlaneTrusts, proxiesTrust, issuerLoaded, leavesIssued, checksPass)
   const vouched = place.full && place.before !== null && bundleDigest(plan, place.before) !== bundleDigest(plan, state)
   return [
-    deliveredWith(() => [issuerSecretName]),
+    deliveredWith(({ tree }) => [deliveredIssuer(tree.state.settings).name]),
     canaryUnsealed('linkerd/canary', seenClaim),
     ...rules.map(rule => ({
       ...rule,
@@ -64,13 +65,24 @@ const wiringInEffect: LinkerdRule = {
   id: 'linkerd/wiring',
   claim: 'what reanchor delivers reaches the control plane and the workloads',
   hint: 'the Component in the folder patches nothing: check that the kustomization includes it and that kind and name match',
-  judge({ evidence, plan }) {
+  judge({ evidence, plan, place }) {
     const marks = plan.follows === undefined ? [plan.metadata.name] : [plan.metadata.name, plan.follows]
     const deployments = evidence.objects.filter(({ id }) => id.startsWith('Deployment/'))
     if (deployments.length === 0) return notRead('no Deployment of the control plane was seen')
-    const because = deployments
-      .filter(({ facts }) => !marks.includes(facts.rotation ?? ''))
-      .map(({ id, facts }) => `${id}: annotation reanchor.dev/rotation is ${facts.rotation ?? 'absent'}`)
+    // A chart makes the Deployments anew from its values, and nothing patches them.
+    const { install = 'manifests' } = place.tree.state.settings
+    const because =
+      install === 'manifests'
+        ? deployments
+            .filter(({ facts }) => !marks.includes(facts.rotation ?? ''))
+            .map(({ id, facts }) => `${id}: annotation reanchor.dev/rotation is ${facts.rotation ?? 'absent'}`)
+        : []
+    if (install === 'helmRelease') {
+      const release = evidence.objects.find(({ id }) => id.startsWith('HelmRelease/'))
+      if (release === undefined) return notRead('the HelmRelease of the control plane could not be read')
+      if (!release.present) because.push(`${release.id} does not exist`)
+      else if (release.facts.wired !== 'true') because.push(`${release.id}: valuesFrom does not name ${valuesName}`)
+    }
     if (!restartsWorkloads(plan, evidence.site)) return { verdict: because.length === 0 ? 'holds' : 'pending', because }
     const workloads = evidence.objects.find(({ id }) => id === 'Workloads')
     if (workloads === undefined) return notRead('workloads were not listed')
@@ -89,36 +101,45 @@ const issuerDelivered: LinkerdRule = {
   id: 'linkerd/issuer-secret',
   claim: 'Secret linkerd-identity-issuer has exactly the keys of its form, and no one else owns one',
   hint: 'the deliverer writes the Secret; see delivery/applied',
-  judge({ evidence, place }) {
-    const found = objectNamed(evidence, 'Secret', issuerSecretName)
-    if (found === null) return notRead(`Secret ${issuerSecretName} could not be read`)
-    const sealed = stillSealed(evidence, issuerSecretName)
-    if (sealed !== null) return sealed
-    if (!found.present)
-      return { verdict: 'violated', because: [`${found.id} does not exist: identity cannot start without it`] }
-    const { keys } = found
-    if (keys === null)
-      return { verdict: 'unknown', because: [`${found.id} has no managedFields, so its keys are not known`] }
-    const scheme = place.tree.state.settings.scheme === 'kubernetes.io/tls' ? 'kubernetes.io/tls' : 'linkerd.io/tls'
-    const form = schemeKeys[scheme]
-    const wanted = [form.certificate, form.key, ...(form.anchors === null ? [] : [form.anchors])]
-    const missing = wanted.filter(key => !keys.includes(key))
-    if (missing.length > 0)
-      return { verdict: 'pending', because: missing.map(key => `${found.id}: key ${key} is missing`) }
-    const extra = keys.filter(key => !wanted.includes(key))
-    if (extra.length > 0)
-      return { verdict: 'violated', because: extra.map(key => `${found.id}: key ${key} is not of the form ${scheme}`) }
-    // The Sealed Secrets controller writes the whole of `data` each time, so no key of another manager outlives it.
-    if (objectNamed(evidence, 'SealedSecret', issuerSecretName) !== null) return holds
-    const known = [...deliverers[evidence.delivery.kind], ...unsealers]
-    const foreign = keys.filter(key => (found.managers[key] ?? []).some(manager => !known.includes(manager)))
-    if (foreign.length === 0) return holds
-    return {
-      verdict: 'violated',
-      because: foreign.map(key => `${found.id}: key ${key} is also owned by ${(found.managers[key] ?? []).join(', ')}`),
-      hint: 'its value would survive the next step: find out who writes it (cert-manager, a person, an operator) and stop that first',
-    }
+  judge(subject) {
+    const { name } = deliveredIssuer(subject.place.tree.state.settings)
+    const own = [...deliverers[subject.evidence.delivery.kind], ...unsealers]
+    if (name === issuerSecretName) return judgeIssuer(subject, issuerSecretName, own)
+    // What the folder delivers, and what the chart has made of it.
+    const judged = [judgeIssuer(subject, name, own), judgeIssuer(subject, issuerSecretName, ['helm-controller'])]
+    return judged.find(({ verdict }) => verdict === worst(judged.map(each => each.verdict))) ?? holds
   },
+}
+
+/** `known`: field managers that may own a key of it. */
+function judgeIssuer({ evidence, place }: LinkerdCase, name: string, known: readonly string[]): Judged {
+  const found = objectNamed(evidence, 'Secret', name)
+  if (found === null) return notRead(`Secret ${name} could not be read`)
+  const sealed = stillSealed(evidence, name)
+  if (sealed !== null) return sealed
+  if (!found.present)
+    return { verdict: 'violated', because: [`${found.id} does not exist: identity cannot start without it`] }
+  const { keys } = found
+  if (keys === null)
+    return { verdict: 'unknown', because: [`${found.id} has no managedFields, so its keys are not known`] }
+  const scheme = place.tree.state.settings.scheme === 'kubernetes.io/tls' ? 'kubernetes.io/tls' : 'linkerd.io/tls'
+  const form = schemeKeys[scheme]
+  const wanted = [form.certificate, form.key, ...(form.anchors === null ? [] : [form.anchors])]
+  const missing = wanted.filter(key => !keys.includes(key))
+  if (missing.length > 0)
+    return { verdict: 'pending', because: missing.map(key => `${found.id}: key ${key} is missing`) }
+  const extra = keys.filter(key => !wanted.includes(key))
+  if (extra.length > 0)
+    return { verdict: 'violated', because: extra.map(key => `${found.id}: key ${key} is not of the form ${scheme}`) }
+  // The Sealed Secrets controller writes the whole of `data` each time, so no key of another manager outlives it.
+  if (objectNamed(evidence, 'SealedSecret', name) !== null) return holds
+  const foreign = keys.filter(key => (found.managers[key] ?? []).some(manager => !known.includes(manager)))
+  if (foreign.length === 0) return holds
+  return {
+    verdict: 'violated',
+    because: foreign.map(key => `${found.id}: key ${key} is also owned by ${(found.managers[key] ?? []).join(', ')}`),
+    hint: 'its value would survive the next step: find out who writes it (cert-manager, a person, an operator) and stop that first',
+  }
 }
 
 const anchorsPublished: LinkerdRule = {
@@ -136,6 +157,7 @@ const controlPlaneRolled: LinkerdRule = {
     const found = evidence.objects.filter(({ id }) => id.startsWith('Deployment/'))
     if (found.length === 0) return notRead('no Deployment of the control plane was seen')
     const token = expected.restarts[controlPlaneKey]
+    const release = evidence.objects.find(({ id }) => id.startsWith('HelmRelease/'))
     const because = found.flatMap(({ id, facts }) => [
       ...(token !== undefined && facts.restart !== token
         ? [`${id}: restart is ${facts.restart ?? 'unset'}, expected ${token}`]
@@ -143,6 +165,10 @@ const controlPlaneRolled: LinkerdRule = {
       ...(facts.rolled === 'true' ? [] : [`${id}: ${facts.rolling ?? 'roll-out unknown'}`]),
     ])
     const counted = { of: found.length, conform: Math.max(0, found.length - because.length) }
+    if (release?.present && (release.facts.observed !== 'true' || release.facts.ready !== 'True'))
+      because.unshift(
+        `${release.id} is not ready${release.facts.message === undefined ? '' : `: ${release.facts.message}`}`,
+      )
     return { verdict: because.length === 0 ? 'holds' : 'pending', because, counted }
   },
 }

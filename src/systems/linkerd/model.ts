@@ -101,6 +101,19 @@ export const linkerdModel: SafetyModel = {
 }
 
 function reloadNotes(plan: Plan): readonly string[] {
+  return [...chartNotes(plan), ...unrestartedNotes(plan)]
+}
+
+/** The chart's own restart, which no step can be put between: its hash of the anchors from 2.12 on, and their literal up to 2.10. */
+function chartNotes(plan: Plan): readonly string[] {
+  const phase = plan.phases.find(({ name }) => name === 'trust-both')
+  if (phase === undefined || phase.steps.some(({ name }) => name === 'control-plane')) return []
+  return [
+    'The chart restarts the control plane in the very apply that brings new anchors: Helm applies ConfigMaps before Deployments, and the gate holds every container that started before the ConfigMap was written.',
+  ]
+}
+
+function unrestartedNotes(plan: Plan): readonly string[] {
   const restarted = plan.phases.some(({ steps }) => steps.some(({ name }) => name.startsWith('data-plane')))
   if (restarted || plan.strategy === 'issuer') return []
   return [

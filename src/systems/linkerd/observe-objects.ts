@@ -1,49 +1,30 @@
+import { valuesName } from '../../../phases/linkerd/files.ts'
 import type { KubernetesObject, ResourceType } from '../../cluster/cluster.ts'
 import { resources } from '../../cluster/resources.ts'
-import type { Instant, ObjectEvidence } from '../../rotation.ts'
+import { rotationAnnotation, trustAnnotation } from '../../names.ts'
+import type { Instant } from '../../rotation.ts'
 import { oneLine, unreadable } from '../../verify/exceptions.ts'
-import { condition, dataOwnership, isObserved, lastWritten } from '../../verify/objects.ts'
-import { at, instant, later, objectId, record, sha256, sortedSet, text } from '../../verify/values.ts'
-import { rollOutDetail } from '../istio/observe.ts'
-import { readAsGo } from './go-pem.ts'
-import { issuerSecretName } from './issuer-secret.ts'
-import { globalAnchors } from './linkerd-config.ts'
-import { trustRootsName } from './material.ts'
-import { type Looking, readPages } from './observe.ts'
-import type { PublishedAnchors } from './observe-loaded.ts'
-import { rotationAnnotation, trustAnnotation } from './observe-pods.ts'
+import { absent, observeCanary, observed, observeSealed, present, readPages } from '../../verify/looking.ts'
+import { condition, dataOwnership, isObserved, rollOutDetail } from '../../verify/objects.ts'
+import { at, instant, later, list, objectId, record, sha256, sortedSet, text } from '../../verify/values.ts'
 
-const canaryName = 'reanchor-canary'
+import { readAsGo } from './go-pem.ts'
+import { deliveredIssuer, issuerSecretName } from './issuer-secret.ts'
+import { anchorsKey, configAnchors } from './linkerd-config.ts'
+import { trustRootsName } from './material.ts'
+import type { Looking } from './observe.ts'
+import type { PublishedAnchors } from './observe-loaded.ts'
 
 /** What Git delivers and what it restarts, as objects. Secrets are read by metadata only, the canary aside. The anchors as they stand, for what was started with them. */
 export async function observeObjects(looking: Looking): Promise<PublishedAnchors | null> {
   const published = await observeAnchors(looking)
   await observeSecrets(looking)
   await observeEvents(looking)
+  await observeRelease(looking)
   await observeControlPlane(looking)
   await observeWorkloads(looking)
   await observeExternal(looking)
   return published
-}
-
-async function observed(looking: Looking, id: string, look: () => Promise<ObjectEvidence>): Promise<void> {
-  try {
-    const found = await look()
-    looking.objects.push(found)
-    looking.changedAt(found.lastChange)
-  } catch (cause) {
-    looking.exceptions.push(unreadable('object', id, cause))
-  }
-}
-
-function absent(id: string): ObjectEvidence {
-  return { id, present: false, keys: null, managers: {}, facts: {}, lastChange: null }
-}
-
-function present(id: string, object: KubernetesObject, facts: Readonly<Record<string, string>> = {}): ObjectEvidence {
-  const rotation = object.metadata.annotations?.[rotationAnnotation]
-  const held = rotation === undefined ? facts : { ...facts, rotation }
-  return { id, present: true, keys: null, managers: {}, facts: held, lastChange: lastWritten(object) }
 }
 
 // ---------------------------------------------------------------------------------------------- anchors, issuer
@@ -52,13 +33,13 @@ function present(id: string, object: KubernetesObject, facts: Readonly<Record<st
 async function observeAnchors(looking: Looking): Promise<PublishedAnchors | null> {
   const { namespace, flow } = looking.linkerd
   const name = flow === 'trust-roots' ? trustRootsName : 'linkerd-config'
-  const key = flow === 'trust-roots' ? 'ca-bundle.crt' : 'global'
   const id = objectId('ConfigMap', namespace, name)
   let published: PublishedAnchors | null = null
   await observed(looking, id, async () => {
     const map = await looking.options.cluster.get(resources.configMaps, namespace, name)
     if (map === null) return absent(id)
-    const roots = addAnchors(looking, `${namespace}/${name}`, text(at(map.data, key)))
+    const key = flow === 'trust-roots' ? 'ca-bundle.crt' : anchorsKey(map.data)
+    const roots = addAnchors(looking, `${namespace}/${name}`, map.data)
     if (roots !== null) published = { name: `${namespace}/${name}`, roots, changed: keyWritten(map, key) }
     return present(id, map)
   })
@@ -73,10 +54,10 @@ function keyWritten(map: KubernetesObject, key: string): Instant | null {
   return newest
 }
 
-function addAnchors(looking: Looking, name: string, value: string | null): readonly string[] | null {
+function addAnchors(looking: Looking, name: string, data: unknown): readonly string[] | null {
   let anchors: string
   try {
-    anchors = looking.linkerd.flow === 'trust-roots' ? (value ?? '') : globalAnchors(value ?? '')
+    anchors = looking.linkerd.flow === 'trust-roots' ? (text(at(data, 'ca-bundle.crt')) ?? '') : configAnchors(data)
   } catch (cause) {
     looking.exceptions.push({ ...unreadable('configmap', name, cause), reason: 'broken-bundle', verdict: 'violated' })
     return null
@@ -105,39 +86,21 @@ function addAnchors(looking: Looking, name: string, value: string | null): reado
   return read.ok ? roots : null
 }
 
-/** Field managers of the Sealed Secrets controller: the name of its binary, or of its image. */
-const sealedManagers: readonly string[] = ['controller', 'sealed-secrets-controller']
-
 async function observeSecrets(looking: Looking): Promise<void> {
-  const { cluster } = looking.options
+  const { cluster, place } = looking.options
   const { namespace } = looking.linkerd
-  const issuer = objectId('Secret', namespace, issuerSecretName)
-  await observed(looking, issuer, async () => {
-    const secret = await cluster.metadata(resources.secrets, namespace, issuerSecretName)
-    return secret === null ? absent(issuer) : { ...present(issuer, secret), ...dataOwnership(secret) }
-  })
-  const canary = objectId('Secret', namespace, canaryName)
-  await observed(looking, canary, async () => {
-    const secret = await cluster.get(resources.secrets, namespace, canaryName)
-    if (secret === null) return absent(canary)
-    const encoded = text(at(secret.data, 'canary'))
-    const facts = encoded === null ? {} : { sha256: sha256(Buffer.from(encoded, 'base64')) }
-    return { ...present(canary, secret, facts), ...dataOwnership(secret) }
-  })
-  const unsealed = looking.objects.find(({ id }) => id === canary)
-  if (!(unsealed?.managers.canary ?? []).some(manager => sealedManagers.includes(manager))) return
-  for (const name of [canaryName, issuerSecretName]) {
-    const id = objectId('SealedSecret', namespace, name)
-    await observed(looking, id, async () => {
-      const found = await cluster.get(resources.sealedSecrets, namespace, name)
-      if (found === null) return absent(id)
-      const synced = condition(found, 'Synced')
-      return present(id, found, {
-        observed: String(isObserved(found)),
-        ...(synced === null ? {} : { synced: synced.status, message: synced.message }),
-      })
+  const delivered = deliveredIssuer(place.tree.state.settings)
+  const secrets = [{ name: issuerSecretName, namespace }]
+  // Where the chart makes identity's Secret, what it makes it from is another one, in another namespace perhaps.
+  if (delivered.name !== issuerSecretName)
+    secrets.push({ name: delivered.name, namespace: delivered.namespace ?? namespace })
+  for (const { namespace: of, name } of secrets) {
+    await observed(looking, objectId('Secret', of, name), async id => {
+      const secret = await cluster.metadata(resources.secrets, of, name)
+      return secret === null ? absent(id) : { ...present(id, secret), ...dataOwnership(secret) }
     })
   }
+  await observeSealed(looking, await observeCanary(looking, namespace), secrets.slice(-1))
 }
 
 /** What identity tells of its issuer. Events live for an hour and one of three replicas makes each: hints, and never evidence. */
@@ -170,6 +133,27 @@ async function observeEvents(looking: Looking): Promise<void> {
 }
 
 // ----------------------------------------------------------------------------------- control plane, workloads
+
+/** The HelmRelease that installs the chart: whether it takes the values that the folder delivers, and whether it got through with them. */
+async function observeRelease(looking: Looking): Promise<void> {
+  const { cluster, place, site } = looking.options
+  const { install, controlPlane } = looking.linkerd
+  if (install !== 'helmRelease') return
+  const name = controlPlane[site]?.name ?? 'linkerd-control-plane'
+  const namespace = place.tree.state.settings.valuesNamespace ?? looking.linkerd.namespace
+  const id = objectId('HelmRelease', namespace, name)
+  await observed(looking, id, async () => {
+    const release = await cluster.get(resources.helmReleases, namespace, name)
+    if (release === null) return absent(id)
+    const sources = list(at(release.spec, 'valuesFrom')).map(source => text(record(source).name))
+    const ready = condition(release, 'Ready')
+    return present(id, release, {
+      observed: String(isObserved(release)),
+      wired: String(sources.includes(valuesName)),
+      ...(ready === null ? {} : { ready: ready.status, message: oneLine(ready.message) }),
+    })
+  })
+}
 
 async function observeControlPlane(looking: Looking): Promise<void> {
   const { namespace } = looking.linkerd

@@ -1,11 +1,9 @@
 import type { KubernetesObject } from '../../cluster/cluster.ts'
+import { trustAnnotation } from '../../names.ts'
 import type { Instant } from '../../rotation.ts'
 import { at, instant, list, record, text } from '../../verify/values.ts'
 import { anchorsVariable } from './manifests.ts'
 import type { StartedContainer } from './observe-loaded.ts'
-
-export const trustAnnotation = 'reanchor.dev/trust'
-export const rotationAnnotation = 'reanchor.dev/rotation'
 
 /** Label of every pod with a proxy: a namespace's annotation would miss extensions, which are injected by their templates. */
 export const meshLabel = 'linkerd.io/control-plane-ns'

@@ -82,14 +82,20 @@ export function settingsOf(flow: LinkerdFlow): LinkerdSettings {
     version: flow === 'trust-roots' ? 'stable-2.14.10' : 'stable-2.7.1',
     namespace: 'linkerd',
     trustDomain: 'cluster.local',
+    install: 'manifests',
     controlPlane: {},
+    issuerScheme: null,
     leafHours: 24,
     leaves: 'renewal',
-  } as unknown as LinkerdSettings
+  }
 }
 
 /** A plan of the real phases; only folders and their digests are made up. */
-export async function planOf(flow: LinkerdFlow = 'trust-roots', strategy: Strategy = 'graceful'): Promise<Plan> {
+export async function planOf(
+  flow: LinkerdFlow = 'trust-roots',
+  strategy: Strategy = 'graceful',
+  settings: Readonly<Record<string, string>> = {},
+): Promise<Plan> {
   const { old, next } = await material()
   const drafts = linkerdPhases(
     strategy,
@@ -98,12 +104,12 @@ export async function planOf(flow: LinkerdFlow = 'trust-roots', strategy: Strate
         issuer: old.issuer.sha256,
         chain: [old.issuer.sha256],
         roots: [old.root.sha256],
-        settings: { scheme: 'linkerd.io/tls', version: settingsOf(flow).version },
+        settings: { scheme: 'linkerd.io/tls', version: settingsOf(flow).version, ...settings },
         restarts: {},
       },
       next: { root: next.root.sha256, issuer: next.issuer.sha256, chain: [next.issuer.sha256] },
     },
-    { flow, workloadBatches: 1, leaves: 'renewal' } as Parameters<typeof linkerdPhases>[2],
+    { flow, workloadBatches: 1, leaves: 'renewal' },
   )
   const phases = drafts.map(({ name, title, steps }, number): PlannedPhase => {
     const tree = (kind: string, state: TrustState | null, step: string): PlannedTree | null =>
@@ -441,6 +447,7 @@ export function deploymentObject(
 // --------------------------------------------------------------------------------------------------------- look
 
 export interface LookOptions {
+  readonly declared?: Partial<LinkerdSettings>
   readonly flow?: LinkerdFlow
   readonly variant?: 'step' | 'undo' | 'nudge'
   readonly patience?: PatienceSettings
@@ -456,7 +463,7 @@ export async function look(plan: Plan, mesh: Mesh, place: string, options: LookO
     plan,
     site,
     place: planned,
-    declared: { system: 'linkerd', linkerd: settingsOf(options.flow ?? 'trust-roots') },
+    declared: { system: 'linkerd', linkerd: { ...settingsOf(options.flow ?? 'trust-roots'), ...options.declared } },
     now,
     concurrency: options.concurrency ?? 4,
     onProgress: () => {},

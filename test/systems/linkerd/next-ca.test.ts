@@ -1,8 +1,10 @@
 import { describe, expect, it } from 'vitest'
+import { readDeclaration } from '../../../src/declaration/read.ts'
+import { writeDeclaration } from '../../../src/declaration/write.ts'
 import { healthOf, otherRoots, refuseExpired } from '../../../src/systems/linkerd/health.ts'
-import { issuerName } from '../../../src/systems/linkerd/next-ca.ts'
+import { issuerName, newLinkerdCa } from '../../../src/systems/linkerd/next-ca.ts'
 import { linkerdSettings } from '../../../src/systems/linkerd/settings.ts'
-import { linkerdCa, names, now, selfMadeCa } from './material.ts'
+import { linkerdCa, means, names, now, selfMadeCa } from './material.ts'
 
 function rootName(rotation: string): string {
   const linkerd = {
@@ -27,6 +29,32 @@ describe('a new CA', () => {
     expect(issuer.subject).toBe('CN=identity.linkerd.cluster.local')
     expect(issuer.x509.checkHost(issuerName(names), { subject: 'never' })).toBe(issuerName(names))
     expect(root.subject).not.toBe(issuer.subject)
+  })
+
+  it('gives the issuers of two clusters two subjects, and both the name that identity verifies', async () => {
+    const text = `apiVersion: reanchor.dev/v1alpha1
+kind: TrustRotation
+metadata: {name: mesh-2026}
+spec:
+  system: linkerd
+  sites:
+    - {name: eu-1, path: trust/eu-1, delivery: {flux: {kustomization: flux-system/trust}}}
+    - {name: us-1, path: trust/us-1, delivery: {flux: {kustomization: flux-system/trust}}}
+  linkerd: {flow: trust-roots, version: stable-2.14.10, controlPlane: {eu-1: {path: l/eu-1}, us-1: {path: l/us-1}}}
+`
+    const declaration = await readDeclaration(text, 'rotation.yaml')
+    if (declaration.next.from !== 'generate') throw new Error('the default is to generate')
+    const read = () => ''
+    const made = await newLinkerdCa(declaration, declaration.next, { ...means, read, current: {} })
+    const issuers = Object.values(made.sites).map(({ issuer }) => issuer)
+    expect(issuers.map(({ subject }) => subject)).toEqual([
+      'CN=identity.linkerd.cluster.local,OU=eu-1',
+      'CN=identity.linkerd.cluster.local,OU=us-1',
+    ])
+    for (const { x509 } of issuers)
+      expect(x509.checkHost(issuerName(names), { subject: 'never' })).toBe(issuerName(names))
+    // What init writes for two clusters must be read again.
+    await readDeclaration(writeDeclaration(declaration), 'rotation.yaml')
   })
 
   it('gives the roots of two rotations two names', () => {
