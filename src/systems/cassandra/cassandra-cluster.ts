@@ -20,6 +20,8 @@ export interface CassandraClusterFacts {
   readonly inMaintenance: readonly string[]
   /** `dc` and `rack` hide a break between regions from every look at one of them. */
   readonly internodeEncryption: string
+  /** Where hosts' ports are used: the name of the region's prober, by which the operators order the regions' starts (cassandra_pods_config.go). */
+  readonly proberHost?: string
 }
 
 /**
@@ -88,6 +90,9 @@ export function readCassandraCluster(object: unknown, ca: CassandraCa, where: st
     ),
     inMaintenance: [...new Set(maintenance.map(each => text(at(each, 'dc')) ?? ''))].filter(dc => dc !== ''),
     internodeEncryption: internode,
+    ...(at(object, 'spec', 'hostPort', 'enabled') === true
+      ? { proberHost: `${namespace}-${name}-cassandra-prober.${text(at(object, 'spec', 'ingress', 'domain')) ?? ''}` }
+      : {}),
   }
 }
 

@@ -101,6 +101,7 @@ export function currentCa({ cluster, secret, annotations }: LiveCa): CurrentCa {
       managedRegions: cluster.managedRegions.join(' '),
       unmanagedRegions: cluster.unmanagedRegions.join(' '),
       internodeEncryption: cluster.internodeEncryption,
+      ...(cluster.proberHost === undefined ? {} : { proberHost: cluster.proberHost }),
       ...secretSettings(secret, secret.data, fingerprints, operatorChecksum(secret.data)),
     },
     restarts: {},

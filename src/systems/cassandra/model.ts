@@ -1,3 +1,4 @@
+import type { Plan } from '../../rotation.ts'
 import type { SafetyModel } from '../system.ts'
 
 /**
@@ -76,19 +77,73 @@ export const cassandraModel: SafetyModel = {
   links: linksOf,
   partyName: party => (Object.hasOwn(cassandraParties, party) ? cassandraParties[party as CassandraParty].name : party),
   notes(plan) {
-    const notes: string[] = []
-    const seen = new Set<string>()
-    for (const site of plan.sites) {
-      const state = plan.phases[0]?.steps[0]?.sites[site.name]?.state
-      for (const datacenter of (state?.settings.datacenters ?? '').split(' ')) {
-        const [name, replicas] = datacenter.split('=')
-        if (replicas === undefined || Number(replicas) > 2 || seen.has(`${site.name} ${name}`)) continue
-        seen.add(`${site.name} ${name}`)
-        notes.push(
-          `datacenter ${name} of ${site.name} has ${replicas} ${replicas === '1' ? 'node' : 'nodes'}: while one restarts, what asks for a quorum there fails; a replication factor of 3 or more goes on`,
-        )
-      }
-    }
-    return notes
+    const settingsOf = (site: string): Readonly<Record<string, string>> =>
+      plan.phases[0]?.steps[0]?.sites[site]?.state.settings ?? {}
+    const perSite = plan.sites.flatMap(({ name }) => [
+      ...datacenterNotes(name, settingsOf(name).datacenters ?? ''),
+      ...encryptionNotes(name, plan, settingsOf(name)),
+    ])
+    return [...perSite, ...orderNotes(plan, site => settingsOf(site).proberHost)]
   },
+}
+
+/**
+ * Where hosts' ports are used, a node starts once all regions before its own, by the names of their probers, have: restarted nodes of a later region wait in
+ * PAUSE_INIT as long as an earlier one is not whole.
+ */
+function orderNotes(
+  { batches }: Pick<Plan, 'batches'>,
+  hostOf: (site: string) => string | undefined,
+): readonly string[] {
+  const ordered = batches.flat().filter(site => hostOf(site) !== undefined)
+  if (ordered.length < 2) return []
+  const sorted = [...ordered].sort((one, other) => ((hostOf(one) ?? '') < (hostOf(other) ?? '') ? -1 : 1))
+  const notes: string[] = []
+  if (batches.some(batch => batch.filter(site => ordered.includes(site)).length > 1))
+    notes.push(
+      'hostPort is enabled, and regions restart at the same time: restarted nodes of a later region wait in init until the earlier ones are whole; rollout: serial avoids it',
+    )
+  if (sorted.join() !== ordered.join())
+    notes.push(
+      `hostPort is enabled, and the operators start regions in the order ${sorted.join(', ')}, by their probers’ hosts: declare the sites in that order`,
+    )
+  return notes
+}
+
+/** What a rolling restart costs: no PodDisruptionBudget stands in its way, and the operator restarts the datacenters of a region at the same time. */
+function datacenterNotes(site: string, datacenters: string): readonly string[] {
+  const counted = datacenters.split(' ').flatMap(word => {
+    const [name = '', replicas] = word.split('=')
+    return replicas === undefined ? [] : [{ name, replicas: Number(replicas) }]
+  })
+  const notes = counted.flatMap(({ name, replicas }) => {
+    const where = `datacenter ${name} of ${site} has ${replicas}`
+    if (replicas === 1)
+      return [
+        `${where} node: while it restarts, what is stored in that datacenter alone is not served, and what asks for a quorum there fails`,
+      ]
+    if (replicas === 2)
+      return [
+        `${where} nodes: while one restarts, what asks for a quorum there fails; with 3 nodes and a replication factor of 3 it goes on`,
+      ]
+    return []
+  })
+  if (counted.length < 2) return notes
+  return [
+    ...notes,
+    `${site} has ${counted.length} datacenters, which the operator restarts at the same time: one node of each is down at once, so a replication factor of 3 must hold in each`,
+  ]
+}
+
+/** With `dc` or `rack` only links between datacenters or racks use TLS. */
+function encryptionNotes(
+  site: string,
+  plan: Pick<Plan, 'parties'>,
+  { internodeEncryption }: Readonly<Record<string, string>>,
+): readonly string[] {
+  if (plan.parties.length > 1 || (internodeEncryption !== 'dc' && internodeEncryption !== 'rack')) return []
+  const between = internodeEncryption === 'dc' ? 'datacenters' : 'racks'
+  return [
+    `internodeEncryption: ${internodeEncryption} in ${site}: only links between ${between} use this CA, so that nodes of one of them stay whole while a break between them goes unnoticed; watch the others from there`,
+  ]
 }

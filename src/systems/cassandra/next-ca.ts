@@ -1,3 +1,4 @@
+import { createPrivateKey } from 'node:crypto'
 import { exitCodes, ReanchorError } from '../../errors.ts'
 import {
   authorityKey,
@@ -97,10 +98,25 @@ function cassandraCaFromFiles(
       todo: 'give the same file for root and issuing',
       exit: exitCodes.refused,
     })
-  const key = read(files.key)
-  refuseUnreadableKey(key, certificate, files.key)
   refuseUnfitCa(certificate, files.certificate)
-  return { certificate, key: key.endsWith('\n') ? key : `${key}\n` }
+  const key = asPkcs1(read(files.key))
+  refuseUnreadableKey(key, certificate, files.key)
+  return { certificate, key }
+}
+
+/**
+ * The key as the operator reads it: OpenSSL 3 writes PKCS#8 unless it is told `-traditional`, and the two hold the same key. What is no open RSA key
+ * stays as it is, to be refused by its name.
+ */
+function asPkcs1(text: string): string {
+  if (!/^-----BEGIN (RSA )?PRIVATE KEY-----$/m.test(text) || /^Proc-Type:/m.test(text)) return text
+  try {
+    const key = createPrivateKey(text)
+    return key.asymmetricKeyType === 'rsa' ? pkcs1Pem(key) : text
+  } catch {
+    // A broken key, whose text an error must not hold.
+    return text
+  }
 }
 
 function oneCertificate(text: string, file: string): Certificate {

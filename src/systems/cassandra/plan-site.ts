@@ -1,7 +1,7 @@
 import { App } from 'cdk8s'
 import { caSecretFile } from '../../../phases/cassandra/ca-secret.ts'
 import { cassandraCharts } from '../../../phases/cassandra/charts.ts'
-import { placedObjects } from '../../../phases/istio/site-file.ts'
+import { placedObjects } from '../../../phases/site-file.ts'
 import { exitCodes, ReanchorError } from '../../errors.ts'
 import { certificateFacts } from '../../pki/certificate.ts'
 import type { CurrentCa, NextCa } from '../../plan/ca.ts'

@@ -1,15 +1,19 @@
+import { createPrivateKey, generateKeyPairSync, randomBytes } from 'node:crypto'
 import { beforeAll, describe, expect, it, vi } from 'vitest'
 import { readDeclaration } from '../../../src/declaration/read.ts'
 import type { ReanchorError } from '../../../src/errors.ts'
+import { systemKeys } from '../../../src/pki/keys.ts'
 import type { CurrentCa, NewCa as PlannedCa } from '../../../src/plan/ca.ts'
-import type { Declaration } from '../../../src/rotation.ts'
+import type { CurrentSource, Declaration } from '../../../src/rotation.ts'
 import { acceptCassandra } from '../../../src/systems/cassandra/accept.ts'
-import type { NewCa } from '../../../src/systems/cassandra/ca-secret.ts'
+import { type NewCa, trustedEntries } from '../../../src/systems/cassandra/ca-secret.ts'
 import type { CassandraClusterFacts } from '../../../src/systems/cassandra/cassandra-cluster.ts'
 import { operatorChecksum } from '../../../src/systems/cassandra/checksum.ts'
 import { refuseSecretInGit } from '../../../src/systems/cassandra/in-git.ts'
 import { currentCa, secretOf } from '../../../src/systems/cassandra/material.ts'
 import { newCassandraCa } from '../../../src/systems/cassandra/next-ca.ts'
+import { missingStrategies } from '../../../src/systems/cassandra/phases.ts'
+import { cassandra } from '../../../src/systems/cassandra/system.ts'
 import { caSecret, cassandraCa, now, quickKeys } from './material.ts'
 
 // RSA keys take their time on a busy machine.
@@ -161,6 +165,84 @@ describe('the new CA', () => {
     // Unique in a repository: a rotation's name is used once.
     expect(made.root.subject).toBe('O=example-db-2026')
     expect(made.root.sha256).toBe(made.sites['eu-1']?.issuer.sha256)
+  })
+})
+
+describe('a new CA of the user’s own', () => {
+  async function fromFiles(certificate: string, key: string): Promise<PlannedCa> {
+    const files: Readonly<Record<string, string>> = { '/ca.pem': certificate, '/ca.key': key }
+    const issuing = { '*': { certificate: '/ca.pem', key: '/ca.key', chain: null } }
+    return await newCassandraCa(
+      await declared(),
+      { from: 'files', root: '/ca.pem', issuing },
+      { now, random: size => Buffer.alloc(size, 7), keys: quickKeys, read: path => files[path] ?? '', current: {} },
+    )
+  }
+
+  it('keeps its key as PKCS#1, given so or as PKCS#8, which OpenSSL 3 writes and the operator cannot read', async () => {
+    const pkcs8 = createPrivateKey(fresh.key).export({ type: 'pkcs8', format: 'pem' }).toString()
+    expect(pkcs8).toMatch(/^-----BEGIN PRIVATE KEY-----/)
+    for (const given of [fresh.key, pkcs8, fresh.key.trimEnd()])
+      expect((await fromFiles(fresh.certificate.pem, given)).sites['eu-1']?.key).toBe(fresh.key)
+  })
+
+  it('is refused with a key that is encrypted, of another CA, or no RSA, and no byte of the key in the error (F29)', async () => {
+    const key = createPrivateKey(fresh.key)
+    const options = { type: 'pkcs8', format: 'pem', cipher: 'aes-256-cbc', passphrase: 'x' } as const
+    const encrypted = key.export(options).toString()
+    const curve = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ type: 'pkcs8', format: 'pem' })
+    for (const given of [encrypted, old.key, curve.toString(), fresh.key.replace('MII', 'MIX')]) {
+      const error = await fromFiles(fresh.certificate.pem, given).catch((cause: ReanchorError) => cause)
+      if (!(error instanceof Error)) throw new Error('not refused')
+      expect(error.exit).toBe(5)
+      expect(error.message).not.toContain(given.split('\n')[2])
+    }
+  })
+
+  it('is refused as a bundle, or as a leaf: the operator signs with one certificate and reads no second', async () => {
+    await expect(fromFiles(fresh.certificate.pem + old.certificate.pem, fresh.key)).rejects.toThrow(/more than one/)
+  })
+})
+
+describe('a CA of real size', () => {
+  it('is RSA 4096 with SHA-256, PKCS#1, ten years, and passes acceptance: demo and tests use 2048 bits to be quick', async () => {
+    const declaration = await declared()
+    if (declaration.next.from !== 'generate') throw new Error('not generated')
+    const means = { now, random: randomBytes, keys: systemKeys, read: () => '', current: {} }
+    const made = await newCassandraCa(declaration, declaration.next, means)
+    const key = made.sites['eu-1']?.key ?? ''
+    expect(createPrivateKey(key).asymmetricKeyDetails?.modulusLength).toBe(4096)
+    expect(made.root.key).toBe('RSA 4096')
+    expect(Math.round((Date.parse(made.root.notAfter) - now.getTime()) / 86_400_000)).toBe(3650)
+    expect(await refusal({ 'eu-1': current() }, {}, made)).toBeNull()
+    const secret = caSecret({ certificate: made.root, key })
+    expect(trustedEntries(secret).get('ca.crt')?.sha256).toBe(made.root.sha256)
+  })
+})
+
+describe('what Cassandra does not take', () => {
+  it.each(['renew', 'issuer'] as const)('is strategy %s: the error says why, and what to use', strategy => {
+    const missing = missingStrategies[strategy]
+    expect(missing?.what).toMatch(/does not exist for Cassandra: .{40}/)
+    expect(missing?.todo).toContain('choose graceful')
+  })
+
+  it('is the CA in use from files: what stands in the cluster is taken over byte for byte, or all nodes restart', async () => {
+    const source = { from: 'files', certificate: 'ca.pem' } as Extract<CurrentSource, { from: 'files' }>
+    await expect(cassandra.currentFromFiles(source, () => '', await declared())).rejects.toThrow(
+      /cannot be taken from files[\s\S]*byte for byte[\s\S]*from: cluster/,
+    )
+  })
+
+  it('is a CA whose key stays offline: the operator signs with the key in the Secret', async () => {
+    expect(cassandra.requestSecret(await declared())).toBeNull()
+  })
+
+  it('is a graceful rotation of a CA that has expired: there is no overlap to keep, and what is left to do is said (F15)', async () => {
+    const expired = await cassandraCa('O=ca', '2026-11-01T00:00:00Z')
+    const error = await refusal({ 'eu-1': current({ ca: expired }) })
+    expect(error?.exit).toBe(5)
+    expect(error?.message).toMatch(/has expired[\s\S]*emergency with --accept-outage/)
   })
 })
 

@@ -1,7 +1,7 @@
 import { App } from 'cdk8s'
 import { describe, expect, it } from 'vitest'
 import { cassandraCharts } from '../../../phases/cassandra/charts.ts'
-import { placedObjects } from '../../../phases/istio/site-file.ts'
+import { placedObjects } from '../../../phases/site-file.ts'
 
 const data = { 'ca.crt': 'old\n', 'ca.key': 'key\n', 'ca2.crt': 'new\n' }
 

@@ -16,7 +16,7 @@ export const now = new Date('2026-11-22T06:00:00Z')
 export const quickKeys: KeySource = { generate: async () => await systemKeys.generate('rsa-2048') }
 
 /** A CA as `openssl req -x509` makes it in the runbook's utils/tls.sh: a Subject, basicConstraints, SKI, and no key usage. */
-export async function cassandraCa(subject: string): Promise<NewCa> {
+export async function cassandraCa(subject: string, ends = '2034-12-30T00:00:00Z'): Promise<NewCa> {
   const key = await systemKeys.generate('rsa-2048')
   const certificate = await createCertificate({
     subject,
@@ -25,7 +25,7 @@ export async function cassandraCa(subject: string): Promise<NewCa> {
     signingKey: key,
     serial: `40${randomBytes(8).toString('hex')}`,
     notBefore: new Date('2025-01-01T00:00:00Z'),
-    notAfter: new Date('2034-12-30T00:00:00Z'),
+    notAfter: new Date(ends),
     extensions: [basicConstraints(null), subjectKey(keyIdOf(key))],
   })
   return { certificate, key: pkcs1Pem(key) }
