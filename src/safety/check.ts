@@ -411,8 +411,11 @@ function contradiction(folder: Folders): Finding | null {
   try {
     const listed = fingerprintsByPlace(readTrustText(text, `${folder.path}/trust.txt`).certificates)
     for (const [place, fingerprints] of listed) {
-      const key = /^[^:]+\.ya?ml:(.+)$/.exec(place)?.[1]
-      const twin = key === undefined ? undefined : bySecret.get(key)
+      // Two objects of a folder may call their keys alike: the file tells them apart (Kyma's two Secrets, both with `ca.crt`).
+      const [, file, key] = /^([^:]+\.ya?ml):(.+)$/.exec(place) ?? []
+      const twin = folder.placesAfter.find(
+        each => each.object !== null && each.key === key && each.file === `${folder.path}/${file}`,
+      )
       if (
         twin !== undefined &&
         twin.sealed === null &&
