@@ -304,7 +304,7 @@ function proposeDeclaration(
   const own = found.finish()
   for (const [field, note] of own.notes) notes.set(field, note)
   remarks.push(...own.remarks)
-  const reload = found.restartsWorkloads ? reloadOf(scene, sites, remarks) : []
+  const reload = found.restartsWorkloads ? reloadOf(scene, sites, own.notRestarted ?? [], remarks) : []
   if (reload.length > 0)
     notes.set('spec.reload.workloads', 'Found in this repository; take out what is not part of the mesh.')
   else if (found.restartsWorkloads)
@@ -406,6 +406,27 @@ export function deliverersAt(
   )
   for (const each of chosen) for (const inner of all) if (each.files.has(inner.file)) chosen.add(inner)
   return all.filter(each => chosen.has(each))
+}
+
+/** The folder whose kustomization builds a file at this site and at no other, so that what is wired there is the site's own; null: nothing builds it. */
+export function builtFolder(
+  { findings, answers, files }: InitScene,
+  site: SiteAnswer,
+  file: string,
+  deliverers: readonly FoundDeliverer[],
+): string | null {
+  const folder = folderOf(file)
+  const others = answers.sites.filter(each => each.name !== site.name)
+  const shared = others.some(other =>
+    [
+      ...deliverersAt(findings.kustomizations, other, answers.sites),
+      ...deliverersAt(findings.applications, other, answers.sites),
+    ].some(each => each.files.has(file)),
+  )
+  const builders = deliverers.filter(each => each.folder !== null && each.files.has(file))
+  if (!shared && hasKustomization(files, folder) && builders.length > 0) return folder
+  const deepest = builders.map(each => each.folder ?? '').sort((left, right) => right.length - left.length)[0]
+  return deepest ?? null
 }
 
 export function question(
@@ -534,7 +555,12 @@ function freeName(wanted: string, namespace: string, found: readonly FoundDelive
   return taken ? `reanchor-${wanted}` : wanted
 }
 
-function reloadOf(scene: InitScene, sites: readonly Site[], remarks: string[]): readonly ReloadTarget[] {
+function reloadOf(
+  scene: InitScene,
+  sites: readonly Site[],
+  left: readonly string[],
+  remarks: string[],
+): readonly ReloadTarget[] {
   const { findings, answers } = scene
   const targets: ReloadTarget[] = []
   const sitesOfFolder = new Map<string, Set<string>>()
@@ -544,7 +570,7 @@ function reloadOf(scene: InitScene, sites: readonly Site[], remarks: string[]): 
       ...deliverersAt(findings.applications, site, answers.sites),
     ]
     for (const each of all) {
-      if (each.folder === null || each.workloads.length === 0) continue
+      if (each.folder === null || each.workloads.length === 0 || left.includes(each.folder)) continue
       if (sites.some(own => isUnder(each.folder ?? '', own.path))) continue
       if (each.source === null && !hasKustomization(scene.files, each.folder)) {
         remarks.push(

@@ -24,6 +24,8 @@ export interface InitPart {
     readonly remarks: readonly string[]
     /** The user's file that `adopt` wires at each site, for the terminal; a site that has none is absent. */
     readonly wired: Readonly<Record<string, string>>
+    /** Folders whose workloads are the system's own control plane, which steps of their own restart. @default [] */
+    readonly notRestarted?: readonly string[]
   }
   /** File of a site's folder that holds the CA sealed: .sops.yaml must have a rule for it. */
   readonly sealedFile: string

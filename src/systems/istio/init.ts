@@ -1,6 +1,5 @@
-import type { Findings, FoundControlPlane, FoundDeliverer } from '../../declaration/find.ts'
-import { hasKustomization } from '../../declaration/find.ts'
-import { deliverersAt, flagError, mentions, question, type SiteAnswer } from '../../declaration/init.ts'
+import type { Findings, FoundControlPlane } from '../../declaration/find.ts'
+import { builtFolder, deliverersAt, flagError, mentions, question, type SiteAnswer } from '../../declaration/init.ts'
 import { parseDuration } from '../../declaration/values.ts'
 import { chartInstallers, takesValues } from '../../gitops/helm.ts'
 import { folderOf } from '../../gitops/paths.ts'
@@ -74,7 +73,7 @@ function planeOf(
     const user = own.length === 1 ? own[0] : undefined
     const by = findings.controlPlanes.find(each => each.file === user?.object.file && each.name === user.object.name)
     if (by !== undefined) {
-      const path = builtFolder(scene, site, by, deliverers) ?? folderOf(by.file)
+      const path = builtFolder(scene, site, by.file, deliverers) ?? folderOf(by.file)
       return {
         value: { plane: by, control: { file: by.file, name: by.name, path } },
         note: `Found as ${planeText(by)}, which takes ${said.file}.`,
@@ -101,7 +100,7 @@ function planeOf(
         : `more than one Istio was found for ${site.name}`
     return question(flag, `Which file declares the Istio of ${site.name}?`, why, choices, 'controlPlane', site.name)
   }
-  const path = builtFolder(scene, site, plane, deliverers)
+  const path = builtFolder(scene, site, plane.file, deliverers)
   if (path === null) {
     return {
       value: { plane, control: { file: plane.file, name: plane.name, path: folderOf(plane.file) } },
@@ -120,28 +119,6 @@ function planeOf(
 function planeText(plane: FoundControlPlane): string {
   if (plane.install === 'sail') return `Istio ${plane.name}`
   return `${plane.install === 'helmRelease' ? 'HelmRelease' : 'Application'} ${plane.name}`
-}
-
-/** The folder at which a Component reaches the control plane of this site and of no other. */
-function builtFolder(
-  scene: InitScene,
-  site: SiteAnswer,
-  plane: FoundControlPlane,
-  deliverers: readonly FoundDeliverer[],
-): string | null {
-  const folder = folderOf(plane.file)
-  const { findings, answers } = scene
-  const others = answers.sites.filter(each => each.name !== site.name)
-  const shared = others.some(other =>
-    [
-      ...deliverersAt(findings.kustomizations, other, answers.sites),
-      ...deliverersAt(findings.applications, other, answers.sites),
-    ].some(each => each.files.has(plane.file)),
-  )
-  const builders = deliverers.filter(each => each.folder !== null && each.files.has(plane.file))
-  if (!shared && hasKustomization(scene.files, folder) && builders.length > 0) return folder
-  const deepest = builders.map(each => each.folder ?? '').sort((left, right) => right.length - left.length)[0]
-  return deepest ?? null
 }
 
 function settingsOf(

@@ -144,6 +144,12 @@ export async function newLinkerdCa(
   const root = await createLinkerdRoot(next, means)
   const sites: Record<string, NextCa> = {}
   for (const { name } of declaration.sites)
-    sites[name] = await createLinkerdIssuer(root, names, next.issuing.validityDays, means, next.issuing.subject)
+    sites[name] = await createLinkerdIssuer(
+      root,
+      names,
+      next.issuing.validityDays,
+      means,
+      next.issuing.subject.replaceAll('{site}', name),
+    )
   return { sites, rootKey: root.key, root: root.certificate }
 }

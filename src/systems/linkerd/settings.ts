@@ -52,7 +52,8 @@ export const linkerdSettings: SettingsRules = {
     return {
       // `root.…` and the rotation's name: never the name of the issuer, nor that of the root before (linkerd2#5350).
       root: `CN=root.${namespace}.${trustDomain},OU=${rotation}`,
-      issuing: `CN=identity.${namespace}.${trustDomain}`,
+      // The issuers of several clusters have keys of their own, so they are told apart (RFC 5280 §4.1.2.6); identity verifies the SAN alone.
+      issuing: `CN=identity.${namespace}.${trustDomain},OU={site}`,
     }
   },
   checks: controlPlanes,
