@@ -1,8 +1,8 @@
 import { k8s } from 'cdk8s-plus-28'
 import { Construct } from 'constructs'
 import { joinPem } from '../../src/pki/bundle.ts'
+import { placeIn } from '../site-file.ts'
 import { type IstioPhaseProps, managedBy, protection } from './props.ts'
-import { placeIn } from './site-file.ts'
 
 /** The public files of a plugged CA by their key in `cacerts`: exact bytes, every PEM with one newline at its end. */
 export function publicFiles(props: Pick<IstioPhaseProps, 'state' | 'certificate'>): Record<string, string> {

@@ -1,7 +1,8 @@
 import { k8s } from 'cdk8s-plus-28'
 import { Construct } from 'constructs'
+import { canaryName } from '../../src/names.ts'
+import { placeIn } from '../site-file.ts'
 import { type IstioPhaseProps, managedBy, protection } from './props.ts'
-import { placeIn } from './site-file.ts'
 
 /** A sealed value of no worth: that it arrives whole shows that the cluster can unseal before a CA depends on it. */
 export class Canary extends Construct {
@@ -9,7 +10,7 @@ export class Canary extends Construct {
     super(scope, id)
     const secret = new k8s.KubeSecret(this, 'secret', {
       metadata: {
-        name: 'reanchor-canary',
+        name: canaryName,
         namespace: props.namespace,
         labels: managedBy,
         annotations: protection(props.delivery),

@@ -2,9 +2,10 @@ import { ApiObject } from 'cdk8s'
 import { k8s } from 'cdk8s-plus-28'
 import { Construct } from 'constructs'
 import { stringify } from 'yaml'
+import { rotationAnnotation, trustAnnotation } from '../../src/names.ts'
 import { multirootSetting, xdsAgentSetting } from '../../src/systems/istio/phases.ts'
-import { type IstioPhaseProps, managedBy, protection, rotationAnnotation, trustAnnotation } from './props.ts'
-import { placeIn } from './site-file.ts'
+import { placeIn } from '../site-file.ts'
+import { type IstioPhaseProps, managedBy, protection } from './props.ts'
 
 /** Values of the istiod chart (and of the `Istio` resource, which has the same shape) that a state declares. */
 function istiodValues(props: Pick<IstioPhaseProps, 'state'>): Record<string, unknown> {

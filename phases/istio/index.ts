@@ -1,4 +1,6 @@
 /** The constructs of Istio's phases, for cdk8s apps of your own. A chart is given certificates and keys; it never makes or signs any. */
+
+export { placedObjects, type SiteFile } from '../site-file.ts'
 export { Adopt } from './adopt.ts'
 export { CaCerts } from './cacerts.ts'
 export { Canary } from './canary.ts'
@@ -8,7 +10,6 @@ export { EnableMultiroot } from './enable-multiroot.ts'
 export { IssueNew } from './issue-new.ts'
 export type { ControlPlaneCarrier, IstioPhaseProps } from './props.ts'
 export { Replace } from './replace.ts'
-export { placedObjects, type SiteFile } from './site-file.ts'
 export { TrustBoth } from './trust-both.ts'
 export { TrustNew } from './trust-new.ts'
 export { Workloads } from './workloads.ts'

@@ -37,11 +37,6 @@ export type ControlPlaneCarrier =
     }
   | { readonly kind: 'values'; readonly under?: readonly string[] }
 
-/** Annotation that ties a patched object to the rotation: it proves that the wiring carries. */
-export const rotationAnnotation = 'reanchor.dev/rotation'
-/** Pod-template annotation with the digest of what a restart is for. */
-export const trustAnnotation = 'reanchor.dev/trust'
-
 /** Keeps an object out of the deliverer's pruning and templating, in mid-rotation and after. */
 export function protection(delivery: 'flux' | 'argocd'): Record<string, string> {
   if (delivery === 'argocd') return { 'argocd.argoproj.io/sync-options': 'Prune=false' }

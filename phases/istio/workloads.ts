@@ -1,8 +1,9 @@
 import { ApiObject } from 'cdk8s'
 import { Construct } from 'constructs'
+import { rotationAnnotation, trustAnnotation } from '../../src/names.ts'
 import { workloadsKey } from '../../src/systems/istio/phases.ts'
-import { type IstioPhaseProps, rotationAnnotation, trustAnnotation } from './props.ts'
-import { placeIn } from './site-file.ts'
+import { placeIn } from '../site-file.ts'
+import type { IstioPhaseProps } from './props.ts'
 
 /**
  * Restarts workloads by an annotation of their pod template, which their own kustomizations take in as a Component.

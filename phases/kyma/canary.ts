@@ -1,6 +1,6 @@
 import { k8s } from 'cdk8s-plus-28'
 import { Construct } from 'constructs'
-import { placeIn } from '../istio/site-file.ts'
+import { placeIn } from '../site-file.ts'
 import { type KymaPhaseProps, managedBy, protection } from './props.ts'
 
 /** A sealed value of no worth: that it arrives whole shows that the cluster can unseal before a CA depends on it. */

@@ -1,6 +1,6 @@
 import { k8s } from 'cdk8s-plus-28'
 import { Construct } from 'constructs'
-import { placeIn } from '../istio/site-file.ts'
+import { placeIn } from '../site-file.ts'
 import { type KymaPhaseProps, managedBy, protection } from './props.ts'
 
 /** File of the connector's Secret in a site's folder. */

@@ -3,7 +3,7 @@ import { k8s } from 'cdk8s-plus-28'
 import { Construct } from 'constructs'
 import { anchorText, readAsGo } from '../../src/systems/linkerd/go-pem.ts'
 import { globalAnchors, withGlobalAnchors, withValuesAnchors } from '../../src/systems/linkerd/linkerd-config.ts'
-import { placeIn } from '../istio/site-file.ts'
+import { placeIn } from '../site-file.ts'
 import { controlPlaneComponent } from './files.ts'
 import { type LinkerdPhaseProps, managedBy, protection, rotationAnnotation } from './props.ts'
 

@@ -1,7 +1,7 @@
 import { k8s } from 'cdk8s-plus-28'
 import { Construct } from 'constructs'
 import { issuerData, issuerSecretName, issuerValuesName, schemeKeys } from '../../src/systems/linkerd/issuer-secret.ts'
-import { placeIn } from '../istio/site-file.ts'
+import { placeIn } from '../site-file.ts'
 import { anchorsOf } from './anchors.ts'
 import { issuerFile } from './files.ts'
 import { watched } from './helm-values.ts'

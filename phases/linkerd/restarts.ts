@@ -3,7 +3,7 @@ import { ApiObject } from 'cdk8s'
 import { Construct } from 'constructs'
 import { anchorText } from '../../src/systems/linkerd/go-pem.ts'
 import { controlPlaneKey, dataPlaneKey, literalAnchors } from '../../src/systems/linkerd/phases.ts'
-import { placeIn } from '../istio/site-file.ts'
+import { placeIn } from '../site-file.ts'
 import { controlPlaneComponent } from './files.ts'
 import {
   anchorsVariable,
