@@ -20,8 +20,8 @@ import type { GatewayForm, KymaProfile } from './profile.ts'
  *
  * `emergency` is one phase, `replace`: the gateway trusts new alone and the connector issues from it, in one pull request.
  *
- * Where the gateway reads its CA from mounted files, a step `restart` follows the data in each phase that changes them. In `replace` both stand in
- * one step, with a nudge that restarts once more, for a pod that was made while its node still had the old file.
+ * Where the gateway reads its CA from mounted files, a step `restart` follows the data in each phase that changes them; in `replace` both stand in one step. Either has a
+ * nudge that restarts once more, for a pod that was made while its node still had the old file.
  */
 
 /** Names of `settings` in a state: where the material of this state lies. */
@@ -138,6 +138,7 @@ function trustPhase(
         'Rolls the ingress gateway, which reads its CA from files and only when it starts. New pods come up before old ones go.',
         restarted(after),
         restarted(before),
+        restarted(after, 'again'),
       ),
     )
   }
@@ -154,12 +155,18 @@ function replaceAtOnce(before: TrustState, next: Fingerprint, profile: KymaProfi
   return {
     name: 'replace',
     title: 'replace the compromised CA',
-    steps: [{ name: 'data', what, state, undo: null, nudge: mount ? restarted(state, 'again') : null }],
+    steps: [step('data', what, state, null, mount ? restarted(state, 'again') : null)],
   }
 }
 
-function step(name: string, what: string, state: TrustState, undo: TrustState | null): StepDraft {
-  return { name, what, state, undo, nudge: null }
+function step(
+  name: string,
+  what: string,
+  state: TrustState,
+  undo: TrustState | null,
+  nudge: TrustState | null = null,
+): StepDraft {
+  return { name, what, state, undo, nudge }
 }
 
 function lastState(phase: PhaseDraft): TrustState {

@@ -94,6 +94,10 @@ describe('the phases of Kyma', () => {
         if (data === undefined || restart === undefined) continue
         expect({ ...restart.state, restarts: {} }).toEqual({ ...data.state, restarts: {} })
         expect(restart.state.restarts[gatewayRestart]).not.toBe(data.state.restarts[gatewayRestart])
+        // A pod that was made while its node had the old file needs one more, and nothing else changes with it.
+        expect({ ...restart.nudge, restarts: {} }).toEqual({ ...restart.state, restarts: {} })
+        expect(restart.nudge?.restarts[gatewayRestart]).not.toBe(restart.state.restarts[gatewayRestart])
+        expect(data.nudge).toBeNull()
       }
   })
 
