@@ -44,7 +44,8 @@ export async function runFault(world: World, fault: FaultName): Promise<DemoFaul
 async function waitsForCulprit(world: World, kind: ClusterFault, strike: ClusterStrike): Promise<DemoFault> {
   let struck: (() => string | null) | null = null
   for (;;) {
-    const outcome = await nextWhenReady(world, world.system.demo.patience ?? 2 * 60 * 60 * 1000)
+    // Whoever is well has gone on by then, and who is still named is stuck.
+    const outcome = await (struck === null ? nextWhenReady(world) : nextWhenReady(world, 2 * 60 * 60 * 1000))
     if (outcome.kind === 'done') return { kind, culprit: null, refusedAt: null }
     if (outcome.kind !== 'waiting') {
       if (outcome.pullRequest === null) throw new Error('there is no pull request to merge')
