@@ -1,6 +1,16 @@
 import { valuesName } from '../../../phases/linkerd/files.ts'
-import { readCertificate } from '../../pki/certificate.ts'
-import type { ConsumerClass, Evidence, EvidenceException, Fingerprint, Instant, Plan, Verdict } from '../../rotation.ts'
+import { type Certificate, readCertificate } from '../../pki/certificate.ts'
+import { findPaths } from '../../pki/path.ts'
+import type {
+  ConsumerClass,
+  Evidence,
+  EvidenceException,
+  EvidenceGroup,
+  Fingerprint,
+  Instant,
+  Plan,
+  Verdict,
+} from '../../rotation.ts'
 import {
   attested,
   canaryUnsealed,
@@ -46,7 +56,10 @@ export function linkerdRules(plan: Plan, place: PlannedPlace): readonly Rule[] {
   if (place.phase === 0) rules.push(wiringInEffect)
   rules.push(issuerDelivered, anchorsPublished, controlPlaneRolled)
   if (Object.keys(state.restarts).some(key => key.startsWith('data-plane'))) rules.push(workloadsRestarted)
-  rules.push(consumersSeen, machinesDeclared, controlPlaneTrusts, proxiesTrust, issuerLoaded, leavesIssued, checksPass)
+  rules.push(consumersSeen, machinesDeclared, controlPlaneTrusts, proxiesTrust, issuerLoaded, leavesIssued)
+  // An emergency breaks links on purpose until all have restarted.
+  if (plan.strategy !== 'emergency' || place.full) rules.push(controlLinks)
+  rules.push(checksPass)
   const vouched = place.full && place.before !== null && bundleDigest(plan, place.before) !== bundleDigest(plan, state)
   return [
     deliveredWith(({ tree }) => [deliveredIssuer(tree.state.settings).name]),
@@ -258,6 +271,67 @@ const proxiesTrust: LinkerdRule = {
   judge: subject => judgeConsumers(subject, ['proxy', 'gateway'], ['roots', 'running'], true),
 }
 
+/**
+ * Pods that trust and present what was planned may still refuse one another where two steps meet. The links to the control plane break everything
+ * when they break, and nothing that one sees between two workloads tells of them (F12). Asked of what was seen, by the search that judges handshakes.
+ */
+const controlLinks: LinkerdRule = {
+  id: 'linkerd/control-links',
+  claim: 'every proxy accepts what the control plane presents, and the control plane what every proxy presents',
+  hint: 'a proxy that refuses identity gets no leaf and dies with the one that it has: see which of the two lacks a root, and restart it',
+  judge({ evidence, plan, now }) {
+    const classes = (list: readonly ConsumerClass[]) =>
+      evidence.groups.filter(({ consumer }) => list.includes(consumer))
+    const plane = classes(['control-plane'])
+    const mesh = classes(['proxy', 'gateway'])
+    const accepts = acceptance(plan, evidence, now)
+    const because = new Set<string>()
+    for (const [holders, verifiers] of [
+      [plane, mesh],
+      [mesh, plane],
+      [plane, plane],
+    ] as const)
+      for (const holder of holders)
+        for (const verifier of verifiers)
+          if (!accepts(holder.presents, verifier.trusts))
+            because.add(`${verifier.owner} refuses the leaf of ${holder.owner}`)
+    return { verdict: because.size === 0 ? 'holds' : 'violated', because: limited([...because]) }
+  },
+}
+
+/** Whether anchors verify leaves of an issuer; also where one of the two was not seen, which another gate says. Each mix is searched once. */
+function acceptance(plan: Plan, evidence: Evidence, now: Date) {
+  const certificates = certificatesOf(plan, evidence)
+  const known = new Map<string, boolean>()
+  return (presents: EvidenceGroup['presents'], trusts: EvidenceGroup['trusts']): boolean => {
+    const [issuer] = certificates(presents?.slice(0, 1) ?? [])
+    if (issuer === undefined || trusts === null) return true
+    const key = `${issuer.sha256} ${trusts.join(' ')}`
+    const before = known.get(key)
+    if (before !== undefined) return before
+    const anchors = certificates(trusts)
+    const direct = anchors.some(anchor => anchor.sha256 === issuer.sha256)
+    const between = certificates(presents?.slice(1) ?? [])
+    const found = direct || findPaths(issuer, between, anchors, { at: now, purpose: 'server' }).paths.length > 0
+    known.set(key, found)
+    return found
+  }
+}
+
+/** Certificates of the plan, and those that were seen beside it, by fingerprint. */
+function certificatesOf(plan: Plan, evidence: Evidence): (list: readonly Fingerprint[]) => readonly Certificate[] {
+  const pems = new Map([...plan.certificates, ...evidence.certificates].map(({ sha256, pem }) => [sha256, pem]))
+  const read = new Map<Fingerprint, Certificate>()
+  return list =>
+    list.flatMap(sha256 => {
+      const pem = pems.get(sha256)
+      if (pem === undefined) return []
+      const certificate = read.get(sha256) ?? readCertificate(pem)
+      read.set(sha256, certificate)
+      return [certificate]
+    })
+}
+
 const issuerLoaded: LinkerdRule = {
   id: 'linkerd/issuer-loaded',
   claim: 'every replica of identity that shows its issuer holds the planned one',
@@ -304,18 +378,23 @@ function renewalOf(last: Instant, { plan, now }: Case): Instant {
   return instantOf(new Date(Math.max(due + 60_000, now.getTime() + soon)))
 }
 
-/** What identity's events say, as a hint beside what was seen. */
+/** What identity's events say, as a hint beside what was seen: of the Secret as it is now, and not of one before it, such as an earlier rotation's (trap 15). */
 function hinted(evidence: Evidence): { readonly hint?: string } {
   const facts = evidence.objects.find(({ id }) => id === 'Events')?.facts ?? {}
-  const updated = facts.IssuerUpdated === undefined ? Number.NEGATIVE_INFINITY : Date.parse(facts.IssuerUpdated)
+  const since = Date.parse(objectNamed(evidence, 'Secret', issuerSecretName)?.lastChange ?? '')
+  const timeOf = (reason: string): number => {
+    const time = Date.parse(facts[reason] ?? '')
+    return time >= since ? time : Number.NEGATIVE_INFINITY
+  }
+  const updated = timeOf('IssuerUpdated')
   for (const reason of ['IssuerUpdateSkipped', 'IssuerValidationFailed']) {
-    const at = facts[reason]
-    if (at === undefined || Date.parse(at) < updated) continue
+    const time = timeOf(reason)
+    if (!Number.isFinite(time) || time < updated) continue
     return {
-      hint: `identity said ${reason} at ${at}: ${facts[`${reason} message`] ?? ''}; its anchors are those of its start, so restart it with both roots first`,
+      hint: `identity said ${reason} at ${facts[reason]}: ${facts[`${reason} message`] ?? ''}; its anchors are those of its start, so restart it with both roots first`,
     }
   }
-  if (facts.IssuerUpdated === undefined) return {}
+  if (!Number.isFinite(updated)) return {}
   return {
     hint: `identity said IssuerUpdated at ${facts.IssuerUpdated}; proxies renew after 70 % of what is left of their leaf’s life`,
   }
@@ -341,12 +420,7 @@ const checksPass: LinkerdRule = {
 
 /** What the nine checks are asked of: the anchors as published, the issuer as declared, and each pod by what it was started with. */
 function viewOf(evidence: Evidence, plan: Plan, place: PlannedPlace, now: Date, expected: Expected): IdentityView {
-  const pems = new Map([...plan.certificates, ...evidence.certificates].map(({ sha256, pem }) => [sha256, pem]))
-  const certificates = (list: readonly Fingerprint[]) =>
-    list.flatMap(sha256 => {
-      const pem = pems.get(sha256)
-      return pem === undefined ? [] : [readCertificate(pem)]
-    })
+  const certificates = certificatesOf(plan, evidence)
   const { state } = place.tree
   const published = evidence.groups.find(({ consumer }) => consumer === 'configmap')
   const broken = evidence.exceptions.find(({ reason }) => reason === 'broken-bundle')

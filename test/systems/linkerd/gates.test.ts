@@ -84,7 +84,16 @@ describe('the gate before the old root goes (F1, linkerd2#4287)', () => {
   })
 
   it('never takes an event for evidence: IssuerUpdated changes the hint and not the verdict (trap 15)', () => {
+    const secret = {
+      id: 'Secret/linkerd/linkerd-identity-issuer',
+      present: true,
+      keys: null,
+      managers: {},
+      facts: {},
+      lastChange: '2026-11-22T11:00:00Z',
+    }
     const objects = [
+      secret,
       {
         id: 'Events',
         present: true,
@@ -97,9 +106,31 @@ describe('the gate before the old root goes (F1, linkerd2#4287)', () => {
     const groups = [proxy('voting', [old.root, next.root], old.issuer)]
     const result = judged('linkerd/leaves-issued', evidenceAt(2, groups, { objects }))
     expect([result.verdict, result.hint]).toEqual(['pending', expect.stringContaining('IssuerUpdateSkipped')])
-    const events = [{ ...objects[0], facts: { IssuerUpdated: '2026-11-22T11:30:00Z' } }] as Evidence['objects']
+    const events = [secret, { ...objects[1], facts: { IssuerUpdated: '2026-11-22T11:30:00Z' } }] as Evidence['objects']
     const updated = judged('linkerd/leaves-issued', evidenceAt(2, groups, { objects: events }))
     expect([updated.verdict, updated.hint]).toEqual(['pending', expect.stringContaining('IssuerUpdated')])
+  })
+
+  it('takes no event of an earlier rotation: one from before the Secret was written hints at nothing (trap 15)', () => {
+    const object = (id: string, facts: Readonly<Record<string, string>>, lastChange: string | null) => ({
+      id,
+      present: true,
+      keys: null,
+      managers: {},
+      facts,
+      lastChange,
+    })
+    const secret = object('Secret/linkerd/linkerd-identity-issuer', {}, '2026-11-22T11:00:00Z')
+    const told = (facts: Readonly<Record<string, string>>) =>
+      judged(
+        'linkerd/leaves-issued',
+        evidenceAt(2, [proxy('voting', [old.root, next.root], old.issuer)], {
+          objects: [secret, object('Events', facts, null)],
+        }),
+      ).hint
+    expect(told({ IssuerUpdated: '2026-11-22T11:00:40Z' })).toContain('IssuerUpdated at 2026-11-22T11:00:40Z')
+    expect(told({ IssuerUpdated: '2026-11-22T10:59:40Z' })).not.toContain('IssuerUpdated')
+    expect(told({ IssuerUpdateSkipped: '2026-11-22T10:59:40Z' })).not.toContain('IssuerUpdateSkipped')
   })
 
   it('is unknown where no proxy was seen at all, and unknown opens nothing', () => {
@@ -123,6 +154,33 @@ describe('the gate before the new issuer signs (F2, F14)', () => {
   it('does not take the order of a bundle for a difference', () => {
     const groups = [proxy('web', [next.root, old.root], old.issuer), proxy('voting', [old.root, next.root], old.issuer)]
     expect(judged('linkerd/proxies-trust', evidenceAt(1, groups)).verdict).toBe('holds')
+  })
+})
+
+describe('the links to the control plane (F12)', () => {
+  const plane = (trusts: readonly string[], issuer: string): EvidenceGroup => ({
+    ...proxy('x', trusts, issuer),
+    consumer: 'control-plane',
+    owner: 'linkerd/Deployment/linkerd-identity',
+  })
+
+  it('hold where each end verifies the other by the roots that it was seen with', () => {
+    const both = [old.root, next.root]
+    const groups = [plane(both, next.issuer), proxy('web', both, old.issuer)]
+    expect(judged('linkerd/control-links', evidenceAt(2, groups)).verdict).toBe('holds')
+  })
+
+  it('are violated where a proxy refuses identity, or identity a proxy, though workloads reach each other', () => {
+    const both = [old.root, next.root]
+    const refuses = (groups: readonly EvidenceGroup[]) => judged('linkerd/control-links', evidenceAt(2, groups))
+    expect(refuses([plane(both, next.issuer), proxy('web', [old.root], old.issuer)])).toMatchObject({
+      verdict: 'violated',
+      because: ['emojivoto/Deployment/web refuses the leaf of linkerd/Deployment/linkerd-identity'],
+    })
+    expect(refuses([plane([next.root], next.issuer), proxy('web', both, old.issuer)])).toMatchObject({
+      verdict: 'violated',
+      because: ['linkerd/Deployment/linkerd-identity refuses the leaf of emojivoto/Deployment/web'],
+    })
   })
 })
 
