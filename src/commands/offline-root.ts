@@ -4,13 +4,16 @@ import { exitCodes, ReanchorError } from '../errors.ts'
 import { createRequest, privateKeyPem, readRequest } from '../pki/authority.ts'
 import { readBundle } from '../pki/bundle.ts'
 import type { Certificate } from '../pki/certificate.ts'
-import type { NewCa, NextCa } from '../plan/ca.ts'
+import type { CurrentCa, NewCa, NextCa } from '../plan/ca.ts'
 import { planBranch, rotationFolder } from '../plan/steps.ts'
+import type { Snapshot } from '../repository/repository.ts'
 import type { Declaration, Site } from '../rotation.ts'
+import type { RequestSecret } from '../systems/system.ts'
 import { systemOf } from '../systems/systems.ts'
 import type { Context } from './context.ts'
 import { custodiesFor, type SealedCopy, sealedValue } from './custodies.ts'
 import type { Declared } from './declared.ts'
+import { filesForWiring } from './files.ts'
 import { somebodyElse } from './requests.ts'
 
 /** Requests that wait for an offline root's signature, with their private keys as custody sealed them. */
@@ -37,8 +40,9 @@ export async function writeRequests(scene: {
   readonly declared: Declared
   readonly base: string
   readonly snapshot: Parameters<typeof custodiesFor>[2]
+  readonly current: Readonly<Record<string, CurrentCa>>
 }): Promise<never> {
-  const { context, declared, base, snapshot } = scene
+  const { context, declared, base, snapshot, current } = scene
   const { declaration } = declared
   if (declaration.next.from !== 'csr') throw new Error('only an offline root is asked by request')
   const { repository } = context
@@ -52,15 +56,17 @@ export async function writeRequests(scene: {
     const changes = new Map<string, string | null>([[declared.file, declared.text]])
     const custodies = await custodiesFor(context, declaration, snapshot)
     for (const site of declaration.sites) {
+      const secret = await requestSecret(declaration, site, current, snapshot)
       const key = await context.keys.generate(declaration.next.issuing.algorithm)
       const request = await createRequest({
         subject: declaration.next.issuing.subject.replaceAll('{site}', site.name),
         key,
+        ...(secret.dns === undefined ? {} : { dns: secret.dns }),
       })
       changes.set(requestFile(declaration.name, site.name), request.pem)
       changes.set(
         keyFile(declaration.name, site.name),
-        await sealKey(custodies.of(site), declaration, site, privateKeyPem(key)),
+        await sealKey(custodies.of(site), secret, site, (secret.keyPem ?? privateKeyPem)(key)),
       )
     }
     for (const [path, text] of changes) if (text !== null) assertNoPrivateKey(text, path)
@@ -88,8 +94,8 @@ export async function writeRequests(scene: {
 }
 
 /** Sealed as the CA's Secret will be, so that the plan can take the value over without opening it. */
-async function sealKey(custody: Custody, declaration: Declaration, site: Site, pem: string): Promise<string> {
-  const { name, namespace, file, key } = requestSecret(declaration)
+async function sealKey(custody: Custody, wanted: RequestSecret, site: Site, pem: string): Promise<string> {
+  const { name, namespace, file, key } = wanted
   const secret = {
     name,
     namespace,
@@ -102,9 +108,16 @@ async function sealKey(custody: Custody, declaration: Declaration, site: Site, p
   return await custody.seal(secret, `${site.path}/${file}`)
 }
 
-function requestSecret(declaration: Declaration) {
+async function requestSecret(
+  declaration: Declaration,
+  site: Site,
+  currents: Readonly<Record<string, CurrentCa>>,
+  snapshot: Snapshot,
+): Promise<RequestSecret> {
   const { requestSecret: secretOf, title } = systemOf(declaration.system)
-  const secret = secretOf(declaration)
+  const current = currents[site.name]
+  if (current === undefined) throw new Error(`no present CA of ${site.name}`)
+  const secret = await secretOf(declaration, { site, current, files: () => filesForWiring(snapshot) })
   if (secret !== null) return secret
   throw new ReanchorError({
     what: `a CA of ${title} is not made by request`,
@@ -117,14 +130,19 @@ function requestSecret(declaration: Declaration) {
 }
 
 /** The requests on the plan's branch. Exit 3 where there are none yet. */
-export async function openRequests(context: Context, declaration: Declaration): Promise<OpenRequests> {
+export async function openRequests(
+  context: Context,
+  declaration: Declaration,
+  current: Readonly<Record<string, CurrentCa>>,
+  base: Snapshot,
+): Promise<OpenRequests> {
   const branch = planBranch(declaration.name)
   const published = await context.repository.branch(branch)
   const snapshot = published === null ? null : context.repository.snapshot(published)
-  const secret = requestSecret(declaration)
   const sites: Record<string, { spki: string; key: string }> = {}
   const copies: SealedCopy[] = []
   for (const site of declaration.sites) {
+    const secret = await requestSecret(declaration, site, current, base)
     const file = requestFile(declaration.name, site.name)
     const request = await snapshot?.read(file)
     const yaml = await snapshot?.read(keyFile(declaration.name, site.name))

@@ -100,7 +100,8 @@ async function planAnew(scene: Scene): Promise<PlanOutcome> {
   const { context, declared, snapshot, options } = scene
   const { declaration } = declared
   refuseMissingStrategy(declared)
-  const requests = declaration.next.from === 'csr' ? await openRequests(context, declaration) : null
+  const requests =
+    declaration.next.from === 'csr' ? await openRequests(context, declaration, scene.current, snapshot) : null
   const next =
     requests === null ? await newCa(scene) : await signedCa(context, declaration, requests, options.chain ?? [])
   if (next.rootKey !== null && options.rootKeyOut === null && !context.dryRun) throw needsRootKeyOut()

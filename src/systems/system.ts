@@ -1,3 +1,4 @@
+import type { KeyObject } from 'node:crypto'
 import type { Cluster } from '../cluster/cluster.ts'
 import type { Custody } from '../custody/custody.ts'
 import type { FieldPath } from '../declaration/located-yaml.ts'
@@ -63,9 +64,7 @@ export interface System {
     declaration: Declaration,
   ): Promise<CurrentCa>
   /** The Secret in which a signing key waits, sealed, for an offline root's answer. Null: the system takes no CA by request. */
-  requestSecret(
-    declared: SystemPart,
-  ): { readonly name: string; readonly namespace: string; readonly file: string; readonly key: string } | null
+  requestSecret(declared: SystemPart, scene: RequestScene): Promise<RequestSecret | null> | RequestSecret | null
   /** A new CA for all sites. Keys and random come from `means`; nothing is written. Sources other than `generate` and `files` are the caller's. */
   newCa(
     declaration: Declaration,
@@ -104,6 +103,25 @@ export interface System {
   readonly words: SystemWords
   /** What the rehearsal simulates, and the fleet of `demo <system>`. */
   rehearsal(): Promise<RehearsalSystem>
+}
+
+/** What is known where an issuing key is made for an offline root. */
+export interface RequestScene {
+  readonly site: Site
+  readonly current: CurrentCa
+  /** The base branch as it is. */
+  readonly files: () => Promise<FileTree>
+}
+
+export interface RequestSecret {
+  readonly name: string
+  readonly namespace: string
+  readonly file: string
+  readonly key: string
+  /** The form in which consumers read the key. @default PKCS#8 */
+  readonly keyPem?: (key: KeyObject) => string
+  /** DNS names that the certificate must carry, which the request asks for. @default none */
+  readonly dns?: readonly string[]
 }
 
 export interface MissingStrategy {

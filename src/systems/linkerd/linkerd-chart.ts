@@ -34,7 +34,7 @@ export interface ChartSite {
 /** What installs Linkerd at a site, and which of its values reanchor's steps set. Throws where these cannot be carried. */
 export function chartSite(inputs: SitePlanInputs, linkerd: LinkerdSettings, rules: VersionRules): ChartSite {
   const { declaration, site, files, current } = inputs
-  const bare = installOf(linkerd, [])
+  const bare = bareInstall(linkerd)
   const { kind, namespace, under } = helmCarrier(bare, site, files)
   const { values } = presentValues(bare, site, files)
   const scheme: IssuerScheme = current.settings.scheme === 'kubernetes.io/tls' ? 'kubernetes.io/tls' : 'linkerd.io/tls'
@@ -55,6 +55,11 @@ export function chartSite(inputs: SitePlanInputs, linkerd: LinkerdSettings, rule
     issuerExpiry: rules.issuerExpiry && issuerFrom === 'values',
   }
   return { install: installOf(linkerd, managedOf(chart, issuerFrom)), chart, externalCa, issuerFrom, restarts }
+}
+
+/** The installation by itself, as far as a look at it goes. */
+export function bareInstall(linkerd: LinkerdSettings): HelmInstall {
+  return installOf(linkerd, [])
 }
 
 function installOf(linkerd: LinkerdSettings, managed: readonly (readonly string[])[]): HelmInstall {
@@ -199,7 +204,7 @@ function refuseMixture(
   rules: VersionRules,
 ): void {
   if (first.name === site.name) return
-  const { values } = presentValues(installOf(linkerd, []), first, files)
+  const { values } = presentValues(bareInstall(linkerd), first, files)
   if (chartRestarts(rules, isExternalCa(values)) === restarts) return
   throw new ReanchorError({
     what: `sites ${first.name} and ${site.name} differ in identity.externalCA, so their charts restart the control plane in different steps`,

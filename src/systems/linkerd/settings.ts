@@ -133,11 +133,12 @@ function controlPlanes(spec: Readonly<Record<string, unknown>>, names: readonly 
     ]
   }
   const planes = mapAt(spec, ['linkerd', 'controlPlane'])
-  if (planes === null) return []
+  const algorithms = issuerAlgorithms(spec)
+  if (planes === null) return algorithms
   const findings: Finding[] = Object.keys(planes)
     .filter(name => !names.includes(name))
     .map(name => ({ ...unknownSite(['spec', 'linkerd', 'controlPlane', name], name, names), atKey: true }))
-  findings.push(...incompletePlanes(planes, textAt(spec, ['linkerd', 'install']) ?? 'manifests'))
+  findings.push(...algorithms, ...incompletePlanes(planes, textAt(spec, ['linkerd', 'install']) ?? 'manifests'))
   const missing = names.filter(name => !Object.hasOwn(planes, name))
   if (missing.length === 0) return findings
   return [
@@ -150,6 +151,16 @@ function controlPlanes(spec: Readonly<Record<string, unknown>>, names: readonly 
       atKey: true,
     },
   ]
+}
+
+/** Said before an offline root has signed: identity starts with an issuer of P-256 alone (linkerd2 pkg/issuercerts/issuercerts.go). */
+function issuerAlgorithms(spec: Readonly<Record<string, unknown>>): readonly Finding[] {
+  return ['generate', 'csr'].flatMap(kind => {
+    const path = ['next', kind, 'issuing', 'algorithm']
+    const algorithm = textAt(spec, path)
+    if (algorithm === null || algorithm === 'ecdsa-p256') return []
+    return [{ path: ['spec', ...path], what: 'is no algorithm of an issuer of Linkerd', expected: 'ecdsa-p256' }]
+  })
 }
 
 /** Manifests are found by their folder, what installs a chart by its file and its name. */

@@ -25,8 +25,10 @@ export const linkerd: System = {
     const { caFromFiles } = await import('./material.ts')
     return caFromFiles(source, read, linkerdOf(declaration))
   },
-  // Identity's key has a form of its own by version (SEC1), which a request does not carry yet.
-  requestSecret: () => null,
+  async requestSecret(declared, scene) {
+    const { requestedIssuer } = await import('./request.ts')
+    return await requestedIssuer(linkerdOf(declared), scene)
+  },
   async newCa(declaration, next, means) {
     const { newLinkerdCa } = await import('./next-ca.ts')
     return await newLinkerdCa(declaration, next, means)

@@ -14,6 +14,7 @@ import { currentCa, secretOf } from '../../../src/systems/cassandra/material.ts'
 import { newCassandraCa } from '../../../src/systems/cassandra/next-ca.ts'
 import { missingStrategies } from '../../../src/systems/cassandra/phases.ts'
 import { cassandra } from '../../../src/systems/cassandra/system.ts'
+import type { RequestScene } from '../../../src/systems/system.ts'
 import { caSecret, cassandraCa, now, quickKeys } from './material.ts'
 
 // RSA keys take their time on a busy machine.
@@ -235,7 +236,7 @@ describe('what Cassandra does not take', () => {
   })
 
   it('is a CA whose key stays offline: the operator signs with the key in the Secret', async () => {
-    expect(cassandra.requestSecret(await declared())).toBeNull()
+    expect(cassandra.requestSecret(await declared(), undefined as never)).toBeNull()
   })
 
   it('is a graceful rotation of a CA that has expired: there is no overlap to keep, and what is left to do is said (F15)', async () => {
