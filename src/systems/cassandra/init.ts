@@ -1,6 +1,6 @@
 import { deliverersAt, mentions, question, type SiteAnswer } from '../../declaration/init.ts'
 import { groupOf, parsedFile } from '../../gitops/manifests.ts'
-import { at, text } from '../../verify/values.ts'
+import { at, list, text } from '../../verify/values.ts'
 import type { InitPart, InitScene, Outcome } from '../init.ts'
 import type { CassandraCa } from './model.ts'
 
@@ -8,7 +8,11 @@ interface FoundCluster {
   readonly file: string
   readonly name: string
   readonly namespace: string
+  /** CAs of which the operator signs nodes. */
   readonly cas: readonly CassandraCa[]
+  /** How many regions other operators look after. */
+  readonly managedRegions: number
+  readonly unmanagedRegions: number
 }
 
 /** Which CassandraCluster each region has, as the repository tells it. */
@@ -45,6 +49,16 @@ export function initCassandra(scene: InitScene): InitPart {
           'Clients connect by TLS too: their CA is a rotation of its own, after this one.',
         ])
       if (ca === 'client') remarks.push('declare your CQL clients under gates.attest: no API shows what they trust')
+      for (const { site, cluster } of clusters) {
+        if (cluster.managedRegions + 1 !== clusters.length)
+          remarks.push(
+            `${site}: its CassandraCluster has ${cluster.managedRegions + 1} regions with an operator, and ${clusters.length} ${clusters.length === 1 ? 'is' : 'are'} declared: \`plan\` takes all of them or none`,
+          )
+        if (cluster.unmanagedRegions > 0)
+          remarks.push(
+            `${site}: declare its unmanaged regions under gates.attest: no operator restarts their nodes, so a person says when they trust and present the new CA`,
+          )
+      }
       const namespaces = Object.fromEntries(
         clusters.filter(each => each.cluster.namespace !== namespace).map(each => [each.site, each.cluster.namespace]),
       )
@@ -67,6 +81,8 @@ function clustersIn({ files }: InitScene): readonly FoundCluster[] {
       if (groupOf(text(at(value, 'apiVersion')) ?? '') !== 'db.ibm.com') continue
       const encryption = at(value, 'spec', 'encryption')
       const internode = text(at(encryption, 'server', 'internodeEncryption')) ?? 'none'
+      // Of what the user brings no CA of the operator signs anything.
+      const brought = (ca: CassandraCa): boolean => (text(at(encryption, ca, 'nodeTLSSecret', 'name')) ?? '') !== ''
       found.push({
         file,
         name: text(at(value, 'metadata', 'name')) ?? '',
@@ -74,7 +90,9 @@ function clustersIn({ files }: InitScene): readonly FoundCluster[] {
         cas: [
           ...(internode === 'none' ? [] : (['server'] as const)),
           ...(at(encryption, 'client', 'enabled') === true ? (['client'] as const) : []),
-        ],
+        ].filter(ca => !brought(ca)),
+        managedRegions: list(at(value, 'spec', 'externalRegions', 'managed')).length,
+        unmanagedRegions: list(at(value, 'spec', 'externalRegions', 'unmanaged')).length,
       })
     }
   }

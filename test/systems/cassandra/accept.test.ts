@@ -14,7 +14,6 @@ import { currentCa, secretOf } from '../../../src/systems/cassandra/material.ts'
 import { newCassandraCa } from '../../../src/systems/cassandra/next-ca.ts'
 import { missingStrategies } from '../../../src/systems/cassandra/phases.ts'
 import { cassandra } from '../../../src/systems/cassandra/system.ts'
-import type { RequestScene } from '../../../src/systems/system.ts'
 import { caSecret, cassandraCa, now, quickKeys } from './material.ts'
 
 // RSA keys take their time on a busy machine.
