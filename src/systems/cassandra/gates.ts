@@ -49,8 +49,8 @@ export function cassandraRules(plan: Plan, place: PlannedPlace): readonly Rule[]
  * Who is not seen must trust the new CA before anyone presents it, and present it before the old one goes. A way back asks nobody: what it
  * leads to was vouched for, and both CAs are trusted on the way.
  */
-function needsWord({ before, variant, tree: { state } }: PlannedPlace): boolean {
-  if (before === null || variant === 'undo' || !state.bundle.includes(before.issuer)) return false
+function needsWord({ before, tree: { state } }: PlannedPlace): boolean {
+  if (before === null || !state.bundle.includes(before.issuer)) return false
   return state.issuer !== before.issuer || state.bundle.some(root => !before.bundle.includes(root))
 }
 
