@@ -12,7 +12,7 @@ import type { Rehearsal } from '../rehearsal/rehearsal.ts'
 import type { RehearsalSystem } from '../rehearsal/system.ts'
 import { initBare } from '../repository/init.ts'
 import { openRepository, type Person, type Repository } from '../repository/repository.ts'
-import type { FileTree, GateResult, Plan, SystemName, TrustState } from '../rotation.ts'
+import type { FileTree, GateResult, Plan, SystemName, SystemPart, TrustState } from '../rotation.ts'
 import { systemOf } from '../systems/systems.ts'
 import type { Context } from './context.ts'
 import { type NextOutcome, next } from './next.ts'
@@ -131,6 +131,8 @@ export interface FleetRehearsal extends Omit<DemoOptions, 'sites' | 'system'> {
   readonly fleet: (recipient: string, sealingCertificate: string) => FileTree
   /** The clusters run a Sealed Secrets controller, with a key made for this rehearsal. @default false */
   readonly sealing?: boolean
+  /** What a user declared of the system: the clusters have its names and parties. @default those of the demo */
+  readonly declared?: SystemPart | null
   readonly declare: (
     fleet: FileTree,
     recipient: string,
@@ -216,6 +218,7 @@ export async function makeWorld(options: FleetRehearsal, folder: string): Promis
     sharedRoot: options.sharedRoot,
     system,
     variant: options.variant ?? null,
+    declared: options.declared ?? null,
     ...(sealing === null ? {} : { sealingKey: sealing.key }),
   })
   const now = () => new Date(rehearsal.clock.millis())

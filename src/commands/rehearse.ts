@@ -54,6 +54,7 @@ export async function rehearse(
     variant,
     rotation: declaration.name,
     siteNames: sites,
+    declared: own ? declaration : null,
     sealing: byArgo,
     fleet: (recipient, sealingCertificate) =>
       own

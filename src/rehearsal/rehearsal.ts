@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { parseAllDocuments } from 'yaml'
 import type { Cluster } from '../cluster/cluster.ts'
 import { ReanchorError } from '../errors.ts'
+import type { SystemPart } from '../rotation.ts'
 import { ArgoCd } from './argocd.ts'
 import { fingerprintOf, type Life } from './certificates.ts'
 import { createClock, seededRandom, type VirtualClock } from './clock.ts'
@@ -34,6 +35,8 @@ export interface RehearsalOptions {
   readonly system?: RehearsalSystem
   /** The demo's variant, for a system whose sites differ by it. @default null */
   readonly variant?: string | null
+  /** What a user declared: its names and parties stand in for those of the demo. @default null */
+  readonly declared?: SystemPart | null
   readonly faults?: readonly ClusterFault[]
   /** Owner that `never-reloads` strikes; the first sidecar's by default. */
   readonly faultTarget?: string
@@ -95,6 +98,7 @@ export async function startRehearsal(options: RehearsalOptions): Promise<Rehears
     sharedRoot: options.sharedRoot === true,
     variant: options.variant ?? null,
     sealing: options.sealingKey !== undefined,
+    declared: options.declared ?? null,
   })
   const handshakes = new Handshakes(clock, { crossSite: world.crossSite, roundLimit: options.roundLimit ?? 120 })
   const made = options.sites.map(name =>

@@ -1,6 +1,6 @@
 import type { Cluster } from '../cluster/cluster.ts'
 import type { Context } from '../commands/context.ts'
-import type { Declaration, FileTree, GateResult, Plan, SystemName, TrustState } from '../rotation.ts'
+import type { Declaration, FileTree, GateResult, Plan, SystemName, SystemPart, TrustState } from '../rotation.ts'
 import type { Life, Pair } from './certificates.ts'
 import type { VirtualClock } from './clock.ts'
 import type { ClusterFault } from './faults.ts'
@@ -37,6 +37,8 @@ export interface WorldOptions {
   readonly variant: string | null
   /** The clusters run a Sealed Secrets controller: what it is to take over must allow it. */
   readonly sealing: boolean
+  /** What a user declared, whose names and parties the sites must have; null: those of the demo. */
+  readonly declared: SystemPart | null
 }
 
 export interface RehearsalWorld {

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { advanceUntil, nextWhenReady, planAndMerge, recordMerge, rotate } from '../../src/commands/demo.ts'
 import { readCertificate } from '../../src/pki/certificate.ts'
-import { foretoldPairs } from '../../src/systems/kyma/price.ts'
+import { foretoldPairs } from '../../src/safety/price.ts'
 import { extensionsOf } from '../../src/systems/kyma/same-key.ts'
 import { isClosed } from './drive.ts'
 import { type KymaTestWorld, kymaWorld } from './kyma-world.ts'

@@ -1,4 +1,5 @@
 import { createPrivateKey } from 'node:crypto'
+import type { KymaProfile } from '../../systems/kyma/profile.ts'
 import { fingerprintOf, type Pair } from '../certificates.ts'
 import { textsAt } from '../objects.ts'
 import type { Site } from '../site.ts'
@@ -27,11 +28,14 @@ export interface Issued extends Pair {
  */
 export class Connector {
   readonly #site: Site
+  /** Where its CA is. */
+  readonly place: KymaProfile['signer']
   readonly #tokens = new Map<string, number>()
   #given = 0
 
-  constructor(site: Site) {
+  constructor(site: Site, place: KymaProfile['signer']) {
     this.#site = site
+    this.place = place
   }
 
   /** A URL with a token that works once. */
@@ -50,9 +54,15 @@ export class Connector {
     return until !== undefined && this.#site.clock.millis() <= until
   }
 
+  /** Another one each time that it is given something else to sign with. */
+  get version(): string {
+    const { namespace, secret } = this.place
+    return this.#site.store.get('', 'Secret', namespace, secret)?.metadata.resourceVersion ?? ''
+  }
+
   /** Signs one request. Throws what it answers with where its Secret does not let it sign. */
   async sign(commonName: string, hours: number): Promise<Issued> {
-    const { namespace, secret, certificateKey, privateKey } = demoKyma.signer
+    const { namespace, secret, certificateKey, privateKey } = this.place
     const data = textsAt(this.#site.store.get('', 'Secret', namespace, secret), 'data')
     const text = (key: string): string => Buffer.from(data[key] ?? '', 'base64').toString('utf8')
     const certificate = firstCertificate(text(certificateKey))

@@ -12,7 +12,14 @@ export const scenarios = ['soon-to-expire', 'compromised-certificate', 'compromi
 export type Scenario = (typeof scenarios)[number]
 
 export function scenarioOf(variant: string | null): Scenario {
-  return scenarios.find(name => name === variant) ?? 'soon-to-expire'
+  return scenarios.find(name => name === variant?.replace(byArgo, '')) ?? 'soon-to-expire'
+}
+
+/** Behind a scenario's name: Argo CD delivers, and Sealed Secrets seals. The demo offers the scenarios alone, as Flux delivers them. */
+const byArgo = /\+argocd$/
+
+export function isByArgo(variant: string | null): boolean {
+  return byArgo.test(variant ?? '')
 }
 
 /**
@@ -39,6 +46,8 @@ export interface KymaFleetOptions {
   readonly sites: readonly string[]
   /** Age recipient of `.sops.yaml`. */
   readonly ageRecipient: string
+  /** Of the Sealed Secrets controller. @default none */
+  readonly sealingCertificate?: string
   readonly variant: string | null
 }
 
@@ -48,29 +57,44 @@ export interface KymaFleetOptions {
  */
 export function kymaFleet(options: KymaFleetOptions): FileTree {
   const files = new Map<string, string>()
+  const argo = isByArgo(options.variant)
   files.set(
     'README.md',
-    `# Fleet\n\nKyma's central cluster. Flux applies \`clusters/<site>\`. Secrets are sealed with SOPS; the rules are in \`.sops.yaml\`.\n`,
+    argo
+      ? `# Fleet\n\nKyma's central cluster. Argo CD applies \`clusters/<site>\`. Secrets are sealed to the certificate in \`sealed-secrets.pem\`.\n`
+      : `# Fleet\n\nKyma's central cluster. Flux applies \`clusters/<site>\`. Secrets are sealed with SOPS; the rules are in \`.sops.yaml\`.\n`,
   )
-  files.set(
-    '.sops.yaml',
-    `creation_rules:
+  if (argo) files.set('sealed-secrets.pem', options.sealingCertificate ?? '')
+  else
+    files.set(
+      '.sops.yaml',
+      `creation_rules:
   # Everything that Flux applies: private values only, so that reviews stay readable.
   - path_regex: ^(trust|kyma|rotations)/.*\\.yaml$
     encrypted_regex: ^(ca\\.key|canary|password)$
     mac_only_encrypted: true
     age: ${options.ageRecipient}
 `,
-  )
-  for (const site of options.sites) {
-    files.set(`clusters/${site}/flux-system/gotk-sync.yaml`, sync(site))
-    files.set(
-      `clusters/${site}/flux-system/kustomization.yaml`,
-      'apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n  - gotk-sync.yaml\n',
     )
+  for (const site of options.sites) {
+    const entries = argo ? argoEntries(site) : fluxEntries(site)
+    for (const [path, text] of Object.entries(entries)) files.set(path, text)
     files.set(
-      `clusters/${site}/kyma.yaml`,
-      `# Kyma's own settings.
+      `kyma/${site}/kustomization.yaml`,
+      'apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n  - gateway.yaml\n',
+    )
+    files.set(`kyma/${site}/gateway.yaml`, gateway(options.variant))
+  }
+  return files
+}
+
+/** What Flux starts from, and Kyma's own settings. */
+function fluxEntries(site: string): Readonly<Record<string, string>> {
+  return {
+    [`clusters/${site}/flux-system/gotk-sync.yaml`]: sync(site),
+    [`clusters/${site}/flux-system/kustomization.yaml`]:
+      'apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n  - gotk-sync.yaml\n',
+    [`clusters/${site}/kyma.yaml`]: `# Kyma's own settings.
 apiVersion: kustomize.toolkit.fluxcd.io/v1
 kind: Kustomization
 metadata:
@@ -84,14 +108,40 @@ spec:
     kind: GitRepository
     name: flux-system
 `,
-    )
-    files.set(
-      `kyma/${site}/kustomization.yaml`,
-      'apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n  - gateway.yaml\n',
-    )
-    files.set(`kyma/${site}/gateway.yaml`, gateway(options.variant))
   }
-  return files
+}
+
+/** The same for Argo CD: an app of apps, applied by hand once. */
+function argoEntries(site: string): Readonly<Record<string, string>> {
+  return {
+    [`clusters/${site}/root.yaml`]: argoApplication('root', `clusters/${site}`, 'argocd'),
+    [`clusters/${site}/kyma.yaml`]: argoApplication('kyma', `kyma/${site}`, 'kyma-system'),
+  }
+}
+
+function argoApplication(name: string, path: string, namespace: string): string {
+  return `apiVersion: argoproj.io/v1alpha1
+kind: Application
+metadata:
+  name: ${name}
+  namespace: argocd
+spec:
+  project: default
+  source:
+    repoURL: ssh://git@git.example.com/platform/fleet.git
+    targetRevision: main
+    path: ${path}
+  destination:
+    server: https://kubernetes.default.svc
+    namespace: ${namespace}
+  syncPolicy:
+    automated:
+      prune: true
+      selfHeal: true
+    syncOptions:
+      - CreateNamespace=true
+      - ServerSideApply=true
+`
 }
 
 function sync(site: string): string {

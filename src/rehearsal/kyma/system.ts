@@ -1,8 +1,9 @@
 import type { LocalForge } from '../../forge/local.ts'
-import type { Plan } from '../../rotation.ts'
+import type { Plan, SystemPart } from '../../rotation.ts'
+import { foretoldPairs, isForetold } from '../../safety/price.ts'
 import { gatewayRestart } from '../../systems/kyma/phases.ts'
-import { foretoldPairs, isForetold } from '../../systems/kyma/price.ts'
-import { applicationsAttested, kymaOf } from '../../systems/kyma/settings.ts'
+import type { KymaProfile } from '../../systems/kyma/profile.ts'
+import { applicationsAttested, type KymaRuntime, kymaOf } from '../../systems/kyma/settings.ts'
 import type { Pair } from '../certificates.ts'
 import type { ControlLink, HandshakeFailure } from '../handshakes.ts'
 import { namespaceOf, secretOf } from '../manifests.ts'
@@ -19,7 +20,16 @@ import {
 import { gatewayServer, setupJobCa } from './certificates.ts'
 import { Application, Runtime } from './clients.ts'
 import { Connector, type Issued, signerOf } from './connector.ts'
-import { demoApplications, demoKyma, demoRuntimes, kymaFleet, profileOf, scenarioOf, scenarios } from './fleet.ts'
+import {
+  demoApplications,
+  demoKyma,
+  demoRuntimes,
+  isByArgo,
+  kymaFleet,
+  profileOf,
+  scenarioOf,
+  scenarios,
+} from './fleet.ts'
 import { GatewayPod } from './gateway.ts'
 import { type RuntimeCluster, runtimeCluster } from './runtime-cluster.ts'
 
@@ -48,7 +58,8 @@ export function kymaSiteOf(store: ObjectStore): KymaSite {
 export const kymaRehearsal: RehearsalSystem = {
   name: 'kyma',
   startWorld(options) {
-    const clusters = new Map(demoRuntimes.map(({ name }) => [name as string, runtimeCluster(name, options.clock)]))
+    const names = partiesOf(options.declared).map(({ name }) => name)
+    const clusters = new Map(names.map(name => [name, runtimeCluster(name, options.clock)]))
     return {
       crossSite: false,
       clusters: new Map([...clusters].map(([name, { cluster }]) => [name, cluster])),
@@ -67,7 +78,7 @@ export const kymaRehearsal: RehearsalSystem = {
       if (declaration.strategy === 'emergency') return `compromised-${compromised ?? 'key'}`
       return 'soon-to-expire'
     },
-    byArgo: () => false,
+    byArgo: isByArgo,
     // Under one key old and new leaves chain to old and new roots alike, and an emergency has no way to leave: faults need a new key.
     faults: variant =>
       scenarioOf(variant) !== 'graceful'
@@ -85,7 +96,7 @@ export const kymaRehearsal: RehearsalSystem = {
             edit: folder => withoutFirst(folder, 'gateway-ca.pem'),
           },
     start: () => "the setup job's CA, two runtimes and two applications",
-    fleet: ({ sites, ageRecipient, variant }) => kymaFleet({ sites, ageRecipient, variant }),
+    fleet: kymaFleet,
     async declare(fleet, { rotation, sites, paths, ageRecipient, variant, now }) {
       const { runInit } = await import('../../declaration/init.ts')
       const written = await runInit({
@@ -95,7 +106,9 @@ export const kymaRehearsal: RehearsalSystem = {
           name: rotation,
           site: sites.map(name => `${name}=${paths[name] ?? `trust/${name}`}`),
           context: sites.map(name => `${name}=${name}`),
-          delivery: sites.map(name => `${name}=flux:flux-system/trust`),
+          delivery: sites.map(
+            name => `${name}=${isByArgo(variant) ? 'argocd:argocd/trust' : 'flux:flux-system/trust'}`,
+          ),
           age: [ageRecipient],
           forge: 'local',
         },
@@ -108,12 +121,18 @@ export const kymaRehearsal: RehearsalSystem = {
     acceptsOutage: variant => scenarioOf(variant).startsWith('compromised-'),
     foretells,
     meanwhile,
+    vouches: true,
     patience: 3 * 86_400_000,
     plansRestart(consumer, before, after) {
       if (!consumer.endsWith('/istio-ingressgateway')) return false
       return before.restarts[gatewayRestart] !== after.restarts[gatewayRestart]
     },
   },
+}
+
+/** Runtimes that hold a certificate: those that a user declared, else those of the demo. */
+function partiesOf(declared: SystemPart | null): readonly Pick<KymaRuntime, 'name' | 'kind' | 'connection' | 'site'>[] {
+  return declared === null ? demoRuntimes.map(runtime => ({ ...runtime, site: null })) : kymaOf(declared).runtimes
 }
 
 /** What an engineer writes into what `init` wrote: the strategy, the runtimes, and who vouches for applications. */
@@ -136,9 +155,9 @@ async function engineersTouch(text: string, variant: string | null): Promise<str
 }
 
 function startSite(site: Site, options: WorldOptions, clusters: ReadonlyMap<string, RuntimeCluster>): SiteSystem {
-  const { profile } = profileOf(options.variant)
+  const profile: KymaProfile = options.declared === null ? profileOf(options.variant).profile : kymaOf(options.declared)
   const pods = new Set<GatewayPod>()
-  const connector = new Connector(site)
+  const connector = new Connector(site, profile.signer)
   const changed = (): void => site.handshakes.controlChanged()
   let server: (Pair & { readonly root: string }) | null = null
   let ca: Pair | null = null
@@ -165,7 +184,8 @@ function startSite(site: Site, options: WorldOptions, clusters: ReadonlyMap<stri
       const ok = await site.handshakes.control(link(kind, name, identity, pod))
       return ok ? null : 'remote error: tls: bad certificate'
     }
-  const runtimes = demoRuntimes.map(({ name, kind, connection }) => {
+  const own = partiesOf(options.declared).filter(runtime => runtime.site === null || runtime.site === site.name)
+  const runtimes = own.map(({ name, kind, connection }) => {
     const own = clusters.get(name)
     if (own === undefined) throw new Error(`runtime ${name} has no cluster`)
     return new Runtime({
@@ -181,7 +201,9 @@ function startSite(site: Site, options: WorldOptions, clusters: ReadonlyMap<stri
       hours: kind === 'compass' ? day : leafHours,
     })
   })
-  const applications = demoApplications.map(
+  // Whoever declares that no application holds a certificate is taken at their word.
+  const none = options.declared !== null && !kymaOf(options.declared).applications
+  const applications = (none ? [] : demoApplications).map(
     name => new Application({ site, connector, changed, name, meets: meets('application', name), hours: leafHours }),
   )
   site.handshakes.addControls(() =>
@@ -210,17 +232,16 @@ function startSite(site: Site, options: WorldOptions, clusters: ReadonlyMap<stri
       const soon = scenarioOf(options.variant) === 'soon-to-expire'
       server = await gatewayServer(host, options.life(365 * day), size => Buffer.alloc(size, 5))
       ca = await setupJobCa(options.life(soon ? 12 * day : leafHours))
-      for (const namespace of ['istio-system', 'kyma-integration', 'kyma-system'])
-        site.store.put(namespaceOf(namespace), 'kubectl-create')
       const { signer, gateway } = profile
+      for (const namespace of new Set([gateway.namespace, signer.namespace, 'kyma-system']))
+        site.store.put(namespaceOf(namespace), 'kubectl-create')
       const job = 'application-connectivity-certs-setup-job'
-      site.store.put(
-        secretOf(signer.secret, signer.namespace, {
-          [signer.certificateKey]: ca.certificate,
-          [signer.privateKey]: ca.key,
-        }),
-        job,
-      )
+      const signing = secretOf(signer.secret, signer.namespace, {
+        [signer.certificateKey]: ca.certificate,
+        [signer.privateKey]: ca.key,
+      })
+      if (options.sealing) signing.metadata.annotations = { 'sealedsecrets.bitnami.com/managed': 'true' }
+      site.store.put(signing, job)
       const certificates = secretOf(gateway.secret, gateway.namespace, { [gateway.key]: ca.certificate })
       site.store.put(certificates, job)
       if (gateway.form === 'sds') {
@@ -317,9 +338,8 @@ async function meanwhile({ context, rotation, rehearsal, gates }: DemoMoment): P
   const done = toldBy.get(rehearsal) ?? new Set<string>()
   toldBy.set(rehearsal, done)
   for (const { store } of rehearsal.sites.values()) {
-    const { runtimes, applications } = kymaSiteOf(store)
-    const { namespace, secret } = demoKyma.signer
-    const given = store.get('', 'Secret', namespace, secret)?.metadata.resourceVersion ?? ''
+    const { runtimes, applications, connector } = kymaSiteOf(store)
+    const given = connector.version
     for (const runtime of runtimes) {
       const id = `${given}/${runtime.name}`
       if (done.has(id)) continue
@@ -333,21 +353,17 @@ async function meanwhile({ context, rotation, rehearsal, gates }: DemoMoment): P
       if ((!refused && (await application.renew())) || (await application.onboard())) done.add(id)
     }
   }
-  if (!waitsFor('kyma/attested') || done.has(`${rotation}/${applicationsAttested}`)) return
-  done.add(`${rotation}/${applicationsAttested}`)
+  if (!waitsFor('kyma/attested') || done.has(`${rotation}/attested`)) return
+  done.add(`${rotation}/attested`)
   const phase = opened.plan.phases.find(({ name }) => name === 'issue-new' || name === 'replace')?.number ?? 0
   const { attest } = await import('../../commands/attest.ts')
-  const { pullRequest } = await attest(context, {
-    rotation,
-    base: null,
-    name: applicationsAttested,
-    phase,
-    by: context.author.name,
-  })
-  if (pullRequest === null) return
   // Rehearsals have the forge of this machine, on which people merge by a command too.
   const forge = (await context.openForge(opened.declaration)) as LocalForge
-  await forge.merge(pullRequest.number, { method: 'merge', by: context.author, at: context.now() })
+  for (const { name } of opened.plan.gates.attest) {
+    const { pullRequest } = await attest(context, { rotation, base: null, name, phase, by: context.author.name })
+    if (pullRequest !== null)
+      await forge.merge(pullRequest.number, { method: 'merge', by: context.author, at: context.now() })
+  }
 }
 
 /** Whether the plan's price names this failure: which class of client met the gateway, with a leaf of which CA, and what the gateway trusted. */

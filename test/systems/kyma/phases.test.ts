@@ -1,10 +1,10 @@
 import { beforeAll, describe, expect, it } from 'vitest'
 import type { Strategy } from '../../../src/rotation.ts'
+import { foretoldPairs, isForetold, priceText } from '../../../src/safety/price.ts'
 import { provePlan } from '../../../src/safety/prove.ts'
 import { priceNotes } from '../../../src/systems/kyma/model.ts'
 import { generateKymaCa, type KymaCa, renewKymaCa } from '../../../src/systems/kyma/next-ca.ts'
 import { gatewayRestart, kymaPhases, placesOf } from '../../../src/systems/kyma/phases.ts'
-import { foretoldPairs, isForetold, priceText } from '../../../src/systems/kyma/price.ts'
 import { kymaProfiles, unseenSecret } from '../../../src/systems/kyma/profile.ts'
 import { kymaCa, now, planOf, quickKeys, random } from './material.ts'
 
