@@ -10,6 +10,7 @@ import type { FileTree } from '../rotation.ts'
 import { istiodCharts } from '../systems/istio/istiod-chart.ts'
 import type { Timer } from './clock.ts'
 import type { ReadBase } from './flux.ts'
+import { installIstiod, legacyRoot } from './istio/sail.ts'
 import {
   at,
   type Fields,
@@ -22,7 +23,6 @@ import {
   type StoredObject,
   textAt,
 } from './objects.ts'
-import { installIstiod, legacyRoot } from './sail.ts'
 import type { Site } from './site.ts'
 
 /** Field manager of what it applies, and of what it writes of its Applications. */

@@ -198,7 +198,6 @@ function makeSite(parts: Parts): MadeSite {
     faults: noFaults(),
     handshakes,
     trustDomain: options.trustDomain ?? 'cluster.local',
-    istioNamespace: 'istio-system',
     leafHours: options.leafHours ?? 24,
     life,
     log: (component, line) => logs.push(`${clock.instant()} ${component} ${line}`),

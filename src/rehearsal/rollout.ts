@@ -1,6 +1,4 @@
 import { createHash } from 'node:crypto'
-import { Agent } from './agent.ts'
-import { Istiod } from './istiod.ts'
 import type { Kubelets } from './kubelet.ts'
 import { at, groupOf, listAt, type Manifest, numberAt, recordAt, type StoredObject, textAt } from './objects.ts'
 import { nodeOf, ownerOf, type PodProcess, podKey, type Site } from './site.ts'
@@ -74,13 +72,9 @@ export class Workloads {
     return this.#processes.get(podKey(pod)) ?? null
   }
 
-  /** Of Istio: for those who look into its rehearsal. */
-  get agents(): readonly Agent[] {
-    return [...this.#processes.values()].filter(process => process instanceof Agent)
-  }
-
-  get istiods(): readonly Istiod[] {
-    return [...this.#processes.values()].filter(process => process instanceof Istiod)
+  /** Those that run, of whatever system. */
+  get processes(): readonly PodProcess[] {
+    return [...this.#processes.values()]
   }
 
   /** True while nothing rolls and every pod is ready. */

@@ -15,7 +15,6 @@ export interface Site {
   readonly faults: SiteFaults
   readonly handshakes: Handshakes
   readonly trustDomain: string
-  readonly istioNamespace: string
   /** Hours that a workload's leaf lives: istiod's default is 24. */
   readonly leafHours: number
   /** Dates for a certificate that is issued now. */

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { runInit } from '../../src/declaration/init.ts'
 import { readDeclaration } from '../../src/declaration/read.ts'
-import { demoFleet } from '../../src/rehearsal/fleet.ts'
+import { demoFleet } from '../../src/rehearsal/istio/fleet.ts'
 import { istioOf } from '../../src/systems/istio/settings.ts'
 import { recipients } from './declarations.ts'
 

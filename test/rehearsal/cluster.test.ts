@@ -13,6 +13,8 @@ import {
   agentsOf,
   Base,
   bothFlags,
+  everyAgent,
+  istiodsOf,
   minute,
   newCa,
   onlySite,
@@ -57,7 +59,7 @@ clusterContract('the rehearsal cluster', async () => {
     namespace: 'shop',
     podCount: 3,
     secret: { namespace: 'istio-system', name: 'istio-ca-secret' },
-    istiod: named(site.workloads.istiods[0]!.pod),
+    istiod: named(istiodsOf(site)[0]!.pod),
     proxy: named(agentsOf(site, 'shop/Deployment/cart')[0]!.pod),
     everywhere: 'istio-ca-root-cert',
     close: async () => {},
@@ -82,7 +84,7 @@ describe('what the verifier reads of the rehearsal cluster', () => {
 
   it('reads roots and leaf of each proxy, once as Envoy shows them, with the key redacted', async () => {
     const site = onlySite(rehearsal)
-    for (const agent of site.workloads.agents.filter(entry => entry.proxyType !== 'ztunnel')) {
+    for (const agent of everyAgent(site).filter(entry => entry.proxyType !== 'ztunnel')) {
       const answer = await site.cluster.httpGet(named(agent.pod), 15000, envoySecretsPath)
       const secrets = readEnvoySecrets(answer)
       expect([secrets.bundles.length, secrets.chains.length]).toEqual([1, 1])
@@ -95,7 +97,7 @@ describe('what the verifier reads of the rehearsal cluster', () => {
 
   it('reads a ztunnel’s certificates and roots', async () => {
     const site = onlySite(rehearsal)
-    const ztunnel = site.workloads.agents.find(agent => agent.proxyType === 'ztunnel')
+    const ztunnel = everyAgent(site).find(agent => agent.proxyType === 'ztunnel')
     const [certificate] = readZtunnelCertificates(
       await site.cluster.httpGet(named(ztunnel!.pod), 15000, ztunnelDumpPath),
     )
@@ -106,7 +108,7 @@ describe('what the verifier reads of the rehearsal cluster', () => {
   it('finds every proxy at exactly one replica of istiod, subscribed where the flag is set', async () => {
     const site = onlySite(rehearsal)
     const connected: string[] = []
-    for (const replica of site.workloads.istiods) {
+    for (const replica of istiodsOf(site)) {
       const answer = await site.cluster.httpGet(named(replica.pod), 15014, syncPath)
       for (const proxy of readSync(answer)) {
         connected.push(proxy.name)
@@ -116,7 +118,9 @@ describe('what the verifier reads of the rehearsal cluster', () => {
       readWatchers(await site.cluster.httpGet(named(replica.pod), 15014, watchesPath))
     }
     expect(connected.sort()).toEqual(
-      site.workloads.agents.map(agent => `${agent.pod.metadata.namespace}/${agent.pod.metadata.name}`).sort(),
+      everyAgent(site)
+        .map(agent => `${agent.pod.metadata.namespace}/${agent.pod.metadata.name}`)
+        .sort(),
     )
   })
 
@@ -258,7 +262,7 @@ describe('how Istio is installed', () => {
     )
     const run = await start(own)
     const site = onlySite(run)
-    const env = JSON.stringify(site.workloads.istiods[0]!.pod.spec)
+    const env = JSON.stringify(istiodsOf(site)[0]!.pod.spec)
     expect(env).toContain('{"name":"ISTIO_MULTIROOT_MESH","value":"true"}')
     expect(env).toContain('{"name":"PILOT_ENABLE_STATUS","value":"true"}')
     await run.close()
@@ -274,11 +278,11 @@ describe('how Istio is installed', () => {
     setFlags(own, bothFlags)
     restartWorkloads(own, 'too-early')
     await run.run(10 * minute)
-    const flagged = site.workloads.agents.filter(agent => agent.subscribed).length
-    expect(flagged).toBeLessThan(site.workloads.agents.length)
+    const flagged = everyAgent(site).filter(agent => agent.subscribed).length
+    expect(flagged).toBeLessThan(everyAgent(site).length)
     restartWorkloads(own, 'again')
     await run.run(10 * minute)
-    expect(site.workloads.agents.every(agent => agent.subscribed)).toBe(true)
+    expect(everyAgent(site).every(agent => agent.subscribed)).toBe(true)
     await run.close()
   })
 })

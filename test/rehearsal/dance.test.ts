@@ -6,7 +6,9 @@ import {
   agentsOf,
   Base,
   bothFlags,
+  everyAgent,
   heldBy,
+  istiodsOf,
   minute,
   newCa,
   onlySite,
@@ -58,7 +60,7 @@ async function dance(seed: number, faults: Parameters<typeof start>[1] = {}) {
   await rehearsal.run(5 * minute)
   restartIstiod(base, `new-${token}`)
   await rehearsal.run(5 * minute)
-  const issuers = site.workloads.agents.map(
+  const issuers = everyAgent(site).map(
     agent => heldBy(site, `${agent.pod.metadata.namespace}/any/${agent.pod.metadata.name.split('-')[0]}`).issuer,
   )
 
@@ -78,7 +80,7 @@ describe('the whole rotation through Git', () => {
     expect(rehearsal.handshakes.counts.attempted).toBeGreaterThan(1_000)
     expect(both).toEqual(set(own.root, b.root))
     expect(new Set(issuers)).toEqual(new Set([fingerprintOf(b.issuing.certificate)]))
-    for (const agent of site.workloads.agents) expect(agent.endpoint?.material.trusts).toEqual(set(b.root))
+    for (const agent of everyAgent(site)) expect(agent.endpoint?.material.trusts).toEqual(set(b.root))
     // F5: istiod by its environment and by three tokens; each workload once.
     const restarts = Object.fromEntries(rehearsal.restarts().map(({ consumer, count }) => [consumer, count]))
     expect(restarts).toEqual({
@@ -126,9 +128,11 @@ describe('the whole rotation through Git', () => {
     await rehearsal.run(5 * minute)
     restartIstiod(base, 'both')
     await rehearsal.run(5 * minute)
-    const sources = site.workloads.istiods.map(replica => replica.ca?.source).sort()
+    const sources = istiodsOf(site)
+      .map(replica => replica.ca?.source)
+      .sort()
     expect(sources).toEqual(['own', 'plugged'])
-    const lagging = site.workloads.istiods.find(replica => replica.ca?.source === 'own')
+    const lagging = istiodsOf(site).find(replica => replica.ca?.source === 'own')
     expect(rehearsal.culprit()).toBe(`istio-system/${lagging?.pod.metadata.name}`)
     expect(rehearsal.handshakes.counts.failed).toBe(0)
   })

@@ -9,6 +9,7 @@ import {
   bothFlags,
   cacerts,
   heldBy,
+  istiodsOf,
   minute,
   newCa,
   onlySite,
@@ -35,7 +36,7 @@ async function secretsOf(site: SiteControls, owner: string) {
 }
 
 async function chainOf(site: SiteControls): Promise<number> {
-  const { name, namespace = '' } = site.workloads.istiods[0]!.pod.metadata
+  const { name, namespace = '' } = istiodsOf(site)[0]!.pod.metadata
   return (await site.cluster.servedChain({ namespace, name }, 15012, 'istiod.istio-system.svc')).length
 }
 
@@ -96,7 +97,7 @@ describe('a proxy whose root file is stale when istiod restarts', () => {
     restartIstiod(base, 'stale')
     await rehearsal.run(5 * minute)
     const connected = async (): Promise<boolean> => {
-      const answers = site.workloads.istiods.map(({ pod: { metadata } }) =>
+      const answers = istiodsOf(site).map(({ pod: { metadata } }) =>
         site.cluster.httpGet({ namespace: metadata.namespace ?? '', name: metadata.name }, 15014, syncPath),
       )
       const names = (await Promise.all(answers)).flatMap(answer => readSync(answer).map(proxy => proxy.name))

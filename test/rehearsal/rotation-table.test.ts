@@ -6,8 +6,10 @@ import {
   Base,
   bothFlags,
   cacerts,
+  everyAgent,
   heldBy,
   hour,
+  istiodsOf,
   minute,
   newCa,
   onlySite,
@@ -84,7 +86,7 @@ describe('istiod and proxies while the files of a plugged CA change', () => {
     await rehearsal.run(10_000)
     restartIstiod(base, 'one')
     await rehearsal.run(5 * minute)
-    expect(site.workloads.istiods.map(replica => replica.ca?.signer.certificate)).toEqual([
+    expect(istiodsOf(site).map(replica => replica.ca?.signer.certificate)).toEqual([
       b.issuing.certificate,
       b.issuing.certificate,
     ])
@@ -119,8 +121,8 @@ describe('istiod and proxies while the files of a plugged CA change', () => {
     site.kubectlApply(cacerts({ signer: b.issuing, chain: newChain, roots: a.root + b.root + b.root }))
     await rehearsal.run(5 * minute)
     const issuers = (): string[] =>
-      site.workloads.agents.map(agent => fingerprintOf(certificatesIn(agent.endpoint!.material.chain)[1]!))
-    const subscribed = site.workloads.agents.map(agent => agent.subscribed)
+      everyAgent(site).map(agent => fingerprintOf(certificatesIn(agent.endpoint!.material.chain)[1]!))
+    const subscribed = everyAgent(site).map(agent => agent.subscribed)
     const left = issuers().filter((issuer, index) => subscribed[index] && issuer === fingerprintOf(a.certificate))
     expect(left.length).toBeGreaterThan(0)
     site.kubectlApply(cacerts({ signer: b.issuing, chain: newChain, roots: a.root + b.root + b.root + b.root }))
@@ -180,10 +182,7 @@ describe('istiod and proxies while the files of a plugged CA change', () => {
     )
     expect(heldBy(site, web)).toEqual(before)
     expect(rootConfigMapOf(site, 'httpbin')).toBe(a.root)
-    expect(site.workloads.istiods.map(replica => replica.ca?.signer.certificate)).toEqual([
-      a.certificate,
-      a.certificate,
-    ])
+    expect(istiodsOf(site).map(replica => replica.ca?.signer.certificate)).toEqual([a.certificate, a.certificate])
   })
 
   it.each([
@@ -266,7 +265,7 @@ describe('an istiod that started with a CA of its own', () => {
     expect(root.subject).toBe('O=cluster.local')
     expect(root.publicKey.asymmetricKeyDetails?.modulusLength).toBe(2048)
     expect(site.store.get('', 'Secret', 'istio-system', 'istio-ca-secret')?.type).toBe('istio.io/ca-root')
-    expect(site.workloads.istiods).toHaveLength(2)
-    expect(new Set(site.workloads.istiods.map(replica => replica.ca?.signer.certificate)).size).toBe(1)
+    expect(istiodsOf(site)).toHaveLength(2)
+    expect(new Set(istiodsOf(site).map(replica => replica.ca?.signer.certificate)).size).toBe(1)
   })
 })

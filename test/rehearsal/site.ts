@@ -22,7 +22,6 @@ export function bareSite(): { readonly site: Site; readonly clock: VirtualClock;
     faults: noFaults(),
     handshakes: new Handshakes(clock, { crossSite: false, roundLimit: 1 }),
     trustDomain: 'cluster.local',
-    istioNamespace: 'istio-system',
     leafHours: 24,
     life: () => {
       throw new Error('nothing is issued here')

@@ -2,9 +2,10 @@ import { randomBytes } from 'node:crypto'
 import { stringify } from 'yaml'
 import type { Custody } from '../../src/custody/custody.ts'
 import { createSopsCustody } from '../../src/custody/sops.ts'
-import type { Agent } from '../../src/rehearsal/agent.ts'
 import { certificatesIn, companyRoot, fingerprintOf, issuingCa, type Pair } from '../../src/rehearsal/certificates.ts'
-import { demoFleet, type FleetOptions } from '../../src/rehearsal/fleet.ts'
+import { Agent } from '../../src/rehearsal/istio/agent.ts'
+import { demoFleet, type FleetOptions } from '../../src/rehearsal/istio/fleet.ts'
+import { Istiod } from '../../src/rehearsal/istio/istiod.ts'
 import { type Manifest, textAt } from '../../src/rehearsal/objects.ts'
 import {
   type Rehearsal,
@@ -201,7 +202,7 @@ export async function trustFolder(
 
 export function agentsOf(site: SiteControls, owner: string): Agent[] {
   const [namespace, , name] = owner.split('/')
-  return site.workloads.agents.filter(
+  return everyAgent(site).filter(
     agent =>
       agent.pod.metadata.namespace === namespace && agent.pod.metadata.name.startsWith(`${name}-`) && agent.running,
   )
@@ -226,4 +227,12 @@ export function rootConfigMapOf(site: SiteControls, namespace: string): string {
 
 export function set(...certificates: readonly string[]): string[] {
   return [...new Set(certificates.map(fingerprintOf))].sort()
+}
+
+export function everyAgent(site: SiteControls): readonly Agent[] {
+  return site.workloads.processes.filter(process => process instanceof Agent)
+}
+
+export function istiodsOf(site: SiteControls): readonly Istiod[] {
+  return site.workloads.processes.filter(process => process instanceof Istiod)
 }

@@ -1,7 +1,7 @@
 import { generateIdentity, identityToRecipient } from 'age-encryption'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { certificateFacts, readCertificate } from '../../src/pki/certificate.ts'
-import { demoFleet } from '../../src/rehearsal/fleet.ts'
+import { demoFleet } from '../../src/rehearsal/istio/fleet.ts'
 import { type Rehearsal, startRehearsal } from '../../src/rehearsal/rehearsal.ts'
 import type { Evidence, Plan } from '../../src/rotation.ts'
 import { gatherEvidence } from '../../src/verify/gather.ts'

@@ -1,14 +1,9 @@
 import { istioOf } from '../../systems/istio/settings.ts'
-import { Agent, rootVolume } from '../agent.ts'
 import { companyRoot, issuingCa, type Pair } from '../certificates.ts'
 import type { ClusterFault } from '../faults.ts'
-import { demoFleet, type FleetInstall, fleetInstalls } from '../fleet.ts'
 import type { Handshakes } from '../handshakes.ts'
-import { Injector } from '../injection.ts'
-import { ControlPlane, Istiod } from '../istiod.ts'
 import { secretOf } from '../manifests.ts'
 import { listAt, type Manifest, type StoredObject, textAt } from '../objects.ts'
-import { Installer } from '../sail.ts'
 import { nodeOf, type PodProcess, podKey, type Site } from '../site.ts'
 import {
   type DemoSystem,
@@ -19,6 +14,12 @@ import {
   type WorldOptions,
   withoutFirst,
 } from '../system.ts'
+import { Agent, rootVolume } from './agent.ts'
+import { demoFleet, type FleetInstall, fleetInstalls } from './fleet.ts'
+import { Injector } from './injection.ts'
+import { ControlPlane, Istiod } from './istiod.ts'
+import { istioNamespace } from './names.ts'
+import { Installer } from './sail.ts'
 
 const tenYears = 10 * 365 * 24
 /** The second of two: replicas are spread over both. */
@@ -45,7 +46,7 @@ export class IstioSite implements SiteSystem {
 
   bootstrap(): void {
     if (this.#plugged === null) return
-    const { store, istioNamespace } = this.#site
+    const { store } = this.#site
     const { issuing, root } = this.#plugged
     store.put({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: istioNamespace } }, 'kubectl-create')
     const secret = secretOf('cacerts', istioNamespace, {
@@ -82,7 +83,7 @@ export class IstioSite implements SiteSystem {
       const { issuing, root } = this.#plugged
       return { ...issuing, source: 'plugged', root: root.certificate }
     }
-    const secret = this.#site.store.get('', 'Secret', this.#site.istioNamespace, 'istio-ca-secret')
+    const secret = this.#site.store.get('', 'Secret', istioNamespace, 'istio-ca-secret')
     const text = (key: string): string => Buffer.from(textAt(secret, 'data', key) ?? '', 'base64').toString('utf8')
     return { source: 'own', certificate: text('ca-cert.pem'), key: text('ca-key.pem'), root: text('ca-cert.pem') }
   }
@@ -92,7 +93,7 @@ export class IstioSite implements SiteSystem {
   }
 
   strike(fault: ClusterFault, target: string | undefined): (() => string | null) | null {
-    const { faults, handshakes, name, store, istioNamespace } = this.#site
+    const { faults, handshakes, name, store } = this.#site
     if (fault === 'never-reloads') {
       const struck = target ?? firstSidecar(handshakes, name)
       if (struck !== null) faults.frozen.add(struck)
@@ -121,7 +122,7 @@ export class IstioSite implements SiteSystem {
 
   /** Every proxy against every istiod. */
   #controls() {
-    const { name, istioNamespace } = this.#site
+    const { name } = this.#site
     return this.#agents().flatMap(agent =>
       agent.endpoint === null || agent.projectedRoots === ''
         ? []

@@ -56,7 +56,6 @@ export async function startRegion(
     faults: noFaults(),
     handshakes: new Handshakes(clock, { crossSite: false, roundLimit: 1 }),
     trustDomain: 'cluster.local',
-    istioNamespace: 'istio-system',
     leafHours: 24,
     life: hours => ({
       notBefore: new Date(clock.millis() - 120_000),

@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { parseAllDocuments } from 'yaml'
 import { buildKustomization } from '../../../src/gitops/kustomize.ts'
-import { demoFleet } from '../../../src/rehearsal/fleet.ts'
+import { demoFleet } from '../../../src/rehearsal/istio/fleet.ts'
 
 let folder = ''
 

@@ -1,5 +1,5 @@
-import type { FileTree } from '../rotation.ts'
-import { fluxBootstrap } from './flux-bootstrap.ts'
+import type { FileTree } from '../../rotation.ts'
+import { fluxBootstrap } from '../flux-bootstrap.ts'
 
 /**
  * sail: Flux applies the `Istio` of the Sail operator. helmRelease: Flux installs the chart istiod. argocd: Argo CD installs a chart of

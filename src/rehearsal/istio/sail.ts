@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto'
 import { parse, stringify } from 'yaml'
-import { milliseconds } from './flux.ts'
-import { webhookName } from './injection.ts'
+import { milliseconds } from '../flux.ts'
 import {
   at,
   type Fields,
@@ -14,8 +13,10 @@ import {
   type StoredObject,
   textAt,
   textsAt,
-} from './objects.ts'
-import type { Site } from './site.ts'
+} from '../objects.ts'
+import type { Site } from '../site.ts'
+import { webhookName } from './injection.ts'
+import { istioNamespace } from './names.ts'
 
 /**
  * Milliseconds. Helm's were measured with the real `helm` and the real chart: about 2.3 s until it starts, about 5 s for an upgrade. How
@@ -40,7 +41,7 @@ export class Installer {
       if (change.what !== 'status' && (isInstall(object) || isChart(object))) this.#soon(object)
       if (
         object.kind === 'Deployment' &&
-        object.metadata.namespace === site.istioNamespace &&
+        object.metadata.namespace === istioNamespace &&
         object.metadata.name === 'istiod'
       ) {
         for (const install of site.store.list('sailoperator.io', 'Istio')) this.#writeIstioStatus(install)

@@ -1,12 +1,13 @@
 import { X509Certificate } from 'node:crypto'
-import { certificatesIn } from './certificates.ts'
-import type { Timer } from './clock.ts'
+import { certificatesIn } from '../certificates.ts'
+import type { Timer } from '../clock.ts'
+import type { VolumeFiles } from '../kubelet.ts'
+import { type StoredObject, textAt } from '../objects.ts'
+import { goBool, ownerOf, type PodProcess, podKey, type Site } from '../site.ts'
+import { Endpoint, loadMaterial } from '../workload-tls.ts'
 import type { ControlPlane, Istiod, SignedLeaf, Subscriber } from './istiod.ts'
 import { environmentOf } from './istiod.ts'
-import type { VolumeFiles } from './kubelet.ts'
-import { type StoredObject, textAt } from './objects.ts'
-import { goBool, ownerOf, type PodProcess, podKey, type Site } from './site.ts'
-import { Endpoint, loadMaterial } from './workload-tls.ts'
+import { istioNamespace } from './names.ts'
 
 export type ProxyKind = 'sidecar' | 'router' | 'waypoint' | 'ztunnel'
 
@@ -327,7 +328,7 @@ export class Agent implements PodProcess, Subscriber {
       server: `${this.#site.name}/${podKey(replica.pod)}`,
       endpoint,
       roots: this.projectedRoots,
-      serverName: `istiod.${this.#site.istioNamespace}.svc`,
+      serverName: `istiod.${istioNamespace}.svc`,
     })
   }
 

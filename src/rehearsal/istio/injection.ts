@@ -1,8 +1,9 @@
 import { parse } from 'yaml'
+import { isRecord, listAt, type Manifest, recordAt, textAt, textsAt } from '../objects.ts'
+import { podKey, type Site } from '../site.ts'
 import { rootVolume } from './agent.ts'
 import { type ControlPlane, caBundleOf, rootConfigMap } from './istiod.ts'
-import { isRecord, listAt, type Manifest, recordAt, textAt, textsAt } from './objects.ts'
-import { podKey, type Site } from './site.ts'
+import { istioNamespace } from './names.ts'
 
 /**
  * The sidecar injector. A pod gets what the injector knows when the pod is created, and keeps it: a pod that is re-created
@@ -20,7 +21,7 @@ export class Injector {
     this.#plane = plane
     site.store.onChange(change => {
       const { kind, metadata } = change.object
-      if (kind === 'ConfigMap' && metadata.namespace === site.istioNamespace && metadata.name === 'istio') {
+      if (kind === 'ConfigMap' && metadata.namespace === istioNamespace && metadata.name === 'istio') {
         const lag = site.random.fork(`injector/${site.clock.elapsed()}`).between(300, 1_500)
         site.clock.after(lag, () => this.#read())
       }
@@ -55,7 +56,7 @@ export class Injector {
   }
 
   #read(): void {
-    const map = this.#site.store.get('', 'ConfigMap', this.#site.istioNamespace, 'istio')
+    const map = this.#site.store.get('', 'ConfigMap', istioNamespace, 'istio')
     const mesh: unknown = parse(textAt(map, 'data', 'mesh') ?? '{}')
     this.#proxyMetadata = textsAt(mesh, 'defaultConfig', 'proxyMetadata')
   }
@@ -86,7 +87,7 @@ export class Injector {
               server: `${this.#site.name}/${podKey(replica.pod)}`,
               endpoint: replica.endpoint,
               roots,
-              serverName: `istiod.${this.#site.istioNamespace}.svc`,
+              serverName: `istiod.${istioNamespace}.svc`,
             },
           ],
     )
@@ -107,7 +108,7 @@ function addSidecar(pod: Manifest, proxyMetadata: Record<string, string>, site: 
     args: ['proxy', gateway ? 'router' : 'sidecar', '--domain', `${pod.metadata.namespace}.svc.cluster.local`],
     env: [
       { name: 'PILOT_CERT_PROVIDER', value: 'istiod' },
-      { name: 'CA_ADDR', value: `istiod.${site.istioNamespace}.svc:15012` },
+      { name: 'CA_ADDR', value: `istiod.${istioNamespace}.svc:15012` },
       { name: 'TRUST_DOMAIN', value: site.trustDomain },
       { name: 'ISTIO_META_CLUSTER_ID', value: 'Kubernetes' },
       ...Object.entries(metadata).map(([name, value]) => ({ name, value })),

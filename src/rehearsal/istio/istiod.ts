@@ -1,9 +1,10 @@
 import { createPrivateKey, createPublicKey, X509Certificate } from 'node:crypto'
-import { certificatesIn, endOf, issueLeaf, type Pair, selfSignedCa } from './certificates.ts'
-import type { VolumeFiles } from './kubelet.ts'
-import { at, listAt, type Manifest, recordAt, type StoredObject, textAt, textsAt } from './objects.ts'
-import { goBool, type PodProcess, podKey, type Site } from './site.ts'
-import { Endpoint, loadMaterial } from './workload-tls.ts'
+import { certificatesIn, endOf, issueLeaf, type Pair, selfSignedCa } from '../certificates.ts'
+import type { VolumeFiles } from '../kubelet.ts'
+import { at, listAt, type Manifest, recordAt, type StoredObject, textAt, textsAt } from '../objects.ts'
+import { goBool, type PodProcess, podKey, type Site } from '../site.ts'
+import { Endpoint, loadMaterial } from '../workload-tls.ts'
+import { istioNamespace } from './names.ts'
 
 /** What a running istiod signs with and hands out. */
 export interface SigningCa {
@@ -257,7 +258,7 @@ export class Istiod implements PodProcess {
   }
 
   #own(): SigningCa {
-    const { store, istioNamespace } = this.#site
+    const { store } = this.#site
     const existing = store.get('', 'Secret', istioNamespace, 'istio-ca-secret')
     if (existing !== null) return ownCa(existing)
     const pair = selfSignedCa(this.#site.trustDomain, this.#site.life(10 * 365 * 24))
@@ -279,7 +280,6 @@ export class Istiod implements PodProcess {
   }
 
   #serving(ca: SigningCa): { chain: string; key: string; roots: string } {
-    const { istioNamespace } = this.#site
     const names = [
       `istiod.${istioNamespace}.svc`,
       `istiod-remote.${istioNamespace}.svc`,
