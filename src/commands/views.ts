@@ -4,7 +4,7 @@ import { writePlan } from '../plan/lock.ts'
 import { batchName, evidenceName, findStep, rotationFolder, stepFolder } from '../plan/steps.ts'
 import type { PullRequestView } from '../report/pull-request.ts'
 import { describeChange, type TrustChange } from '../report/trust-diff.ts'
-import type { Plan, Proof } from '../rotation.ts'
+import type { Plan, Proof, ProvenTransition } from '../rotation.ts'
 import { provePlan, untilNote } from '../safety/prove.ts'
 import { systemOf } from '../systems/systems.ts'
 import type { Request } from './requests.ts'
@@ -105,12 +105,20 @@ async function takeOvers({ declaration, snapshot }: OpenRotation, request: Reque
 function stepProof(rotation: OpenRotation, request: Request, now: Date) {
   const proof = provePlan(rotation.plan, { at: now })
   const label = stepFolder(request.at)
-  const own = proof.transitions.filter(
-    transition =>
-      request.sites.includes(transition.site) && (transition.to.includes(label) || transition.from.includes(label)),
-  )
+  const own = proof.transitions.filter(row => isAbout(row, label, request.sites))
   const others = new Set(proof.transitions.filter(row => !own.includes(row)).map(row => untilNote(row, rotation.plan)))
   return { ...proof, transitions: own, notes: proof.notes.filter(note => !others.has(note)) }
+}
+
+/** Whether a row of the proof is about a step at some of these sites: alike sites share one row, and `*` is between sites. */
+export function isAbout(
+  row: Pick<ProvenTransition, 'from' | 'to' | 'site'>,
+  step: string,
+  sites: readonly string[],
+): boolean {
+  if (!row.to.includes(step) && !row.from.includes(step)) return false
+  if (row.site === '*' || / and \d+ more$/.test(row.site)) return true
+  return row.site.split(', ').some(name => sites.includes(name))
 }
 
 function evidenceFile(rotation: OpenRotation, look: SiteLook): string {

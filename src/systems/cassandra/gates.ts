@@ -34,7 +34,7 @@ export function cassandraRules(plan: Plan, place: PlannedPlace): readonly Rule[]
   if (helpersIn(plan)) rules.push(helpersRestarted)
   rules.push(strangersDeclared, everythingSeen)
   if (place.phase > 0) rules.push(stable)
-  if (needsWord(place)) rules.push(attested)
+  if (plan.gates.attest.length > 0 && needsWord(place)) rules.push(attested)
   return [
     deliveredWith(at => [at.tree.state.settings.secret ?? '']),
     canaryUnsealed('cassandra/canary', everythingSeen.claim),

@@ -1,25 +1,59 @@
+import type { Plan } from '../../rotation.ts'
 import type { SystemWords } from '../system.ts'
 import { cassandraOf, namespaceOf } from './settings.ts'
 
-/** What to watch while a phase rolls out. Commands only read. */
-const rolling = [
-  'Every node of the region restarts, one after the other in each datacenter, and the nodes’ Secret is made anew: `kubectl get statefulset,pod -l cassandra-cluster-component=cassandra` shows how far it is.',
-  'The operator’s checksum in the annotation of the CA Secret changes before the first node restarts: it proves no restart.',
-]
+/** What to watch while a phase rolls out. Commands only read, but for those that a person has to run. */
+function watchOf(phase: string, plan: Plan): readonly string[] {
+  const own = watch[phase]
+  if (own === undefined) return []
+  const settings = Object.values(plan.phases[0]?.steps[0]?.sites ?? {})[0]?.state.settings ?? {}
+  if (phase === 'adopt') return own
+  return [
+    ...rolling(settings),
+    ...own,
+    ...(plan.parties.includes('prober') ? helpers(settings) : []),
+    ...words(phase, plan),
+  ]
+}
+
+function rolling({ namespace = '', cluster = '' }: Readonly<Record<string, string>>): readonly string[] {
+  const ours = `-l cassandra-cluster-instance=${cluster},cassandra-cluster-component=cassandra`
+  return [
+    `Every node of the region restarts, one at a time in each datacenter and all datacenters side by side; each gets a new certificate, whatever changed: \`kubectl --namespace ${namespace} get statefulset,pod ${ours}\` shows how far it is.`,
+    'The operator writes its checksum into the annotation of the CA Secret before the first node restarts: it proves no restart. Within two minutes of the delivery it should have changed; if not, see that the operator runs, and its events `TLSSecretInvalid`.',
+  ]
+}
+
+/** The operator restarts neither for a new CA, and a node's readiness goes through the prober. */
+function helpers({ namespace = '' }: Readonly<Record<string, string>>): readonly string[] {
+  return [
+    `Once every node has restarted, restart prober and reaper, which the operator does not: \`kubectl --namespace ${namespace} rollout restart deployment -l 'cassandra-cluster-component in (prober,reaper)'\`. The next step waits for it.`,
+  ]
+}
+
+/** What somebody has to vouch for before the next step. */
+function words(phase: string, plan: Plan): readonly string[] {
+  const number = plan.phases.find(({ name }) => name === phase)?.number ?? 0
+  const done = { add: 'trust the new CA', swap: 'present certificates of the new CA, where they present any' }[phase]
+  if (done === undefined) return []
+  return plan.gates.attest.map(
+    ({ name, why }) =>
+      `The next step waits for a word that they ${done}: \`reanchor attest ${name} --phase ${number}\` (${why}).`,
+  )
+}
 
 const watch: Readonly<Record<string, readonly string[]>> = {
   adopt: ['No node restarts: the Secret has the bytes that it had.'],
-  add: [...rolling, 'Nodes that have restarted trust both CAs; all still present the old one.'],
+  add: ['Nodes that have restarted trust both CAs; all still present the old one.'],
   swap: [
-    ...rolling,
     'Nodes that have restarted present the new CA. `cqlsh` inside a node that has not yet may fail for a minute: it trusts what signs now, and its own node presents what signed before.',
   ],
-  drop: [...rolling, 'From here on nothing of the old CA is trusted: a client or region that was forgotten fails now.'],
-  replace: [...rolling, 'Nodes that have restarted and those that have not refuse one another until the last has.'],
+  drop: ['From here on nothing of the old CA is trusted: a client or region that was forgotten fails now.'],
+  replace: ['Nodes that have restarted and those that have not refuse one another until the last has.'],
 }
 
 export const cassandraWords: SystemWords = {
-  watch: phase => watch[phase] ?? [],
+  watch: watchOf,
   emergency:
     'Nodes that have restarted with the new CA and those that have not refuse one another, within a region and between regions, until every node has restarted.',
   acceptOutage:

@@ -1,4 +1,5 @@
 import { beforeAll, describe, expect, it, vi } from 'vitest'
+import { isAbout } from '../../../src/commands/views.ts'
 import { ReanchorError } from '../../../src/errors.ts'
 import type { GateResult, Plan } from '../../../src/rotation.ts'
 import { provePlan } from '../../../src/safety/prove.ts'
@@ -7,6 +8,7 @@ import { readCassandraCluster } from '../../../src/systems/cassandra/cassandra-c
 import { cassandraRules } from '../../../src/systems/cassandra/gates.ts'
 import { refuseUnfitRegions } from '../../../src/systems/cassandra/material.ts'
 import type { CassandraCa } from '../../../src/systems/cassandra/model.ts'
+import { cassandraWords } from '../../../src/systems/cassandra/words.ts'
 import type { Attestation } from '../../../src/verify/gate.ts'
 import { bundleDigest } from '../../../src/verify/planned.ts'
 import { caSecret, cassandraCa } from './material.ts'
@@ -123,6 +125,25 @@ describe('the order of regions where hosts’ ports are used', () => {
   })
 })
 
+describe('the safety table of a pull request', () => {
+  it('holds the rows of its step, way back, and those between regions: alike regions share one', () => {
+    const rows = (step: string, site: string, sites: readonly string[]) =>
+      provePlan(plan({ sites }))
+        .transitions.filter(row => isAbout(row, step, [site]))
+        .map(({ from, to, site: where }) => `${from} → ${to} at ${where}`)
+    expect(rows('2-swap/1-data', 'us-1', ['eu-1', 'us-1'])).toEqual([
+      '1-add/1-data → 2-swap/1-data at eu-1, us-1',
+      '2-swap/1-data → 2-swap/1-data undo at eu-1, us-1',
+      '2-swap/1-data → 3-drop/1-data at eu-1, us-1',
+    ])
+    expect(rows('3-drop/1-data', 'eu-1', ['eu-1'])).toContain('2-swap/1-data → 3-drop/1-data at eu-1')
+    const row = { from: 'a', to: '1-add/1-data', site: '*' }
+    expect(isAbout(row, '1-add/1-data', ['eu-1'])).toBe(true)
+    expect(isAbout({ ...row, site: 'eu-1, us-1 and 7 more' }, '1-add/1-data', ['ap-9'])).toBe(true)
+    expect(isAbout({ ...row, site: 'us-1' }, '1-add/1-data', ['eu-1'])).toBe(false)
+  })
+})
+
 /** What the gate says of the words that were given, in a phase. */
 function attested(of: Plan, phase: number, words: readonly Attestation[], variant: 'step' | 'undo' = 'step') {
   const place = placeIn(of, phase, variant)
@@ -214,5 +235,27 @@ describe('regions', () => {
     expect(refusal({ 'eu-1': region(old), 'us-1': region(old) })).toBeNull()
     expect(refusal({ 'eu-1': region(old), 'us-1': region(other) })).toMatch(/different CAs/)
     expect(refusal({ 'eu-1': region(old) })).toMatch(/does not cover every region/)
+  })
+})
+
+describe('what a reviewer is told to watch', () => {
+  const told = (phase: string, of: Plan) => cassandraWords.watch(phase, of).join('\n')
+
+  it('is the roll-out of the very cluster, with commands that can be copied', () => {
+    const of = plan({ settings: { cluster: 'example' } })
+    for (const phase of ['add', 'swap', 'drop'])
+      expect(told(phase, of)).toContain(
+        'kubectl --namespace anton get statefulset,pod -l cassandra-cluster-instance=example,cassandra-cluster-component=cassandra',
+      )
+    expect(told('adopt', of)).toBe('No node restarts: the Secret has the bytes that it had.')
+  })
+
+  it('is, for the client CA, the restart of prober and reaper and whose word is waited for, in the phases that need it', () => {
+    const of = plan({ ca: 'client', attest: ['cql-clients'] })
+    for (const phase of ['add', 'swap', 'drop']) expect(told(phase, of)).toContain('rollout restart deployment -l')
+    expect(told('add', of)).toContain('reanchor attest cql-clients --phase 1')
+    expect(told('swap', of)).toContain('reanchor attest cql-clients --phase 2')
+    expect(told('drop', of)).not.toContain('attest')
+    expect(told('add', plan())).not.toMatch(/prober|attest/)
   })
 })
