@@ -77,8 +77,7 @@ export function refuseOtherOwners(
       if (!isManifest(value)) continue
       const { kind, metadata } = value
       const here = (metadata.namespace ?? namespace) === namespace
-      const issuer =
-        metadata.name === issuerSecretName && /^(Secret|SealedSecret|ExternalSecret|Certificate)$/.test(kind)
+      const issuer = secretOf(value) === issuerSecretName
       const bundle = kind === 'Bundle' && metadata.name === 'linkerd-identity-trust-roots'
       if (!(issuer && here) && !bundle) continue
       throw new ReanchorError({
@@ -93,6 +92,23 @@ export function refuseOtherOwners(
         exit: exitCodes.refused,
       })
     }
+  }
+}
+
+/** Name of the Secret that an object is, or that its controller makes of it; null: it makes none. */
+function secretOf(object: ManifestObject): string | null {
+  const { name } = object.metadata
+  switch (object.kind) {
+    case 'Secret':
+      return name
+    case 'SealedSecret':
+      return textAt(object, 'spec', 'template', 'metadata', 'name') ?? name
+    case 'ExternalSecret':
+      return textAt(object, 'spec', 'target', 'name') ?? name
+    case 'Certificate':
+      return textAt(object, 'spec', 'secretName') ?? name
+    default:
+      return null
   }
 }
 
