@@ -66,7 +66,7 @@ export async function findDeclaration(
       found: options.rotation ?? (found.size === 0 ? 'none' : [...found.keys()].join(', ')),
       todo:
         found.size === 0 || allClosed
-          ? 'declare one with `reanchor init istio --name NAME`'
+          ? 'declare one with `reanchor init SYSTEM --name NAME`: istio, linkerd, kyma or cassandra'
           : 'say which: --rotation NAME',
     })
   }

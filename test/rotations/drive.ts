@@ -32,11 +32,16 @@ export async function wholeRotation(world: World): Promise<readonly string[]> {
   return await goOn(world)
 }
 
-/** From where it stands to the closed rotation. */
+/** From where it stands to the closed rotation, in which asking again changes nothing (F4). */
 export async function goOn(world: World): Promise<readonly string[]> {
   const from = world.phases.length
   await advanceUntil(world, () => false)
   if (!(await isClosed(world))) throw new Error('the rotation is not closed')
+  const before = await world.repository.branches('')
+  const { outcome } = await next(world.context, { rotation: world.rotation, base: null, variant: 'step' })
+  const after = await world.repository.branches('')
+  if (outcome.kind !== 'done' || JSON.stringify([...before]) !== JSON.stringify([...after]))
+    throw new Error(`asked again in the closed rotation, next wrote something: ${outcome.kind}`)
   const passed = world.phases.slice(from).map(({ pr, name, step }) => ({ pr, text: `${name}/${step}` }))
   return passed.filter(({ pr }, index) => passed[index - 1]?.pr !== pr).map(({ text }) => text)
 }
