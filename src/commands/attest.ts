@@ -26,14 +26,14 @@ export async function readAttestations(snapshot: Snapshot, rotation: string): Pr
     const value = parse((await snapshot.read(path)) ?? '', { maxAliasCount: 0 }) as Partial<Attestation> & {
       readonly kind?: unknown
     }
-    const { name, phase, bundle } = value ?? {}
+    const { name, phase, bundle, at } = value ?? {}
     if (
       value?.kind === 'Attestation' &&
       typeof name === 'string' &&
       typeof phase === 'number' &&
       typeof bundle === 'string'
     ) {
-      found.push({ name, phase, bundle })
+      found.push({ name, phase, bundle, ...(typeof at === 'string' ? { at } : {}) })
       continue
     }
     throw new ReanchorError({
@@ -90,7 +90,15 @@ export async function attest(
     by: options.by,
     at: `${context.now().toISOString().slice(0, 19)}Z`,
   })
-  if ((await rotation.snapshot.read(path)) !== null) {
+  const given = (await readAttestations(rotation.snapshot, name)).find(
+    word => word.name === options.name && word.phase === phase.number,
+  )
+  const paths = plan.sites.map(site => site.path)
+  const [moved] = await repository.log(rotation.commit, { paths, limit: 1 })
+  // A step that was undone and entered again may ask for the word once more: what it was about has changed since.
+  const overtaken =
+    given?.at !== undefined && moved !== undefined && moved.committer.at.getTime() > Date.parse(given.at)
+  if (given !== undefined && !overtaken) {
     throw new ReanchorError({
       what: 'this attestation is merged already',
       where: { file: path },
@@ -99,7 +107,8 @@ export async function attest(
     })
   }
   if (context.dryRun) return { rotation: name, pullRequest: null, path }
-  const branch = `reanchor/${name}/attest-${phase.number}-${slug(options.name)}`
+  const again = overtaken ? `-${moved.id.slice(0, 7)}` : ''
+  const branch = `reanchor/${name}/attest-${phase.number}-${slug(options.name)}${again}`
   const title = `${name}: ${options.name} attested for phase ${phase.number} (${phase.title})`
   if ((await repository.branch(branch)) === null) {
     const commit = await repository.commit({

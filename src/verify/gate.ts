@@ -10,6 +10,8 @@ export interface Attestation {
   readonly phase: number
   /** SHA-256 of the root bundle's bytes that the word was given for. */
   readonly bundle: string
+  /** When it was given, for systems in which it is about what has happened until then. */
+  readonly at?: Instant
 }
 
 export interface GateContext {

@@ -1,4 +1,4 @@
-import type { EvidenceGroup, Fingerprint, Plan, Verdict } from '../../rotation.ts'
+import type { EvidenceGroup, Fingerprint, Plan, TrustState, Verdict } from '../../rotation.ts'
 import type { SeenConsumer } from '../../verify/groups.ts'
 import type { PlannedPlace } from '../../verify/planned.ts'
 import { sortedSet } from '../../verify/values.ts'
@@ -21,10 +21,10 @@ export interface Expected {
   readonly planned: ReadonlySet<Fingerprint>
 }
 
-export function expectedOf(plan: Pick<Plan, 'certificates'>, place: PlannedPlace): Expected {
+export function expectedOf(plan: Pick<Plan, 'certificates' | 'phases'>, place: PlannedPlace): Expected {
   const { state } = place.tree
   const places = placesOf(state)
-  const { before } = place
+  const before = place.variant === 'undo' ? undoneBy(plan, place) : place.before
   return {
     roots: sortedSet(state.bundle),
     issuer: state.issuer,
@@ -37,6 +37,12 @@ export function expectedOf(plan: Pick<Plan, 'certificates'>, place: PlannedPlace
       1,
     planned: new Set(plan.certificates.map(certificate => certificate.sha256)),
   }
+}
+
+/** What stood before an undo: the step that it takes back, whose CA clients may have certificates of by now. */
+function undoneBy({ phases }: Pick<Plan, 'phases'>, { phase, step, tree }: PlannedPlace): TrustState | null {
+  const found = phases.find(({ number }) => number === phase)?.steps.find(({ number }) => number === step)
+  return Object.values(found?.sites ?? {}).find(({ undo }) => undo?.digest === tree.digest)?.state ?? null
 }
 
 function spkiOf({ certificates }: Pick<Plan, 'certificates'>): (sha256: Fingerprint) => string {

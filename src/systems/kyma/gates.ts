@@ -14,6 +14,7 @@ import type { PlannedPlace } from '../../verify/planned.ts'
 import { instantOf } from '../../verify/values.ts'
 import { worst } from '../../verify/verdict.ts'
 import { type Departure, departures, type Expected, expectedOf } from './expected.ts'
+import { placesOf } from './phases.ts'
 import { type ConnectionKind, onboardingCommands, renewalCommands } from './runtime.ts'
 
 const seenClaim = 'every gateway pod, runtime and object was read'
@@ -51,7 +52,7 @@ export function kymaRules(plan: Plan, place: PlannedPlace): readonly Rule[] {
     canaryUnsealed('kyma/canary', seenClaim),
     ...own.map(ruleOf),
     // Applications hold certificates that no API shows: they must have new ones before the old CA goes.
-    ...(expected.renews && plan.gates.attest.length > 0 ? [attested('kyma/attested')] : []),
+    ...(expected.renews && plan.gates.attest.length > 0 ? [attestedSince] : []),
   ]
 }
 
@@ -201,7 +202,7 @@ const runtimesConnected: KymaRule = {
 
 const runtimesRenewed: KymaRule = {
   id: 'kyma/runtimes-renewed',
-  claim: 'every runtime holds a certificate that the connector issued from the new CA',
+  claim: 'every runtime holds a certificate that the connector issued from the CA of this step',
   hint: 'wait for the automatic renewal, or tell each runtime',
   judge(subject) {
     const judged = judgeConsumers(subject, ['runtime'], ['renewed'], true)
@@ -223,6 +224,32 @@ const runtimesRenewed: KymaRule = {
       ]
     })
     return commands.length === 0 ? judged : { ...judged, hint: limited(commands).join('; ') }
+  },
+}
+
+const anyWord = attested('kyma/attested')
+
+/**
+ * A word is about certificates that the connector has issued since it has the CA of this step: one that was given before says nothing of it, as after an undo, when the
+ * clients that it was about have certificates of the wrong CA.
+ */
+const attestedSince: Rule = {
+  ...anyWord,
+  judge(subject) {
+    const { signer } = placesOf(subject.place.tree.state)
+    const id = `Secret/${signer.namespace}/${signer.secret}`
+    const seen = subject.evidence.objects.find(object => object.id === id)
+    const since = seen?.facts.written ?? seen?.lastChange ?? null
+    if (since === null) return notReadWith(seenClaim, 'since when the connector has its CA is not known')
+    const isOld = ({ at }: { readonly at?: string }): boolean => at === undefined || Date.parse(at) < Date.parse(since)
+    const judged = anyWord.judge({ ...subject, attestations: subject.attestations.filter(word => !isOld(word)) })
+    const early = subject.attestations.filter(word => word.phase === subject.place.phase && isOld(word))
+    if (judged.verdict === 'holds' || early.length === 0) return judged
+    const because = early.map(
+      ({ name, at }) =>
+        `${name}: the word of ${at ?? 'an unknown time'} is older than what the connector issues from, which it has since ${since}`,
+    )
+    return { ...judged, because: limited([...judged.because, ...because]) }
   },
 }
 

@@ -71,7 +71,7 @@ async function observeSecret(looking: Looking, namespace: string, name: string, 
     const found = await looking.options.cluster.metadata(resources.secrets, namespace, name)
     if (found === null) return absent(id)
     written = keyWritten(found, key)
-    return { ...present(id, found, {}), ...dataOwnership(found) }
+    return { ...present(id, found, written === null ? {} : { written }), ...dataOwnership(found) }
   })
   return written
 }

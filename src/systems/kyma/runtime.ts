@@ -79,7 +79,7 @@ export function notRenewed(facts: ConnectionFacts, since: Instant): string | nul
   if (facts.state !== null && !working.has(facts.state)) return `is ${facts.state}`
   if (facts.notBefore === null) return 'tells no dates of its certificate'
   if (Date.parse(facts.notBefore) < Date.parse(since))
-    return `holds a certificate of ${facts.notBefore}, and the connector issues from the new CA since ${since}`
+    return `holds a certificate of ${facts.notBefore}, and the connector has its present CA since ${since}`
   if (facts.lastSuccess === null || Date.parse(facts.lastSuccess) < Date.parse(since))
     return `has not reached the gateway since ${since}`
   return null

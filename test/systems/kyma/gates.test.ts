@@ -1,10 +1,12 @@
 import { beforeAll, describe, expect, it } from 'vitest'
-import type { Evidence, EvidenceGroup, ObjectEvidence, Plan } from '../../../src/rotation.ts'
+import type { Variant } from '../../../src/plan/steps.ts'
+import type { Evidence, EvidenceGroup, ObjectEvidence, Plan, TrustState } from '../../../src/rotation.ts'
 import { kymaRules } from '../../../src/systems/kyma/gates.ts'
 import { generateKymaCa, type KymaCa } from '../../../src/systems/kyma/next-ca.ts'
 import { gatewayRestart, kymaPhases } from '../../../src/systems/kyma/phases.ts'
 import { type KymaProfile, kymaProfiles } from '../../../src/systems/kyma/profile.ts'
-import { plannedAt } from '../../../src/verify/planned.ts'
+import type { Attestation } from '../../../src/verify/gate.ts'
+import { bundleDigest, plannedAt } from '../../../src/verify/planned.ts'
 import { kymaCa, now, planOf, quickKeys, random } from './material.ts'
 
 const day = 86_400_000
@@ -81,8 +83,9 @@ function judged(
   step: number,
   id: string,
   evidence: Partial<Pick<Evidence, 'objects' | 'groups' | 'exceptions'>>,
+  more: { readonly variant?: Variant; readonly attestations?: readonly Attestation[] } = {},
 ) {
-  const place = plannedAt(plan, 'central', phase, step)
+  const place = plannedAt(plan, 'central', phase, step, more.variant)
   if (place === null) throw new Error('not planned')
   const rule = kymaRules(plan, place).find(each => each.id === id)
   if (rule === undefined) return null
@@ -95,7 +98,7 @@ function judged(
     site: 'central',
     ...evidence,
   } as unknown as Evidence
-  return rule.judge({ plan, now, attestations: [], evidence: whole, place })
+  return rule.judge({ plan, now, attestations: more.attestations ?? [], evidence: whole, place })
 }
 
 describe('gate kyma/secrets', () => {
@@ -220,6 +223,59 @@ describe('gate kyma/runtimes-renewed', () => {
       { consumer: 'runtime', name: 'shop/shop', reason: 'unreadable', detail: 'forbidden', verdict: 'unknown' },
     ] as const
     expect(judged(planned(), 2, 1, 'kyma/runtimes-renewed', { exceptions })?.verdict).toBe('unknown')
+  })
+})
+
+describe('a way back from issue-new', () => {
+  it('asks again that everybody renews, now to the CA before: whoever renewed in between would be refused one step further back', () => {
+    const renewed = (presents: readonly string[]) =>
+      judged(
+        planned(),
+        2,
+        1,
+        'kyma/runtimes-renewed',
+        { groups: [group({ presents, facts: { kind: 'central', renewed: 'true' } })] },
+        { variant: 'undo' },
+      )?.verdict
+    expect(renewed([fresh.certificate.sha256])).toBe('pending')
+    expect(renewed([old.certificate.sha256])).toBe('holds')
+    expect(judged(planned(), 1, 1, 'kyma/runtimes-renewed', {}, { variant: 'undo' })).toBeNull()
+  })
+})
+
+describe('gate kyma/attested (F20)', () => {
+  const plan = (): Plan => {
+    const made = planned()
+    return { ...made, gates: { ...made.gates, attest: [{ name: 'applications', why: 'their owners' }] } }
+  }
+  const word = (minutes: number, part: Partial<Attestation> = {}): Attestation => ({
+    name: 'applications',
+    phase: 2,
+    bundle: bundleDigest(plan(), plannedAt(plan(), 'central', 2, 1)?.tree.state as TrustState),
+    at: minutesAgo(minutes),
+    ...part,
+  })
+  const verdict = (attestations: readonly Attestation[], variant: Variant = 'step') =>
+    judged(plan(), 2, 1, 'kyma/attested', { objects: [signerSecret] }, { attestations, variant })?.verdict
+
+  it('stands where the CA that signs has changed, and holds by a word for this phase and this bundle', () => {
+    expect(judged(plan(), 1, 1, 'kyma/attested', {})).toBeNull()
+    expect(verdict([])).toBe('pending')
+    expect(verdict([word(5)])).toBe('holds')
+    expect(verdict([word(5, { bundle: '00' })])).toBe('pending')
+    expect(verdict([word(5, { phase: 1 })])).toBe('pending')
+  })
+
+  it('takes no word that is older than the connector’s CA: it says nothing of what was issued since, after an undo the less', () => {
+    expect(verdict([word(15)])).toBe('pending')
+    expect(verdict([word(15)], 'undo')).toBe('pending')
+    expect(verdict([word(5)], 'undo')).toBe('holds')
+    const { at: _at, ...timeless } = word(5)
+    expect(verdict([timeless])).toBe('pending')
+  })
+
+  it('is unknown where the connector’s Secret was not read', () => {
+    expect(judged(plan(), 2, 1, 'kyma/attested', {}, { attestations: [word(5)] })?.verdict).toBe('unknown')
   })
 })
 
