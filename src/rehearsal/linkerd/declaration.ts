@@ -1,13 +1,21 @@
 import type { LinkerdFlow } from '../../systems/linkerd/version.ts'
 import type { DeclareOptions, FleetOptions } from '../system.ts'
-import { demoLeafHours, demoVersions } from './names.ts'
+import { demoLeafHours, demoVersions, isByArgo } from './names.ts'
 
 /** rotation.yaml of the demo: what an engineer writes for its fleet. */
 export function linkerdDeclaration(
   flow: LinkerdFlow,
-  { sites, ageRecipient, rotation, paths }: FleetOptions & DeclareOptions,
+  { sites, ageRecipient, rotation, paths, variant }: FleetOptions & DeclareOptions,
 ): { readonly path: string; readonly text: string } {
   const each = (line: (site: string) => string) => sites.map(line).join('')
+  const byArgo = isByArgo(variant)
+  const custody = byArgo
+    ? `sealedSecrets: {certificate: sealed-secrets.pem, age: [${ageRecipient}]}`
+    : `sops: {age: [${ageRecipient}]}`
+  const delivery = (site: string): string =>
+    byArgo
+      ? `argocd: {application: argocd/trust, file: clusters/${site}/trust.yaml}`
+      : `flux: {kustomization: flux-system/trust, file: clusters/${site}/trust.yaml}`
   return {
     path: `rotations/${rotation}/rotation.yaml`,
     text: `apiVersion: reanchor.dev/v1alpha1
@@ -21,13 +29,13 @@ spec:
   forge: local
   current: {from: cluster}
   custody:
-    sops: {age: [${ageRecipient}]}
+    ${custody}
   sites:
 ${each(
   site => `    - name: ${site}
       path: ${paths[site] ?? `trust/${site}`}
       cluster: {context: ${site}}
-      delivery: {flux: {kustomization: flux-system/trust, file: clusters/${site}/trust.yaml}}
+      delivery: {${delivery(site)}}
 `,
 )}  reload:
     workloads:

@@ -21,6 +21,8 @@ export interface LinkerdFleetOptions {
   readonly root: string
   /** Age recipient of `.sops.yaml`. */
   readonly ageRecipient: string
+  /** Certificate of the Sealed Secrets controller: then Argo CD delivers, and it lies in sealed-secrets.pem. @default Flux and SOPS */
+  readonly sealingCertificate?: string
   readonly url?: string
   readonly branch?: string
 }
@@ -31,19 +33,24 @@ export interface LinkerdFleetOptions {
  */
 export function linkerdFleet(options: LinkerdFleetOptions): FileTree {
   const files = new Map<string, string>()
-  files.set('README.md', readme(options.sites))
-  files.set('.sops.yaml', sopsRules(options.ageRecipient))
+  const { sealingCertificate } = options
+  files.set('README.md', readme(options.sites, sealingCertificate !== undefined))
+  if (sealingCertificate === undefined) files.set('.sops.yaml', sopsRules(options.ageRecipient))
+  else files.set('sealed-secrets.pem', sealingCertificate)
   for (const site of options.sites)
     for (const [path, text] of Object.entries(siteFiles(site, options))) files.set(path, text)
   return files
 }
 
-function readme(sites: readonly string[]): string {
+function readme(sites: readonly string[], byArgo: boolean): string {
+  const sealed = byArgo
+    ? 'Secrets are sealed to the certificate in `sealed-secrets.pem`.'
+    : 'Secrets are sealed with SOPS; the rules are in `.sops.yaml`.'
   return `# Fleet
 
-What runs in our clusters. Flux applies \`clusters/<cluster>\`, which leads to \`linkerd/<cluster>\` and \`apps/<cluster>\`.
+What runs in our clusters. ${byArgo ? 'Argo CD' : 'Flux'} applies \`clusters/<cluster>\`, which leads to \`linkerd/<cluster>\` and \`apps/<cluster>\`.
 
-Clusters: ${sites.join(', ')}. Secrets are sealed with SOPS; the rules are in \`.sops.yaml\`.
+Clusters: ${sites.join(', ')}. ${sealed}
 `
 }
 
@@ -62,14 +69,9 @@ function siteFiles(site: string, options: LinkerdFleetOptions): Record<string, s
   const branch = options.branch ?? 'main'
   const { flow } = options
   return {
-    ...fluxBootstrap(site, url, branch),
-    [`clusters/${site}/linkerd.yaml`]: fluxKustomization(
-      'linkerd',
-      `./linkerd/${site}`,
-      'The mesh: what linkerd install has written.',
-      [],
-    ),
-    [`clusters/${site}/apps.yaml`]: fluxKustomization('apps', `./apps/${site}`, 'What our teams run.', ['linkerd']),
+    ...(options.sealingCertificate === undefined
+      ? fluxObjects(site, url, branch)
+      : argoApplications(site, url, branch)),
     [`linkerd/${site}/kustomization.yaml`]: `apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
 resources:
@@ -103,6 +105,61 @@ resources:
       workload('StatefulSet', 'shop', 'cart-store', 1),
     ].join('---\n'),
     [`apps/${site}/edge.yaml`]: workload('DaemonSet', 'edge', 'ingress', 1),
+  }
+}
+
+function fluxObjects(site: string, url: string, branch: string): Record<string, string> {
+  return {
+    ...fluxBootstrap(site, url, branch),
+    [`clusters/${site}/linkerd.yaml`]: fluxKustomization(
+      'linkerd',
+      `./linkerd/${site}`,
+      'The mesh: what linkerd install has written.',
+      [],
+    ),
+    [`clusters/${site}/apps.yaml`]: fluxKustomization('apps', `./apps/${site}`, 'What our teams run.', ['linkerd']),
+  }
+}
+
+/** One app of apps, which a person applied once, and what it leads to. */
+function argoApplications(site: string, url: string, branch: string): Record<string, string> {
+  const application = (name: string, path: string, namespace: string, about: string): string => `# ${about}
+apiVersion: argoproj.io/v1alpha1
+kind: Application
+metadata:
+  name: ${name}
+  namespace: argocd
+spec:
+  project: default
+  source:
+    repoURL: ${url}
+    targetRevision: ${branch}
+    path: ${path}
+  destination:
+    server: https://kubernetes.default.svc
+    namespace: ${namespace}
+  syncPolicy:
+    automated:
+      prune: true
+      selfHeal: true
+    syncOptions:
+      - CreateNamespace=true
+      - ServerSideApply=true
+`
+  return {
+    [`clusters/${site}/root.yaml`]: application(
+      'root',
+      `clusters/${site}`,
+      'argocd',
+      'What everything in this cluster starts from.',
+    ),
+    [`clusters/${site}/linkerd.yaml`]: application(
+      'linkerd',
+      `linkerd/${site}`,
+      'linkerd',
+      'The mesh: what linkerd install has written.',
+    ),
+    [`clusters/${site}/apps.yaml`]: application('apps', `apps/${site}`, 'default', 'What our teams run.'),
   }
 }
 

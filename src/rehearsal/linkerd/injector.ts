@@ -5,32 +5,37 @@ import { listAt, type Manifest, recordAt } from '../objects.ts'
 import type { Site } from '../site.ts'
 import { controlPlaneNamespace, proxyContainer, trustDomain } from './names.ts'
 import type { LinkerdPlane } from './plane.ts'
+import type { Webhook } from './webhook.ts'
 
 /**
  * The proxy injector: at each admission it reads its mounted bundle and writes it into the new pod as a literal. Its mount lags the ConfigMap by the
  * kubelet's sync, so a pod that is made right after a change keeps the old anchors for good (linkerd2 controller/proxy-injector/webhook.go).
  *
- * The TLS of its webhook is a PKI of its own, which a rotation of the mesh does not touch, and is left out here. Pods without a reachable webhook
- * are refused, as `webhookFailurePolicy: Fail` of HA installs has it.
+ * The API server asks it by a TLS of its own (Webhook). Pods without a webhook that it reaches are refused, as `webhookFailurePolicy: Fail` of HA
+ * installs has it.
  */
 export class Injector {
   readonly #site: Site
   readonly #plane: LinkerdPlane
+  readonly #webhook: Webhook
   #asked = 0
 
-  constructor(site: Site, plane: LinkerdPlane) {
+  constructor(site: Site, plane: LinkerdPlane, webhook: Webhook) {
     this.#site = site
     this.#plane = plane
+    this.#webhook = webhook
+    site.handshakes.addControls(() => plane.injectors.flatMap(replica => webhook.link(replica) ?? []))
   }
 
   /** False: refused, its controller tries again. */
-  admit(pod: Manifest): boolean {
+  async admit(pod: Manifest): Promise<boolean> {
     if (!this.#concerns(pod)) return true
     const replicas = this.#plane.injectors
     this.#asked += 1
     const chosen =
       replicas[this.#site.random.fork(`inject/${this.#asked}`).between(0, Math.max(0, replicas.length - 1))]
-    if (chosen === undefined) return false
+    const link = chosen === undefined ? null : this.#webhook.link(chosen)
+    if (chosen === undefined || link === null || !(await this.#site.handshakes.control(link))) return false
     const { roots, global } = chosen.mountedAnchors
     inject(pod, roots ?? globalAnchors(global ?? ''))
     return true

@@ -37,8 +37,20 @@ export function literalAnchors(flow: LinkerdFlow): boolean {
   return rulesOf(linkerdVersion(demoVersions[flow])).literalAnchors
 }
 
+/** Behind a flow's name: Argo CD delivers, and Sealed Secrets seals. For tests, as the demo's flag takes flows alone. */
+const argo = '+argocd'
+
+export function isByArgo(variant: string | null): boolean {
+  return variant?.endsWith(argo) === true
+}
+
+export function variantFor(flow: LinkerdFlow, byArgoCd: boolean): string {
+  return byArgoCd ? `${flow}${argo}` : flow
+}
+
 export function flowOf(variant: string | null): LinkerdFlow {
-  return variant === 'upgrade' || variant === 'config-map' ? variant : 'trust-roots'
+  const flow = isByArgo(variant) ? variant?.slice(0, -argo.length) : variant
+  return flow === 'upgrade' || flow === 'config-map' ? flow : 'trust-roots'
 }
 
 /** Name of a proxy in its certificate (linkerd2 pkg/k8s PodIdentity). */

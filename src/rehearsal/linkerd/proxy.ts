@@ -9,6 +9,7 @@ import { Endpoint, loadMaterial } from '../workload-tls.ts'
 import { Identity, type SignedLeaf, verifies } from './identity.ts'
 import { anchorsVolume, configVolume, issuerVolume, leafHoursOf, proxyContainer, proxyName } from './names.ts'
 import type { LinkerdPlane } from './plane.ts'
+import { type Webhook, webhookPort } from './webhook.ts'
 
 /** Port named linkerd-admin, which serves TLS with the proxy's leaf; port of identity's requests; port of its metrics. */
 const ports = { admin: 4191, identity: 8080, metrics: 9990 } as const
@@ -35,6 +36,7 @@ export class LinkerdPod implements PodProcess {
   readonly injects: boolean
   readonly #site: Site
   readonly #plane: LinkerdPlane
+  readonly #webhook: Webhook
   readonly #means: PodMeans
   readonly #id: string
   readonly #owner: string
@@ -44,14 +46,17 @@ export class LinkerdPod implements PodProcess {
   #endpoint: Endpoint | null = null
   /** What answers requests for leaves: without a client certificate, as a proxy that starts has none. */
   #authority: Endpoint | null = null
+  /** Where the API server asks the injector. */
+  #admission: Endpoint | null = null
   #timer: Timer | null = null
   #draws = 0
   #running = false
   #draining = false
 
-  constructor(site: Site, plane: LinkerdPlane, pod: StoredObject, means: PodMeans) {
+  constructor(site: Site, plane: LinkerdPlane, webhook: Webhook, pod: StoredObject, means: PodMeans) {
     this.#site = site
     this.#plane = plane
+    this.#webhook = webhook
     this.pod = pod
     this.#means = means
     this.name = proxyName(pod)
@@ -93,6 +98,7 @@ export class LinkerdPod implements PodProcess {
     this.#pool = certificatesIn(this.#anchors).map(pem => new X509Certificate(pem))
     if (this.#pool.length === 0) throw new Error('invalid trust roots')
     this.identity?.start()
+    if (this.injects) this.#admission = await this.#webhook.serve()
     this.#running = true
     this.#plane.add(this)
     this.#timer = this.#site.clock.after(this.#between(...lags.certify), () => this.#certify())
@@ -131,7 +137,8 @@ export class LinkerdPod implements PodProcess {
     this.#running = false
     this.#timer?.cancel()
     this.identity?.stop()
-    const endpoints = [this.#endpoint, this.#authority]
+    const endpoints = [this.#endpoint, this.#authority, this.#admission]
+    this.#admission = null
     this.#endpoint = null
     this.#authority = null
     for (const endpoint of endpoints) await endpoint?.close()
@@ -139,6 +146,7 @@ export class LinkerdPod implements PodProcess {
 
   endpointAt(port: number): Endpoint | null {
     if (port === ports.identity) return this.#authority
+    if (port === webhookPort) return this.#admission
     return port === ports.admin ? this.#endpoint : null
   }
 

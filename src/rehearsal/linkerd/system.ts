@@ -22,16 +22,18 @@ import { linkerdDeclaration } from './declaration.ts'
 import { linkerdFleet } from './fleet.ts'
 import { signerOf } from './identity.ts'
 import { Injector } from './injector.ts'
-import { controlPlaneNamespace, flowOf, proxyContainer } from './names.ts'
+import { controlPlaneNamespace, flowOf, isByArgo, proxyContainer, variantFor } from './names.ts'
 import { LinkerdPlane } from './plane.ts'
 import { LinkerdPod } from './proxy.ts'
 import { type StartingIssuer, startingIssuer } from './starting-ca.ts'
+import { Webhook } from './webhook.ts'
 
 /** Identity, the injector and the proxies of one site. */
 class LinkerdSite implements SiteSystem {
   readonly plane: LinkerdPlane
   readonly #site: Site
   readonly #injector: Injector
+  readonly #webhook: Webhook
   readonly #starting: StartingIssuer
   readonly #sealing: boolean
 
@@ -40,7 +42,8 @@ class LinkerdSite implements SiteSystem {
     this.#sealing = options.sealing
     this.#starting = starting
     this.plane = new LinkerdPlane(site)
-    this.#injector = new Injector(site, this.plane)
+    this.#webhook = new Webhook(site)
+    this.#injector = new Injector(site, this.plane, this.#webhook)
   }
 
   /** The person who installed Linkerd made the namespace and put the issuer into it. */
@@ -48,6 +51,7 @@ class LinkerdSite implements SiteSystem {
     const { store } = this.#site
     const { issuer, root } = this.#starting
     store.put(namespaceOf(controlPlaneNamespace), 'kubectl-create')
+    this.#webhook.install()
     const material = { certificates: [issuer.certificate], key: issuer.key, anchors: root }
     const secret = secretOf(issuerSecretName, controlPlaneNamespace, issuerData('linkerd.io/tls', material))
     secret.metadata.labels = { 'linkerd.io/control-plane-component': 'identity' }
@@ -57,11 +61,11 @@ class LinkerdSite implements SiteSystem {
   }
 
   process(pod: StoredObject, means: PodMeans): PodProcess | null {
-    return proxyContainer(pod) === null ? null : new LinkerdPod(this.#site, this.plane, pod, means)
+    return proxyContainer(pod) === null ? null : new LinkerdPod(this.#site, this.plane, this.#webhook, pod, means)
   }
 
   async admit(pod: Parameters<Injector['admit']>[0]): Promise<boolean> {
-    return this.#injector.admit(pod)
+    return await this.#injector.admit(pod)
   }
 
   startingCa(): StartingCa {
@@ -106,8 +110,12 @@ export async function linkerdRehearsal(): Promise<RehearsalSystem> {
     usualSites: 1,
     variantFlag: 'flow',
     variants: linkerdFlows,
-    variantOf: declaration => linkerdOf(declaration).flow,
-    byArgo: () => false,
+    variantOf: declaration =>
+      variantFor(
+        linkerdOf(declaration).flow,
+        declaration.sites.some(({ delivery }) => delivery.kind === 'argocd'),
+      ),
+    byArgo: isByArgo,
     faults: () => ({
       widening: 'trust-both',
       switching: 'issue-new',
@@ -120,8 +128,10 @@ export async function linkerdRehearsal(): Promise<RehearsalSystem> {
     // Leaves of the demo live for an hour.
     patience: 3 * 3_600_000,
     start: sharedRoot => (sharedRoot ? 'one root for all clusters' : 'a root and an issuer made with step'),
-    fleet: ({ sites, ageRecipient, variant }) =>
-      linkerdFleet({ sites, ageRecipient, flow: flowOf(variant), root: startingOf(variant).root }),
+    fleet: ({ sites, ageRecipient, sealingCertificate, variant }) => {
+      const fleet = { sites, ageRecipient, flow: flowOf(variant), root: startingOf(variant).root }
+      return linkerdFleet(isByArgo(variant) ? { ...fleet, sealingCertificate } : fleet)
+    },
     declare: async (_fleet, options) => linkerdDeclaration(flowOf(options.variant), options),
     foretells,
     /** The control plane restarts where its token changes; a workload where one of the data plane's does. */
@@ -150,6 +160,8 @@ export async function linkerdRehearsal(): Promise<RehearsalSystem> {
  * other both ways, so one refused direction is enough; the requests for leaves show the client's certificate to nobody.
  */
 function foretells(plan: Plan, failure: HandshakeFailure): boolean {
+  // The API server and the injector have a CA of their own: nothing of it is the plan's.
+  if (failure.link === 'webhook') return false
   const pairs = priceOf(plan)
   const client = classOf(failure.client)
   const server = failure.link === 'identity' ? 'identity' : classOf(failure.server)

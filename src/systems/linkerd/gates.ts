@@ -56,7 +56,15 @@ export function linkerdRules(plan: Plan, place: PlannedPlace): readonly Rule[] {
   if (place.phase === 0) rules.push(wiringInEffect)
   rules.push(issuerDelivered, anchorsPublished, controlPlaneRolled)
   if (Object.keys(state.restarts).some(key => key.startsWith('data-plane'))) rules.push(workloadsRestarted)
-  rules.push(consumersSeen, machinesDeclared, controlPlaneTrusts, proxiesTrust, issuerLoaded, leavesIssued)
+  rules.push(
+    consumersSeen,
+    machinesDeclared,
+    webhookAccepted,
+    controlPlaneTrusts,
+    proxiesTrust,
+    issuerLoaded,
+    leavesIssued,
+  )
   // An emergency breaks links on purpose until all have restarted.
   if (plan.strategy !== 'emergency' || place.full) rules.push(controlLinks)
   rules.push(checksPass)
@@ -330,6 +338,27 @@ function certificatesOf(plan: Plan, evidence: Evidence): (list: readonly Fingerp
       read.set(sha256, certificate)
       return [certificate]
     })
+}
+
+/** A PKI of its own, which the rotation must leave alone and on which each of its restarts depends. */
+const webhookAccepted: LinkerdRule = {
+  id: 'linkerd/webhook',
+  claim: 'the API server accepts the injector, by certificates that are not the mesh’s',
+  hint: 'pods that are made now are refused, or come up without a proxy: renew Secret linkerd-proxy-injector-k8s-tls and caBundle first (linkerd upgrade, Helm or cert-manager makes both)',
+  judge({ evidence, plan }) {
+    const found = evidence.objects.find(({ id }) => id.startsWith('MutatingWebhookConfiguration/'))
+    if (found === undefined) return notRead('the webhook of the injector could not be read')
+    if (!found.present) return { verdict: 'violated', because: [`${found.id} does not exist: nothing injects proxies`] }
+    const groups = evidence.groups.filter(({ consumer }) => consumer === 'webhook')
+    const mesh = new Set(plan.certificates.map(({ sha256 }) => sha256))
+    const because = groups.flatMap(({ owner, trusts, facts }) => [
+      ...((trusts ?? []).some(root => mesh.has(root)) ? [`${owner}: caBundle holds a CA of the mesh`] : []),
+      ...(facts.accepted === 'false' ? [`${owner}: ${facts.why ?? 'refused'}`] : []),
+    ])
+    if (because.length > 0) return { verdict: 'violated', because }
+    const served = groups.filter(({ facts }) => facts.accepted === 'true')
+    return served.length === 0 ? notRead('what the injector serves was not seen') : holds
+  },
 }
 
 const issuerLoaded: LinkerdRule = {

@@ -17,6 +17,8 @@ export interface LinkerdPod {
   readonly owner: string
   /** Container of identity itself, beside its proxy; null: another component, or none. */
   readonly identity: ContainerState | null
+  /** The injector, which the API server asks at each admission. */
+  readonly injects: boolean
   /** Name of the proxy in its certificate: `<sa>.<ns>.serviceaccount.identity.<control plane>.<trust domain>`. */
   readonly localName: string
   /** Anchors that its environment holds as a literal; null: they come from a ConfigMap, and are nowhere in the pod. */
@@ -67,6 +69,7 @@ export function linkerdPod(pod: KubernetesObject, mesh: MeshNames): LinkerdPod |
     name: pod.metadata.name,
     owner: made.owner,
     identity: controlPlane && component === 'identity' ? stateOf(pod, phase, 'identity', true) : null,
+    injects: controlPlane && component === 'proxy-injector',
     localName: localNameOf(pod, env, mesh),
     anchors: env.get(anchorsVariable) ?? null,
     adminPort: adminPortOf(proxy),

@@ -10,6 +10,7 @@ import { freshToken, rootsByToken } from './expected.ts'
 import type { Looking } from './observe.ts'
 import { loadedRoots, type PublishedAnchors, type StartedContainer } from './observe-loaded.ts'
 import { type LinkerdPod, linkerdPod, meshLabel } from './observe-pods.ts'
+import { observeWebhook } from './observe-webhook.ts'
 
 /** Port of identity's own metrics. */
 const identityAdmin = 9990
@@ -18,6 +19,7 @@ const identityAdmin = 9990
 export async function observeProxies(looking: Looking, published: PublishedAnchors | null): Promise<void> {
   const { options } = looking
   const pods = await listPods(looking)
+  await observeWebhook(looking, pods)
   const known = new Set(pods.map(nameOf))
   const settings = options.patience ?? defaultPatience
   const bounds = { busy: options.concurrency, open: Math.max(options.concurrency, settings.open), brisk }

@@ -7,7 +7,7 @@ import type { TrustState } from '../../../src/rotation.ts'
 import { type ChangeVerdict, checkChange } from '../../../src/safety/check.ts'
 import { linkerd } from '../../../src/systems/linkerd/system.ts'
 
-const now = new Date('2026-11-22T12:00:00Z')
+const now = '2026-11-22T12:00:00Z'
 const names = ['linkerd-graceful-trust-roots', 'linkerd-graceful-upgrade', 'linkerd-graceful-config-map'] as const
 const plans = new Map<string, MadePlan>()
 

@@ -6,7 +6,7 @@ import {
   type ListOptions,
   type ResourceType,
 } from '../../../src/cluster/cluster.ts'
-import { createLeaf } from '../../../src/pki/authority.ts'
+import { createLeaf, createRoot } from '../../../src/pki/authority.ts'
 import { type Certificate, certificateFacts } from '../../../src/pki/certificate.ts'
 import type {
   Evidence,
@@ -48,6 +48,8 @@ export interface Material {
   readonly next: Signer
   /** A CA that no plan knows, of the same names (F10). */
   readonly foreign: Signer
+  /** The injector's own PKI: caBundle, and what it serves. */
+  readonly webhook: { readonly ca: Certificate; readonly served: readonly Buffer[]; readonly ended: readonly Buffer[] }
 }
 
 let made: Promise<Material> | null = null
@@ -58,6 +60,7 @@ export function material(): Promise<Material> {
     old: await signer('CN=identity.linkerd.cluster.local'),
     next: await signer('CN=root.linkerd.cluster.local,OU=mesh-2026', 700),
     foreign: await signer('CN=root.linkerd.cluster.local,OU=mesh-2026'),
+    webhook: await webhookPki(),
   }))()
   return made
 }
@@ -74,6 +77,34 @@ async function signer(subject: string, days = 3650): Promise<Signer> {
     dns: ['web.emojivoto.serviceaccount.identity.linkerd.cluster.local'],
   })
   return { root: ca.root, issuer: ca.issuer, leaf, served: [leaf.x509.raw, ca.issuer.x509.raw] }
+}
+
+async function webhookPki(): Promise<Material['webhook']> {
+  const name = 'linkerd-proxy-injector.linkerd.svc'
+  const caKey = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey
+  const key = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey
+  const dated = (days: number) => ({
+    notBefore: new Date(now.getTime() - 400 * 86_400_000),
+    notAfter: new Date(now.getTime() + days * 86_400_000),
+  })
+  const ca = await createRoot({ subject: `CN=${name}`, key: caKey, serial: '07', ...dated(100) })
+  const leaf = async (days: number): Promise<readonly Buffer[]> => {
+    const issuer = { certificate: ca, key: caKey }
+    return [(await createLeaf({ key, serial: '08', issuer, dns: [name], ...dated(days) })).x509.raw]
+  }
+  return { ca, served: await leaf(100), ended: await leaf(-1) }
+}
+
+export function webhookObject(caBundle: string): KubernetesObject {
+  return {
+    metadata: { name: 'linkerd-proxy-injector-webhook-config', creationTimestamp: longAgo },
+    webhooks: [
+      {
+        name: 'linkerd-proxy-injector.linkerd.io',
+        clientConfig: { caBundle: Buffer.from(caBundle).toString('base64') },
+      },
+    ],
+  }
 }
 
 export function settingsOf(flow: LinkerdFlow): LinkerdSettings {
@@ -189,6 +220,8 @@ export interface PodState {
   chain: readonly Buffer[] | Error
   /** Answers of port 9990. */
   metrics?: string
+  /** What port 8443 serves: the injector's webhook. */
+  webhook?: readonly Buffer[]
 }
 
 /** A mesh as the API would show it, which a test may bend before it looks. */
@@ -250,6 +283,11 @@ export function meshCluster(mesh: Mesh): Cluster {
     async servedChain(pod, port, serverName, timeout) {
       const name = `${pod.namespace}/${pod.name}`
       const asked = `TLS handshake with pod ${name}:${port}`
+      if (port === 8443) {
+        const served = mesh.pods.get(name)?.webhook
+        if (served === undefined) throw new ClusterError('unreachable', asked, 'connection refused')
+        return served
+      }
       mesh.asked.set(name, { port, serverName, ...(timeout === undefined ? {} : { timeout }) })
       await mesh.onHandshake?.(name)
       const state = mesh.pods.get(name)
@@ -373,7 +411,7 @@ export interface MeshOptions {
 export async function meshAt(plan: Plan, place: string, options: MeshOptions = {}): Promise<Mesh> {
   const { flow = 'trust-roots', changed = longAgo } = options
   const started = options.started ?? new Date(Date.parse(changed) + 60_000).toISOString().replace('.000Z', 'Z')
-  const { old, next } = await material()
+  const { old, next, webhook } = await material()
   const state = stateAt(plan, place)
   const pems = new Map(plan.certificates.map(({ sha256: fingerprint, pem }) => [fingerprint, pem]))
   const bundle = state.bundle.map(root => pems.get(root) ?? '').join('')
@@ -391,6 +429,8 @@ export async function meshAt(plan: Plan, place: string, options: MeshOptions = {
     ['linkerd-proxy-injector-1', 'proxy-injector'],
   ] as const)
     add(planePod(name, component, { token, started, anchors: flow === 'trust-roots' ? null : literal.join('') }))
+  const injector = pods.get('linkerd/linkerd-proxy-injector-1')
+  if (injector !== undefined) injector.webhook = webhook.served
   for (const name of ['web-1', 'web-2', 'voting-1']) add(podObject(name, { anchors: bundle }))
   const config =
     flow === 'trust-roots'
@@ -409,6 +449,7 @@ export async function meshAt(plan: Plan, place: string, options: MeshOptions = {
   return {
     objects: new Map([
       ['configmaps', [map]],
+      ['mutatingwebhookconfigurations', [webhookObject(webhook.ca.pem)]],
       ['deployments', [...deployments, ...workloads]],
     ]),
     pods,

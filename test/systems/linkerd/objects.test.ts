@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, it } from 'vitest'
-import type { KubernetesObject } from '../../../src/cluster/cluster.ts'
+import { ClusterError, type KubernetesObject } from '../../../src/cluster/cluster.ts'
 import type { Plan } from '../../../src/rotation.ts'
-import { gateOver, look, type Mesh, meshAt, planOf } from './mesh.ts'
+import { gateOver, look, type Material, type Mesh, material, meshAt, planOf, webhookObject } from './mesh.ts'
 
 const place = 'adopt/adopt'
 
@@ -161,5 +161,61 @@ describe('events of identity (trap 15)', () => {
       IssuerUpdated: '2026-11-22T05:00:00Z',
       'IssuerUpdated message': 'IssuerUpdated of 2026-11-22T05:00:00Z',
     })
+  })
+})
+
+describe('the injector’s webhook (F12)', () => {
+  let plan: Plan
+  let ca: Material
+  beforeAll(async () => {
+    plan = await planOf()
+    ca = await material()
+  }, 60_000)
+
+  async function judged(change: (mesh: Mesh) => void = () => {}) {
+    const mesh = await meshAt(plan, place)
+    change(mesh)
+    return gateOver(plan, await look(plan, mesh, place), place, 'linkerd/webhook')
+  }
+  const serving = (served: readonly Buffer[] | undefined) => (mesh: Mesh) => {
+    const pod = mesh.pods.get('linkerd/linkerd-proxy-injector-1')
+    if (pod === undefined) throw new Error('no injector')
+    if (served === undefined) delete pod.webhook
+    else pod.webhook = served
+  }
+  const bundle = (pem: string) => (mesh: Mesh) =>
+    void mesh.objects.set('mutatingwebhookconfigurations', [webhookObject(pem)])
+
+  it('holds where the API server accepts it, by a CA of its own', async () => {
+    expect(await judged()).toMatchObject({ verdict: 'holds', because: [] })
+  })
+
+  it('is no part of the mesh’s PKI: a mesh root in caBundle is a violation', async () => {
+    const gate = await judged(bundle(ca.webhook.ca.pem + ca.old.root.pem))
+    expect([gate.verdict, gate.because[0]]).toEqual([
+      'violated',
+      expect.stringContaining('caBundle holds a CA of the mesh'),
+    ])
+  })
+
+  it('that has ended, or is of another CA, stops the rotation before pods come up without a proxy (linkerd2#4808, F15)', async () => {
+    expect(await judged(serving(ca.webhook.ended))).toMatchObject({
+      verdict: 'violated',
+      because: [expect.stringMatching(/^linkerd\/Deployment\/linkerd-proxy-injector: its certificate ended at/)],
+    })
+    expect(await judged(bundle(ca.foreign.root.pem))).toMatchObject({
+      verdict: 'violated',
+      because: [expect.stringContaining('not issued by caBundle')],
+    })
+  })
+
+  it('that is absent injects nothing; one that does not answer is unknown', async () => {
+    const absent = (mesh: Mesh) => void mesh.objects.set('mutatingwebhookconfigurations', [])
+    expect((await judged(absent)).verdict).toBe('violated')
+    expect((await judged(serving(undefined))).verdict).toBe('unknown')
+    const forbidden = new ClusterError('forbidden', 'get', 'no')
+    const unreadable = (mesh: Mesh) =>
+      void mesh.failures.set('get mutatingwebhookconfigurations linkerd-proxy-injector-webhook-config', forbidden)
+    expect((await judged(unreadable)).verdict).toBe('unknown')
   })
 })

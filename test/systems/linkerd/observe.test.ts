@@ -175,7 +175,8 @@ describe('pods with a proxy', () => {
     mesh.pods.set('emojivoto/web-9', { object, chain: ca.old.served })
     const seen = await look(plan, mesh, place)
     expect(gateOver(plan, seen, place, 'linkerd/proxies-trust').verdict).toBe('violated')
-    expect(seen.certificates.map(({ sha256 }) => sha256)).toEqual([ca.foreign.root.sha256])
+    // It stands in the evidence, which is read without the cluster.
+    expect(seen.certificates.map(({ sha256 }) => sha256)).toContain(ca.foreign.root.sha256)
   })
 
   it('without anchors in their environment, or with broken ones, are unknown', async () => {

@@ -1,0 +1,178 @@
+import { generateKeyPairSync } from 'node:crypto'
+import { describe, expect, it, onTestFinished } from 'vitest'
+import { nextWhenReady, planAndMerge, recordMerge, type World } from '../../src/commands/demo.ts'
+import { createIssuing } from '../../src/pki/authority.ts'
+import { readCertificate } from '../../src/pki/certificate.ts'
+import { privateKeyPem } from '../../src/pki/keys.ts'
+import { startingIssuer } from '../../src/rehearsal/linkerd/starting-ca.ts'
+import { textsAt } from '../../src/rehearsal/objects.ts'
+import type { Declaration, FileTree } from '../../src/rotation.ts'
+import { goOn, mergeVariant, openStep, undoBefore, wholeRotation } from './drive.ts'
+import { smallFleet } from './linkerd-fleet.ts'
+import { testWorld } from './world.ts'
+
+const minutes = 60_000
+
+/** What the gates of the present step still wait for, by their names. */
+async function waitingFor(world: World, patience: number): Promise<Readonly<Record<string, string>>> {
+  const outcome = await nextWhenReady(world, patience)
+  if (outcome.kind !== 'waiting') throw new Error(`it does not wait: ${outcome.kind}`)
+  const open = outcome.gates.filter(({ verdict }) => verdict !== 'holds')
+  return Object.fromEntries(open.map(({ id, site, because }) => [`${site} ${id}`, because.join('\n')]))
+}
+
+describe('a new issuer under the root that everyone trusts', () => {
+  it('is one phase; a replica of identity that misses it is named, and a nudge lets it read the Secret (F21, trap 11)', async () => {
+    const { root, rootKey } = await startingIssuer('trust-roots')
+    const key = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey
+    const name = 'identity.linkerd.cluster.local'
+    const issuer = await createIssuing({
+      subject: `CN=${name}`,
+      key,
+      issuer: { certificate: readCertificate(root), key: rootKey },
+      dns: [name],
+      notBefore: new Date(Date.now() - 48 * 3_600_000),
+      notAfter: new Date(Date.now() + 365 * 24 * 3_600_000),
+      serial: '51',
+    })
+    const files: Readonly<Record<string, string>> = {
+      '/vault/root.pem': root,
+      '/vault/issuer.pem': issuer.pem,
+      '/vault/issuer.key': privateKeyPem(key),
+    }
+    const own = { certificate: '/vault/issuer.pem', key: '/vault/issuer.key', chain: null }
+    const test = await testWorld({
+      system: 'linkerd',
+      fleet: smallFleet,
+      change: declared => ({
+        ...declared,
+        strategy: 'issuer',
+        next: { from: 'files', root: '/vault/root.pem', issuing: { '*': own } },
+      }),
+    })
+    onTestFinished(() => test.close())
+    const readFile = (path: string): string => files[path] ?? ''
+    const world: World = { ...test.world, context: { ...test.world.context, readFile } }
+    const plan = await planAndMerge(world)
+    expect(plan.phases.flatMap(phase => phase.steps.map(step => `${phase.name}/${step.name}`))).toEqual([
+      'adopt/adopt',
+      'issue-new/data',
+    ])
+    const request = await openStep(world, 'issue-new')
+    const culprit = test.site('eu-1').system.strike?.('replica-lags', undefined)?.() ?? 'nobody'
+    expect(culprit).toMatch(/^linkerd\/linkerd-identity-/)
+    await recordMerge(world, request)
+    const waiting = await waitingFor(world, 15 * minutes)
+    expect(waiting['eu-1 linkerd/issuer-loaded']).toContain(`identity ${culprit}: leaf is signed by`)
+
+    await mergeVariant(world, 'nudge')
+    expect(await goOn(world)).toEqual(['close/close'])
+    expect(world.rehearsal.handshakes.counts.failed).toBe(0)
+    const live = test.secret('eu-1', 'linkerd', 'linkerd-identity-issuer')
+    expect(Object.keys(live).sort()).toEqual(['crt.pem', 'key.pem'])
+    expect(live['crt.pem']).toBe(issuer.pem)
+    expect(live['key.pem']).toMatch(/^-----BEGIN EC PRIVATE KEY-----/)
+    const map = test.store('eu-1').get('', 'ConfigMap', 'linkerd', 'linkerd-identity-trust-roots')
+    expect(textsAt(map, 'data')['ca-bundle.crt']?.trim()).toBe(root.trim())
+  }, 600_000)
+})
+
+describe('a way back', () => {
+  it('leads from both roots, and from the new issuer, to where it was, and forward again without one failed handshake', async () => {
+    const test = await testWorld({ system: 'linkerd', fleet: smallFleet })
+    onTestFinished(() => test.close())
+    const { world } = test
+    await planAndMerge(world)
+    const trusting = () =>
+      new Set(world.rehearsal.handshakes.parties.map(({ endpoint }) => endpoint.material.trusts.length))
+    await undoBefore(world, 'issue-new')
+    // Forward again opens only once everyone is seen to have gone back.
+    const again = await openStep(world, 'trust-both/data')
+    expect(trusting()).toEqual(new Set([1]))
+    await recordMerge(world, again)
+    await undoBefore(world, 'trust-new')
+    expect(await goOn(world)).toEqual([
+      'issue-new/data',
+      'trust-new/data',
+      'trust-new/control-plane',
+      'trust-new/data-plane',
+      'close/close',
+    ])
+    expect(world.rehearsal.handshakes.counts.failed).toBe(0)
+  }, 900_000)
+})
+
+/** shop in a folder and a Flux Kustomization of its own, so that it can be restarted in a batch of its own. */
+function shopApart(fleet: FileTree): FileTree {
+  const files = new Map(fleet)
+  for (const [path, text] of fleet) {
+    const [, site] = /^apps\/([^/]+)\/shop\.yaml$/.exec(path) ?? []
+    if (site === undefined) continue
+    const at = `apps/${site}/kustomization.yaml`
+    files.delete(path)
+    files.delete(`apps/${site}/edge.yaml`)
+    files.set(at, (files.get(at) ?? '').replace(/ {2}- (shop|edge)\.yaml\n/g, ''))
+    files.set(`shop/${site}/shop.yaml`, text)
+    files.set(
+      `shop/${site}/kustomization.yaml`,
+      (files.get(at) ?? '').replace(/resources:[\s\S]*/, 'resources:\n  - shop.yaml\n'),
+    )
+    const apps = files.get(`clusters/${site}/apps.yaml`) ?? ''
+    files.set(`clusters/${site}/shop.yaml`, apps.replace('name: apps', 'name: shop').replace('./apps/', './shop/'))
+  }
+  return files
+}
+
+function inBatches(declared: Declaration): Declaration {
+  const { kinds } = declared.reload[0] ?? { kinds: ['Deployment'] as const }
+  const reload = declared.sites.flatMap(({ name: site }) => [
+    { site, path: `apps/${site}`, kinds, batch: 1 },
+    { site, path: `shop/${site}`, kinds, batch: 2 },
+  ])
+  return { ...declared, reload }
+}
+
+describe('two clusters that share a root, with workloads in two batches', () => {
+  it('widen and narrow together: none drops the old root while a proxy of the other presents an old leaf (F1, F19)', async () => {
+    const sites = ['eu-1', 'us-1']
+    const test = await testWorld({ system: 'linkerd', sites, fleet: shopApart, change: inBatches })
+    onTestFinished(() => test.close())
+    const { world } = test
+    await planAndMerge(world)
+    const issueNew = await openStep(world, 'issue-new')
+    const frozen = 'emojivoto/Deployment/web'
+    test.site('us-1').faults.frozen.add(frozen)
+    await recordMerge(world, issueNew)
+    // Long after every other leaf has been renewed.
+    const waiting = await waitingFor(world, 55 * minutes)
+    expect(Object.keys(waiting).filter(id => id.endsWith('/leaves-issued'))).toEqual(['us-1 linkerd/leaves-issued'])
+    expect(waiting['us-1 linkerd/leaves-issued']).toMatch(/^proxy emojivoto\/web-/)
+
+    test.site('us-1').faults.frozen.delete(frozen)
+    // A nudge restarts the workloads, and with them the proxy that hung.
+    await mergeVariant(world, 'nudge')
+    expect(await goOn(world)).toEqual([
+      'trust-new/data',
+      'trust-new/control-plane',
+      'trust-new/data-plane',
+      'trust-new/data-plane-2',
+      'close/close',
+    ])
+    expect(world.rehearsal.handshakes.counts.failed).toBe(0)
+    const shop = world.rehearsal.restarts().filter(({ consumer }) => consumer.startsWith('shop/'))
+    expect(shop.map(({ count }) => count)).toEqual([3, 3, 3, 3])
+  }, 900_000)
+})
+
+describe('Argo CD and Sealed Secrets', () => {
+  it('carry a whole rotation too: the issuer’s Secret is taken over, and what is sealed arrives before a gate holds', async () => {
+    const test = await testWorld({ system: 'linkerd', variant: 'trust-roots+argocd', fleet: smallFleet })
+    onTestFinished(() => test.close())
+    const passed = await wholeRotation(test.world)
+    expect(passed).toHaveLength(9)
+    expect(test.world.rehearsal.handshakes.counts.failed).toBe(0)
+    for (const { consumer, count } of test.world.rehearsal.restarts()) expect([consumer, count]).toEqual([consumer, 2])
+    const sealed = test.store('eu-1').list('bitnami.com', 'SealedSecret', 'linkerd')
+    expect(sealed.map(({ metadata }) => metadata.name).sort()).toEqual(['linkerd-identity-issuer', 'reanchor-canary'])
+  }, 900_000)
+})
