@@ -3,9 +3,9 @@ import { afterEach, describe, expect, it, vi } from 'vitest'
 import { scriptCa } from '../../../src/rehearsal/cassandra/certificates.ts'
 import { demoCluster } from '../../../src/rehearsal/cassandra/fleet.ts'
 import { certificatesIn } from '../../../src/rehearsal/certificates.ts'
-import { textAt } from '../../../src/rehearsal/objects.ts'
+import { numberAt } from '../../../src/rehearsal/objects.ts'
 import { operatorChecksum } from '../../../src/systems/cassandra/checksum.ts'
-import { minute, type Region, second, startRegion } from './region.ts'
+import { minute, type Region, startRegion } from './region.ts'
 
 // RSA keys take their time on a busy machine.
 vi.setConfig({ testTimeout: 120_000 })
@@ -110,8 +110,9 @@ describe("the rehearsal's Cassandra operator", () => {
     expect(here.pods().map(pod => pod.metadata.uid)).toEqual(before)
   })
 
-  it('does not restart the prober for a new client CA', async () => {
+  it('does not restart the prober for a new client CA: one that kept its truststore calls no node of the new CA ready, until a person restarts it', async () => {
     const here = await region({ clientEncryption: true })
+    const deployment = `${demoCluster.name}-cassandra-prober`
     const prober = () =>
       here.store
         .list('', 'Pod', demoCluster.namespace)
@@ -119,16 +120,33 @@ describe("the rehearsal's Cassandra operator", () => {
         .map(pod => pod.metadata.uid)
     const before = prober()
     expect(before.length).toBe(1)
-    const secret = here.store.get('', 'Secret', demoCluster.namespace, demoCluster.clientSecret)
-    expect(textAt(secret, 'data', 'ca.crt')).toBeDefined()
+    const old = here.clientCa
+    if (old === null) throw new Error('no client CA')
     const next = await scriptCa('ca2', here.site.life(87_600))
     const nodes = here.pods().map(pod => pod.metadata.uid)
-    here.store.update(secret as NonNullable<typeof secret>, 'kubectl-edit', changed => {
-      ;(changed.data as Record<string, string>)['ca2.crt'] = Buffer.from(next.certificate).toString('base64')
-    })
-    await here.run(second)
+    here.deliver({ 'ca.crt': old.certificate, 'ca.key': old.key, 'ca2.crt': next.certificate }, 'client')
     await here.settle()
     expect(here.pods().some(pod => nodes.includes(pod.metadata.uid))).toBe(false)
     expect(prober()).toEqual(before)
+
+    // The swap, and nobody restarted the prober after add.
+    here.deliver({ 'ca.crt': next.certificate, 'ca.key': next.key, 'ca2.crt': old.certificate }, 'client')
+    await here.run(15 * minute)
+    const ready = () =>
+      numberAt(
+        here.store.get('apps', 'StatefulSet', demoCluster.namespace, 'example-cassandra-eu-1'),
+        'status',
+        'readyReplicas',
+      )
+    expect(ready()).toBeLessThan(3)
+    const stuck = here.store.get('apps', 'Deployment', demoCluster.namespace, deployment)
+    if (stuck === null) throw new Error('no prober')
+    here.store.update(stuck, 'kubectl-rollout', changed => {
+      const { metadata } = (changed.spec as { template: { metadata: { annotations?: Record<string, string> } } })
+        .template
+      metadata.annotations = { 'kubectl.kubernetes.io/restartedAt': here.clock.instant() }
+    })
+    await here.settle()
+    expect(ready()).toBe(3)
   })
 })

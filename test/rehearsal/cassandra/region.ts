@@ -29,8 +29,8 @@ export interface Region {
   readonly clientCa: CaPair | null
   caSecret(): StoredObject
   nodeSecret(): Record<string, string>
-  /** Applies the CA Secret's data as Flux does. */
-  deliver(data: Readonly<Record<string, string>>): void
+  /** Applies the CA Secret's data as Flux does; `client`: that of the client CA. */
+  deliver(data: Readonly<Record<string, string>>, which?: 'server' | 'client'): void
   pods(): readonly StoredObject[]
   run(milliseconds: number): Promise<void>
   settle(): Promise<void>
@@ -95,8 +95,8 @@ export async function startRegion(
         Object.entries(textsAt(secret, 'data')).map(([key, value]) => [key, Buffer.from(value, 'base64').toString()]),
       )
     },
-    deliver(data) {
-      store.apply(secretManifest(data), 'kustomize-controller', { takeOver: /^(kubectl|before-first-apply)/ })
+    deliver(data, which = 'server') {
+      store.apply(secretManifest(data, which), 'kustomize-controller', { takeOver: /^(kubectl|before-first-apply)/ })
     },
     pods: () =>
       store
@@ -120,11 +120,12 @@ export async function startRegion(
   return region
 }
 
-function secretManifest(data: Readonly<Record<string, string>>): Manifest {
+function secretManifest(data: Readonly<Record<string, string>>, which: 'server' | 'client' = 'server'): Manifest {
+  const { namespace, secret, clientSecret } = demoCluster
   return {
     apiVersion: 'v1',
     kind: 'Secret',
-    metadata: { name: demoCluster.secret, namespace: demoCluster.namespace },
+    metadata: { name: which === 'server' ? secret : clientSecret, namespace },
     type: 'Opaque',
     data: Object.fromEntries(Object.entries(data).map(([key, text]) => [key, Buffer.from(text).toString('base64')])),
   }

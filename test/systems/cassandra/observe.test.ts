@@ -218,8 +218,9 @@ async function open(
   for (const rule of cassandraRules(of, place)) {
     if (!rule.id.startsWith('cassandra/') || rule.id === 'cassandra/canary' || rule.id === 'cassandra/attested')
       continue
-    const { verdict, because } = rule.judge({ plan: of, place, evidence, now: new Date(at), attestations: [] })
-    if (verdict !== 'holds') said[rule.id.replace('cassandra/', '')] = `${verdict}: ${because.join('; ')}`
+    const { verdict, because, hint } = rule.judge({ plan: of, place, evidence, now: new Date(at), attestations: [] })
+    if (verdict !== 'holds')
+      said[rule.id.replace('cassandra/', '')] = `${verdict}: ${because.join('; ')} ${hint ?? ''}`.trim()
   }
   return said
 }
@@ -382,6 +383,44 @@ const cases: readonly (readonly [
         metadata.managedFields.push({ manager: 'kubectl-edit', operation: 'Update', time: delivered, fieldsV1 })
       }),
     { secret: /^violated: .*key ca2.crt is also owned by kubectl-edit, kustomize-controller/ },
+  ],
+  [
+    'somebody put a key into the Secret that no step plans, with the command that takes it out',
+    world =>
+      edit(world, `Secret/${secret.name}`, ({ metadata }) => {
+        const fieldsV1 = { 'f:data': { 'f:ca3.crt': {} } }
+        metadata.managedFields.push({ manager: 'someone', operation: 'Update', time: delivered, fieldsV1 })
+      }),
+    { secret: /^violated: .*key ca3.crt is not planned \(owned by someone\).*"path":"\/data\/ca3.crt"/ },
+  ],
+  [
+    'the planned key is not in the Secret yet',
+    world =>
+      edit(world, `Secret/${secret.name}`, ({ metadata }) => {
+        delete metadata.managedFields[0].fieldsV1['f:data']['f:ca2.crt']
+      }),
+    { secret: /^pending: .*key ca2.crt is missing/ },
+  ],
+  [
+    'the Secret is gone: the operator makes a CA up (F17)',
+    world => world.objects.delete(`Secret/${secret.name}`),
+    { secret: /^violated: .*does not exist/, 'taken-up': /^pending/ },
+  ],
+  [
+    'the Sealed Secrets controller only ever adds keys to it',
+    world =>
+      edit(world, `Secret/${secret.name}`, ({ metadata }) => {
+        metadata.annotations['sealedsecrets.bitnami.com/patch'] = 'true'
+      }),
+    { secret: /^violated: .*only adds keys/ },
+  ],
+  [
+    'the CassandraCluster names another Secret, or is gone',
+    world =>
+      edit(world, 'CassandraCluster/example', ({ spec }) => {
+        spec.encryption.server.caTLSSecret.name = 'another'
+      }),
+    { cluster: /^violated: .*caTLSSecret is another/ },
   ],
   [
     'the Secret shows no managedFields: which keys it has is not known',
