@@ -9,6 +9,7 @@ import type {
   Fingerprint,
   Instant,
   Plan,
+  TrustState,
   Verdict,
 } from '../../rotation.ts'
 import {
@@ -68,7 +69,8 @@ export function linkerdRules(plan: Plan, place: PlannedPlace): readonly Rule[] {
   // An emergency breaks links on purpose until all have restarted.
   if (plan.strategy !== 'emergency' || place.full) rules.push(controlLinks)
   rules.push(checksPass)
-  const vouched = place.full && place.before !== null && bundleDigest(plan, place.before) !== bundleDigest(plan, state)
+  const stood = stoodBefore(plan, place)
+  const vouched = place.full && stood !== null && bundleDigest(plan, stood) !== bundleDigest(plan, state)
   return [
     deliveredWith(({ tree }) => [deliveredIssuer(tree.state.settings).name]),
     canaryUnsealed('linkerd/canary', seenClaim),
@@ -78,6 +80,14 @@ export function linkerdRules(plan: Plan, place: PlannedPlace): readonly Rule[] {
     })),
     ...(vouched ? [attested('linkerd/attested')] : []),
   ]
+}
+
+/** What machines outside the cluster were last asked to trust: before a phase what it began with, before an undo what it takes back. */
+function stoodBefore(plan: Plan, place: PlannedPlace): TrustState | null {
+  if (place.variant === 'step') return place.before
+  const phase = plan.phases.find(({ number }) => number === place.phase)
+  const step = phase?.steps.find(({ number }) => number === place.step)
+  return Object.values(step?.sites ?? {})[0]?.state ?? place.before
 }
 
 // ----------------------------------------------------------------------------------------------------- objects

@@ -41,6 +41,8 @@ export interface Signer {
   /** Leaf and issuer as a proxy serves them, DER. */
   readonly served: readonly Buffer[]
   readonly leaf: Certificate
+  /** As `served`, with a leaf that has ended. */
+  readonly ended: readonly Buffer[]
 }
 
 export interface Material {
@@ -68,15 +70,18 @@ export function material(): Promise<Material> {
 async function signer(subject: string, days = 3650): Promise<Signer> {
   const ca = await linkerdCa(subject, now, days)
   const key = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey
-  const leaf = await createLeaf({
-    notBefore: new Date(now.getTime() - 3_600_000),
-    notAfter: new Date(now.getTime() + 12 * 3_600_000),
-    serial: '05',
-    key,
-    issuer: { certificate: ca.issuer, key: createPrivateKey(ca.key) },
-    dns: ['web.emojivoto.serviceaccount.identity.linkerd.cluster.local'],
-  })
-  return { root: ca.root, issuer: ca.issuer, leaf, served: [leaf.x509.raw, ca.issuer.x509.raw] }
+  const until = async (hours: number): Promise<Certificate> =>
+    await createLeaf({
+      notBefore: new Date(now.getTime() - 24 * 3_600_000),
+      notAfter: new Date(now.getTime() + hours * 3_600_000),
+      serial: '05',
+      key,
+      issuer: { certificate: ca.issuer, key: createPrivateKey(ca.key) },
+      dns: ['web.emojivoto.serviceaccount.identity.linkerd.cluster.local'],
+    })
+  const leaf = await until(12)
+  const chain = (own: Certificate): readonly Buffer[] => [own.x509.raw, ca.issuer.x509.raw]
+  return { root: ca.root, issuer: ca.issuer, leaf, served: chain(leaf), ended: chain(await until(-1)) }
 }
 
 async function webhookPki(): Promise<Material['webhook']> {

@@ -217,6 +217,18 @@ describe('the leaf of each proxy', () => {
     expect([gate.verdict, gate.because[0]]).toEqual(['pending', expect.stringContaining('emojivoto/stateful-0')])
   })
 
+  it('that has ended, as one does whose issuer ended before its life was over, is a violation and named (F28)', async () => {
+    const place = 'issue-new/data'
+    const mesh = await meshAt(plan, place)
+    mesh.pods.set('emojivoto/web-9', { object: podObject('web-9', { anchors: both }), chain: ca.next.ended })
+    const seen = await look(plan, mesh, place)
+    expect(seen.exceptions).toMatchObject([{ name: 'emojivoto/web-9', reason: 'leaf-expired', verdict: 'violated' }])
+    expect(gateOver(plan, seen, place, 'linkerd/consumers-seen')).toMatchObject({
+      verdict: 'violated',
+      because: [expect.stringContaining('it gets no new one')],
+    })
+  })
+
   it('of a CA that no plan knows is a violation', async () => {
     const mesh = await meshAt(plan, 'issue-new/data')
     mesh.pods.set('emojivoto/web-9', { object: podObject('web-9', { anchors: both }), chain: ca.foreign.served })
@@ -458,6 +470,9 @@ describe('machines outside the cluster (F20)', () => {
     const declared: Plan = { ...plan, gates: { ...plan.gates, attest: [{ name: 'shop/*', why: 'tills' }] } }
     expect(gateOver(declared, seen, 'trust-both/data-plane', 'linkerd/machines-declared').verdict).toBe('holds')
     expect(gateOver(declared, seen, 'trust-both/data-plane', 'linkerd/attested').verdict).toBe('pending')
+    // Going back is asked of them as well: whoever dropped the old root has to take it again.
+    const back = await look(declared, mesh, 'trust-new/data-plane', { variant: 'undo' })
+    expect(gateOver(declared, back, 'trust-new/data-plane', 'linkerd/attested', 'undo').verdict).toBe('pending')
   })
 })
 
