@@ -20,6 +20,8 @@ import { next } from './next.ts'
 import { loadRotation } from './rotation.ts'
 import { addWiring, loadForWiring } from './wire.ts'
 
+const hour = 60 * 60 * 1000
+
 /** Acts a fault out, as people or clusters do it, and tells what the product did about it. */
 export async function runFault(world: World, fault: FaultName): Promise<DemoFault> {
   const strikes = world.system.demo.faults(world.variant)
@@ -45,7 +47,7 @@ async function waitsForCulprit(world: World, kind: ClusterFault, strike: Cluster
   let struck: (() => string | null) | null = null
   for (;;) {
     // Whoever is well has gone on by then, and who is still named is stuck.
-    const outcome = await (struck === null ? nextWhenReady(world) : nextWhenReady(world, 2 * 60 * 60 * 1000))
+    const outcome = await (struck === null ? nextWhenReady(world) : nextWhenReady(world, 2 * hour, hour / 3))
     if (outcome.kind === 'done') return { kind, culprit: null, refusedAt: null }
     if (outcome.kind !== 'waiting') {
       if (outcome.pullRequest === null) throw new Error('there is no pull request to merge')

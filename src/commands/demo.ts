@@ -384,6 +384,8 @@ const halfDay = 12 * 60 * 60 * 1000
 export async function nextWhenReady(
   world: World,
   patience = world.system.demo.patience ?? halfDay,
+  /** Virtual milliseconds between two looks; null: as the gates say. */
+  pause: number | null = null,
 ): Promise<NextOutcome> {
   const until = world.rehearsal.clock.millis() + patience
   for (;;) {
@@ -395,7 +397,7 @@ export async function nextWhenReady(
       rehearsal: world.rehearsal,
       gates: outcome.gates,
     })
-    await world.rehearsal.run(pauseFor(outcome.gates, world))
+    await world.rehearsal.run(pause ?? pauseFor(outcome.gates, world))
   }
 }
 
