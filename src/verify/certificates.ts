@@ -121,8 +121,8 @@ export function certificateBook(plan: Pick<Plan, 'certificates'>): CertificateBo
 /** Facts of certificates that the plan does not hold, so that evidence can be read by itself. */
 export async function factsOf(pems: readonly string[]): Promise<readonly CertificateFacts[]> {
   if (pems.length === 0) return []
-  const { readCertificate } = await import('../pki/certificate.ts')
-  return pems.map(pem => readCertificate(pem))
+  const { certificateFacts, readCertificate } = await import('../pki/certificate.ts')
+  return pems.map(pem => certificateFacts(readCertificate(pem)))
 }
 
 const endMark = '-----END CERTIFICATE-----'

@@ -1,7 +1,8 @@
 import { generateKeyPairSync } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import { authorityKey, createCertificate } from '../../src/pki/authority.ts'
-import { certificateBook, UnreadableCertificate } from '../../src/verify/certificates.ts'
+import { certificateFacts } from '../../src/pki/certificate.ts'
+import { certificateBook, factsOf, UnreadableCertificate } from '../../src/verify/certificates.ts'
 import { authorities, now, planOf } from './mesh.ts'
 
 const plan = await planOf()
@@ -38,6 +39,12 @@ describe('who signed a leaf', () => {
     const book = certificateBook(plan)
     expect(book.leaf(leaf.foreign).issuers).toEqual([foreign.certificate.sha256])
     expect(book.unplanned().map(({ sha256 }) => sha256)).toEqual([foreign.certificate.sha256])
+  })
+
+  it('is written into evidence as plain facts, which are read back: nothing of the parser is among them', async () => {
+    const [facts] = await factsOf([foreign.certificate.pem])
+    expect(facts).toEqual(certificateFacts(foreign.certificate))
+    expect(Object.keys(facts ?? {}).sort()).toEqual(Object.keys(certificateFacts(foreign.certificate)).sort())
   })
 
   it('is not a leaf that is served as a CA', () => {
