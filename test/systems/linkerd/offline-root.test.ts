@@ -42,6 +42,9 @@ describe('an offline root', () => {
       (await world.repository.snapshot(at).read(`rotations/first/${path}`)) ?? ''
     const request = await readRequest(await file('certificates/eu-1.csr'))
     expect(request.subject).toBe(`CN=${dns},OU=eu-1`)
+    // In the subject, and once more as the alternative name that identity verifies.
+    const der = Buffer.from(request.pem.replace(/-----[^-]+-----/g, ''), 'base64').toString('latin1')
+    expect(der.split(dns)).toHaveLength(3)
     expect(request.publicKey.asymmetricKeyDetails).toEqual({ namedCurve: 'prime256v1' })
 
     const rootKey = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey
