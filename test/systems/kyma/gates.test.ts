@@ -111,7 +111,7 @@ describe('gate kyma/secrets', () => {
     ['application-connectivity-certs-setup-job', 'setup job'],
     ['helm-controller', 'chart'],
     ['runtime-agent', 'runtime agent'],
-  ])('is violated where %s has written over what Git holds, and says what that may be', (manager, hint) => {
+  ])('is violated where %s has written over what Git holds, and says what that may be (F16)', (manager, hint) => {
     const objects = [signerSecret, secret(gatewaySecret.id, ['ca.crt'], manager)]
     const found = judged(planned(), 2, 1, 'kyma/secrets', { objects })
     expect(found?.verdict).toBe('violated')
@@ -137,7 +137,7 @@ describe('the gateway that reads files', () => {
   const plan = () => planned()
   const token = (step: number) => plannedAt(plan(), 'central', 1, step)?.tree.state.restarts[gatewayRestart] ?? ''
 
-  it('is not rolled before 90 s have passed since the file changed', () => {
+  it('is not rolled before 90 s have passed since the file changed (F24)', () => {
     const soon = judged(plan(), 1, 1, 'kyma/gateway-file', { objects: [secret(gatewaySecret.id, ['ca.crt'], 'x', 1)] })
     expect(soon?.verdict).toBe('pending')
     const later = judged(plan(), 1, 1, 'kyma/gateway-file', { objects: [secret(gatewaySecret.id, ['ca.crt'], 'x', 2)] })
@@ -152,7 +152,7 @@ describe('the gateway that reads files', () => {
     expect(found?.verdict).toBe('violated')
   })
 
-  it('is judged by its pods only once they were restarted, and then by the token of that restart', () => {
+  it('is judged by its pods only once they were restarted, and then by the token of that restart (F11)', () => {
     expect(judged(plan(), 1, 1, 'kyma/gateway-trusts', {})).toBeNull()
     const both = [old.certificate.sha256, fresh.certificate.sha256].sort()
     const pod = (facts: Readonly<Record<string, string>>, trusts: readonly string[]) =>
@@ -204,12 +204,12 @@ describe('gate kyma/runtimes-renewed', () => {
     }
   })
 
-  it('does not where the dates are new and the signature is the old CA’s', () => {
+  it('does not where the dates are new and the signature is the old CA’s (F3)', () => {
     const groups = [group({ presents: [old.certificate.sha256], facts: { kind: 'central', renewed: 'true' } })]
     expect(judged(planned(), 2, 1, 'kyma/runtimes-renewed', { groups })?.verdict).toBe('pending')
   })
 
-  it('says what to run in which cluster, or when the runtime renews by itself', () => {
+  it('names who still has an old certificate, and says what to run in which cluster or when it renews by itself (F1)', () => {
     const renewsAt = new Date(now.getTime() + 30 * day).toISOString()
     const facts = { kind: 'central', renewed: 'false', waits: 'holds an old certificate', renewsAt }
     const found = judged(planned(), 2, 1, 'kyma/runtimes-renewed', { groups: [group({ facts })] })
@@ -218,11 +218,27 @@ describe('gate kyma/runtimes-renewed', () => {
     expect(found?.hint).toContain(`wait until ${renewsAt}`)
   })
 
-  it('is unknown where a runtime could not be read', () => {
+  it('is unknown where a runtime could not be read (F27)', () => {
     const exceptions = [
       { consumer: 'runtime', name: 'shop/shop', reason: 'unreadable', detail: 'forbidden', verdict: 'unknown' },
     ] as const
     expect(judged(planned(), 2, 1, 'kyma/runtimes-renewed', { exceptions })?.verdict).toBe('unknown')
+  })
+})
+
+describe('gate kyma/runtimes-connected', () => {
+  it('asks of every step past adopt that each runtime reaches the gateway as it is now: the way by which it renews (F12)', () => {
+    expect(judged(planned(), 0, 1, 'kyma/runtimes-connected', {})).toBeNull()
+    for (const phase of [1, 2, 3]) {
+      const well = group({ facts: { kind: 'central', renewed: 'true' } })
+      const lost = group({
+        facts: { kind: 'central', renewed: 'true', unreached: 'has not reached the gateway since' },
+      })
+      const doubtful = group({ facts: { kind: 'central', renewed: 'true', doubt: 'its clock' } })
+      const verdict = (of: EvidenceGroup) =>
+        judged(planned(), phase, 1, 'kyma/runtimes-connected', { groups: [of] })?.verdict
+      expect([well, lost, doubtful].map(verdict)).toEqual(['holds', 'pending', 'unknown'])
+    }
   })
 })
 

@@ -79,6 +79,23 @@ describe('today’s material', () => {
     expect(() => readKyma(runbook, signing, verifying)).toThrow('glued together')
   })
 
+  it.each([
+    [{ annotations: { 'cert-manager.io/certificate-name': 'kyma-ca' } }, 'Certificate kyma-ca'],
+    [{ ownerReferences: [{ kind: 'ExternalSecret', name: 'kyma-ca' }] }, 'ExternalSecret kyma-ca'],
+  ])(
+    'is refused where a controller makes it again by itself, be it of either Secret (F16)',
+    async (metadata, owner) => {
+      const ca = await kymaCa()
+      const { signing, verifying } = secretsOf(runbook, ca)
+      const owned = (secret: KubernetesObject): KubernetesObject => ({
+        ...secret,
+        metadata: { ...secret.metadata, ...metadata },
+      })
+      expect(() => readKyma(runbook, owned(signing), verifying)).toThrow(owner)
+      expect(() => readKyma(runbook, signing, owned(verifying))).toThrow(owner)
+    },
+  )
+
   it('tells which release’s Secret is there where the profile’s is not', async () => {
     const ca = await kymaCa()
     const { signing } = secretsOf(runbook, ca)

@@ -146,7 +146,7 @@ function pushed(...bundles: readonly (readonly KymaCa[])[]): string {
 }
 
 describe('gateway pods with a credential name', () => {
-  it('are each asked: the one of three that lags is named, and nothing is concluded from the others (F14, F21)', async () => {
+  it('are each asked: the one of three that lags is named, and nothing is concluded from the others (F2, F14, F21)', async () => {
     const both = pushed([old, fresh])
     const answers = {
       'gateway-1 /config_dump': both,

@@ -39,7 +39,7 @@ describe('a renewed certificate', () => {
     expect(isSameCa(old.certificate, certificate)).toBe(true)
   })
 
-  it('alone verifies a leaf that was issued under the old one, and the old one alone a leaf issued under it', async () => {
+  it('alone verifies a leaf that was issued under the old one, and the old one alone a leaf issued under it (F7)', async () => {
     const old = await kymaCa()
     const next = await renewKymaCa(old, 365, means)
     for (const [issuer, anchor] of [
@@ -144,7 +144,7 @@ describe('what may follow the CA in use', () => {
     )
   })
 
-  it('refuses a CA that ends before the leaves that it signs: 92 days, whatever signs them', async () => {
+  it('refuses a CA that ends before the leaves that it signs: 92 days, whatever signs them (F28)', async () => {
     const old = await kymaCa()
     const { certificate } = await generateKymaCa({ subject: 'CN=Kyma 2', validityDays: 92 }, means)
     expect(() => acceptKymaCa(old.certificate, certificate, { ...asked, strategy: 'graceful' })).toThrow(
