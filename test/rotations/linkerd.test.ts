@@ -18,9 +18,7 @@ const steps = [
 
 describe.each(linkerdFlows)('two rotations in a row by flow %s, A to B to C (F22)', flow => {
   it('run from the plan to the closing pull request without one failed handshake, and restart each workload twice', async () => {
-    // The whole fleet once: StatefulSet and DaemonSet roll as Deployments do.
-    const whole = flow === 'trust-roots'
-    const test = await testWorld({ system: 'linkerd', variant: flow, ...(whole ? {} : { fleet: smallFleet }) })
+    const test = await testWorld({ system: 'linkerd', variant: flow, fleet: smallFleet })
     onTestFinished(() => test.close())
     const { rehearsal } = test.world
     expect(await wholeRotation(test.world)).toEqual(steps)
@@ -31,7 +29,7 @@ describe.each(linkerdFlows)('two rotations in a row by flow %s, A to B to C (F22
     // The folder that the first one left is the second one's phase 0.
     expect(passed).toEqual(steps.slice(1))
     for (const { consumer, count } of rehearsal.restarts()) expect([consumer, count]).toEqual([consumer, 4])
-    expect(rehearsal.restarts()).toHaveLength(whole ? 9 : 6)
+    expect(rehearsal.restarts()).toHaveLength(6)
     expect(rehearsal.handshakes.counts.attempted).toBeGreaterThan(1000)
     expect(rehearsal.handshakes.counts.failed).toBe(0)
   }, 900_000)
