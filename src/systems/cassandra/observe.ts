@@ -1,21 +1,21 @@
 import type { Cluster, KubernetesObject } from '../../cluster/cluster.ts'
 import { resources } from '../../cluster/resources.ts'
-import type {
-  CertificateFacts,
-  EvidenceException,
-  EvidenceGroup,
-  Fingerprint,
-  Instant,
-  ObjectEvidence,
-  Plan,
-} from '../../rotation.ts'
-import { type CertificateBook, certificateBook, factsOf } from '../../verify/certificates.ts'
-import { sortedExceptions, unreadable } from '../../verify/exceptions.ts'
-import { groupCollector, type SeenConsumer } from '../../verify/groups.ts'
-import { dataOwnership, isObserved, lastWritten } from '../../verify/objects.ts'
+import type { Fingerprint, Instant, ObjectEvidence, Plan } from '../../rotation.ts'
+import { unreadable } from '../../verify/exceptions.ts'
+import type { SeenConsumer } from '../../verify/groups.ts'
+import {
+  absent,
+  type Looking as CommonLooking,
+  lookAround,
+  observeCanary,
+  observed,
+  present,
+} from '../../verify/looking.ts'
+import { dataOwnership, isObserved } from '../../verify/objects.ts'
 import type { PlannedPlace } from '../../verify/planned.ts'
 import { inPool } from '../../verify/pool.ts'
-import { at, instant, later, list, objectId, sha256, text } from '../../verify/values.ts'
+import { at, instant, list, objectId, sha256, text } from '../../verify/values.ts'
+import type { Observation } from '../system.ts'
 import {
   type CassandraClusterFacts,
   operatorAnnotations,
@@ -38,26 +38,8 @@ export interface CassandraObserveOptions {
   readonly concurrency: number
 }
 
-export interface CassandraObservation {
-  readonly groups: readonly EvidenceGroup[]
-  readonly exceptions: readonly EvidenceException[]
-  readonly objects: readonly ObjectEvidence[]
-  readonly lastChange: Instant | null
-  readonly certificates: readonly CertificateFacts[]
-  readonly complete: boolean
-}
-
-const canaryName = 'reanchor-canary'
-
-interface Looking {
-  readonly options: CassandraObserveOptions
+interface Looking extends CommonLooking<CassandraObserveOptions> {
   readonly expected: Expected
-  readonly book: CertificateBook
-  readonly objects: ObjectEvidence[]
-  readonly exceptions: EvidenceException[]
-  add(seen: SeenConsumer): void
-  changedAt(time: Instant | null): void
-  incomplete(what: string, cause: unknown): void
 }
 
 /**
@@ -67,88 +49,23 @@ interface Looking {
  * Of Secrets only metadata is read, but for the canary. Which CAs a node trusts follows from three facts: the operator wrote down
  * that it took up the Secret with this checksum, it made the nodes' Secret before it did, and the node was started after that.
  */
-export async function observeCassandra(options: CassandraObserveOptions): Promise<CassandraObservation> {
-  const collector = groupCollector()
-  const exceptions: EvidenceException[] = []
-  const objects: ObjectEvidence[] = []
+export async function observeCassandra(options: CassandraObserveOptions): Promise<Observation> {
   const expected = expectedOf(options.plan, options.place)
-  let lastChange: Instant | null = null
-  let complete = true
-  const looking: Looking = {
-    options,
-    expected,
-    book: certificateBook(options.plan),
-    objects,
-    exceptions,
-    add(seen) {
-      collector.add(seen)
-      for (const { reason, detail, verdict } of departures(seen, expected)) {
-        // What was not seen has an exception already that says why.
-        if (reason === 'unreadable' && seen.presents === null && seen.trusts !== null) continue
-        exceptions.push({ consumer: seen.consumer, name: seen.name, reason, detail, verdict })
-      }
-    },
-    changedAt(time) {
-      lastChange = later(lastChange, time)
-    },
-    incomplete(what, cause) {
-      complete = false
-      exceptions.push(unreadable('object', what, cause))
-    },
-  }
-  const { cassandra } = options
-  const facts = await observeCluster(looking)
-  const secret = await observeCaSecret(looking)
-  const madeAt = facts === null ? null : await observeNodeSecret(looking, facts)
-  await observed(looking, objectId('Secret', cassandra.namespace, canaryName), id => canary(looking, id))
-  const revisions = facts === null ? new Map<string, Revision>() : await observeStatefulSets(looking, facts)
-  const took = secret?.facts.checksum ?? ''
-  const trusts = rootsByChecksum(options.plan, options.site, took)
-  await observePods(looking, { facts, madeAt, revisions, trusts })
-  return {
-    groups: collector.groups(),
-    exceptions: sortedExceptions(exceptions),
-    objects: [...objects].sort((one, other) => (one.id < other.id ? -1 : 1)),
-    lastChange,
-    certificates: await unplannedFacts(looking),
-    complete,
-  }
-}
-
-async function unplannedFacts(looking: Looking): Promise<readonly CertificateFacts[]> {
-  const facts: CertificateFacts[] = []
-  for (const { sha256: fingerprint, pem } of looking.book.unplanned()) {
-    try {
-      facts.push(...(await factsOf([pem])))
-    } catch (cause) {
-      looking.exceptions.push(unreadable('object', `certificate ${fingerprint}`, cause))
-    }
-  }
-  return facts
-}
-
-async function observed(
-  looking: Looking,
-  id: string,
-  look: (id: string) => Promise<ObjectEvidence>,
-): Promise<ObjectEvidence | null> {
-  try {
-    const found = await look(id)
-    looking.objects.push(found)
-    looking.changedAt(found.lastChange)
-    return found
-  } catch (cause) {
-    looking.exceptions.push(unreadable('object', id, cause))
-    return null
-  }
-}
-
-function absent(id: string): ObjectEvidence {
-  return { id, present: false, keys: null, managers: {}, facts: {}, lastChange: null }
-}
-
-function present(id: string, object: KubernetesObject, facts: Readonly<Record<string, string>>): ObjectEvidence {
-  return { id, present: true, keys: null, managers: {}, facts, lastChange: lastWritten(object) }
+  // What was not seen has an exception already that says why.
+  const departed = (seen: SeenConsumer) =>
+    departures(seen, expected).filter(
+      ({ reason }) => !(reason === 'unreadable' && seen.presents === null && seen.trusts !== null),
+    )
+  return await lookAround(options, departed, async common => {
+    const looking: Looking = { ...common, expected }
+    const facts = await observeCluster(looking)
+    const secret = await observeCaSecret(looking)
+    const madeAt = facts === null ? null : await observeNodeSecret(looking, facts)
+    await observeCanary(looking, options.cassandra.namespace)
+    const revisions = facts === null ? new Map<string, Revision>() : await observeStatefulSets(looking, facts)
+    const trusts = rootsByChecksum(options.plan, options.site, secret?.facts.checksum ?? '')
+    await observePods(looking, { facts, madeAt, revisions, trusts })
+  })
 }
 
 // ----------------------------------------------------------------------------------------------- objects
@@ -199,16 +116,6 @@ async function observeNodeSecret(looking: Looking, facts: CassandraClusterFacts)
     return secret === null ? absent(id) : present(id, secret, {})
   })
   return found?.lastChange ?? null
-}
-
-/** The one Secret whose value is read: it is random, guards nothing, and shows that custody was unsealed whole. */
-async function canary(looking: Looking, id: string): Promise<ObjectEvidence> {
-  const { cluster, cassandra } = looking.options
-  const secret = await cluster.get(resources.secrets, cassandra.namespace, canaryName)
-  if (secret === null) return absent(id)
-  const encoded = text(at(secret.data, 'canary'))
-  const facts = encoded === null ? {} : { sha256: sha256(Buffer.from(encoded, 'base64')) }
-  return { ...present(id, secret, facts), ...dataOwnership(secret) }
 }
 
 /** The label is the name of the revision; where it is the hash alone, the name ends with it. */

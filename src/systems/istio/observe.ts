@@ -20,8 +20,6 @@ import { type ConnectedProxy, debugPorts, readSync, readWatchers, syncPath, watc
 import { readZtunnelCertificates, ztunnelDumpPath } from './observe-ztunnel.ts'
 import type { IstioSettings } from './settings.ts'
 
-export { rollOutDetail } from '../../verify/objects.ts'
-
 export interface IstioObserveOptions extends Omit<ObserveOptions, 'declared'> {
   readonly istio: IstioSettings
 }

@@ -2,6 +2,7 @@ import { ClusterError, type KubernetesObject } from '../../cluster/cluster.ts'
 import { resources } from '../../cluster/resources.ts'
 import type { Fingerprint, Instant, PlannedCertificate } from '../../rotation.ts'
 import { unreadable } from '../../verify/exceptions.ts'
+import { absent, observed, present } from '../../verify/looking.ts'
 import { isObserved } from '../../verify/objects.ts'
 import { inPool } from '../../verify/pool.ts'
 import { at, instant, list, objectId, sortedSet, text } from '../../verify/values.ts'
@@ -16,7 +17,7 @@ import {
   readGatewayTrust,
   readLoadedCas,
 } from './gateway-envoy.ts'
-import { absent, type Looking, observed, present } from './looking.ts'
+import type { Looking } from './looking.ts'
 import { kymaOf } from './settings.ts'
 
 /** Pod-template annotation with the token of a restart. */

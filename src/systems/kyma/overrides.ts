@@ -1,8 +1,9 @@
 import { type Cluster, ClusterError, type KubernetesObject } from '../../cluster/cluster.ts'
 import { resources } from '../../cluster/resources.ts'
+import { observed, present } from '../../verify/looking.ts'
 import { dataOwnership } from '../../verify/objects.ts'
 import { at, objectId, text } from '../../verify/values.ts'
-import { type Looking, observed, present } from './looking.ts'
+import type { Looking } from './looking.ts'
 
 /**
  * Helm values of Kyma that hold a CA. With them set, the setup job writes both Secrets anew at each upgrade of Kyma: it takes the old CA back

@@ -2,8 +2,8 @@ import { type Certificate, certificateFacts } from '../../../src/pki/certificate
 import type { Evidence, Plan, PlannedPhase } from '../../../src/rotation.ts'
 import type { CaSecret, NewCa } from '../../../src/systems/cassandra/ca-secret.ts'
 import { type CassandraCa, partiesOf } from '../../../src/systems/cassandra/model.ts'
-import type { CassandraObservation } from '../../../src/systems/cassandra/observe.ts'
 import { cassandraPhases } from '../../../src/systems/cassandra/phases.ts'
+import type { Observation } from '../../../src/systems/system.ts'
 import { observationDigest } from '../../../src/verify/observation.ts'
 import { type PlannedPlace, plannedAt } from '../../../src/verify/planned.ts'
 
@@ -72,7 +72,7 @@ export function placeIn(plan: Plan, phase: number, variant: 'step' | 'undo' = 's
 }
 
 /** What a look makes of an observation; delivery is as it should be, and has tests of its own. */
-export function evidenceOf(seen: CassandraObservation, place: PlannedPlace, at: string): Evidence {
+export function evidenceOf(seen: Observation, place: PlannedPlace, at: string): Evidence {
   const looked = {
     cluster: { uid: 'uid' },
     delivery: {
