@@ -53,6 +53,19 @@ linkerd-identity-data-plane
 `)
   })
 
+  it('have the marks of linkerd check: U+221A, U+203C and U+00D7, and one space before “for hints” (trap 17)', () => {
+    const text = checksText(
+      identityChecks(view({ configProblem: 'no key', pods: [{ name: 'emojivoto/web-1', anchors: null }] })),
+    )
+    expect(text).toContain(
+      '\u00d7 certificate config is valid\n    no key\n    see https://linkerd.io/checks/#l5d-identity-cert-config-valid for hints\n',
+    )
+    expect(text).toContain('\u203c data plane proxies certificate match CA\n    Some pods do not have')
+    expect(checksText(identityChecks(view()))).toContain('\u221a certificate config is valid\n')
+    // Nothing is judged from the text: the JSON of linkerd check has the same.
+    expect(checksJson(identityChecks(view({ configProblem: 'no key' })))).toMatchObject({ success: false })
+  })
+
   it('call roots anchors from 2.8 on, in texts and hints', () => {
     const checks = identityChecks(view({ rules: modern }))
     expect(checks.map(check => check.description)).toEqual([

@@ -1,4 +1,5 @@
 import { beforeAll, describe, expect, it } from 'vitest'
+import { parse } from 'yaml'
 import { linkerdFixtures } from '../../../phases/fixtures/linkerd.ts'
 import { planFixture } from '../../../phases/fixtures/render.ts'
 import type { MadePlan } from '../../../src/plan/make.ts'
@@ -65,6 +66,22 @@ describe.each(names)('a folder of %s', name => {
       const state = stateOf(made(name), step)
       const declared = linkerd.declaredState(places, state)
       expect([step, declared?.issuer, declared?.bundle]).toEqual([step, state.issuer, state.bundle])
+    }
+  })
+
+  it('holds each value of the Secret as base64 of its PEM, once, and never as stringData (trap 9)', () => {
+    for (const step of steps) {
+      const text = folder(made(name), step)['trust/eu-1/issuer.yaml'] ?? ''
+      const { data, stringData } = parse(text) as { data: Record<string, string>; stringData?: unknown }
+      expect([step, stringData]).toEqual([step, undefined])
+      const certificates = Object.entries(data).filter(([key]) => /crt/.test(key))
+      expect(certificates.length).toBeGreaterThan(0)
+      for (const [key, value] of certificates)
+        expect([step, key, Buffer.from(value, 'base64').toString().slice(0, 28)]).toEqual([
+          step,
+          key,
+          '-----BEGIN CERTIFICATE-----\n',
+        ])
     }
   })
 

@@ -64,7 +64,7 @@ function judged(id: string, evidence: Evidence): GateResult {
   return gate.judge(evidence, { plan, now, attestations: [] })
 }
 
-describe('the gate before the old root goes (F1, linkerd2#4287)', () => {
+describe('the gate before the old root goes (F1, linkerd2#4287, trap 13)', () => {
   it('waits while one proxy presents a leaf of the old issuer, names it, and says by when its leaf has ended', () => {
     const both = [old.root, next.root]
     const groups = [proxy('web', both, next.issuer), proxy('voting', both, old.issuer)]
