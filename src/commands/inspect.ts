@@ -3,7 +3,7 @@ import { readBundle } from '../pki/bundle.ts'
 import { type Certificate, certificateFacts } from '../pki/certificate.ts'
 import type { CurrentCa } from '../plan/ca.ts'
 import type { InspectedCertificate, InspectView } from '../report/inspect-text.ts'
-import type { EvidenceGroup, GateSettings, Plan, SystemPart, TrustState } from '../rotation.ts'
+import type { ClusterChoice, EvidenceGroup, GateSettings, Plan, SystemPart, TrustState } from '../rotation.ts'
 import { systemOf } from '../systems/systems.ts'
 import { unreadable } from './unreadable.ts'
 
@@ -11,6 +11,8 @@ export interface InspectedSite {
   readonly name: string
   readonly cluster: Cluster
   readonly declared: SystemPart
+  /** Opens a cluster beside it, such as that of a runtime. @default none can be opened */
+  readonly openCluster?: (name: string, choice: ClusterChoice) => Promise<Cluster>
 }
 
 const day = 24 * 60 * 60 * 1000
@@ -111,6 +113,7 @@ async function consumers(site: InspectedSite, current: CurrentCa, now: Date) {
     now,
     concurrency: 16,
     onProgress: () => {},
+    ...(site.openCluster === undefined ? {} : { openCluster: site.openCluster }),
   })
 }
 

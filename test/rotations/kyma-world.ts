@@ -12,7 +12,10 @@ export interface KymaTestWorld extends TestWorld {
 }
 
 /** The demo's Kyma, declared and ready for `plan`, with keys that are made in no time. */
-export async function kymaWorld(scenario: Scenario, options: TestWorldOptions = {}): Promise<KymaTestWorld> {
+export async function kymaWorld(
+  scenario: Scenario | `${Scenario}+argocd`,
+  options: TestWorldOptions = {},
+): Promise<KymaTestWorld> {
   const test = await testWorld({
     system: 'kyma',
     variant: scenario,

@@ -53,7 +53,12 @@ async function inspectLive(
   const opened = []
   try {
     for (const { name, choice, declared } of sites)
-      opened.push({ name, declared, cluster: await openKubernetesCluster(choice) })
+      opened.push({
+        name,
+        declared,
+        cluster: await openKubernetesCluster(choice),
+        openCluster: async (_name: string, other: ClusterChoice) => await openKubernetesCluster(other),
+      })
     return await inspectSites(opened, when)
   } finally {
     for (const site of opened) await site.cluster.close()

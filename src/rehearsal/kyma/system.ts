@@ -353,8 +353,9 @@ async function meanwhile({ context, rotation, rehearsal, gates }: DemoMoment): P
       if ((!refused && (await application.renew())) || (await application.onboard())) done.add(id)
     }
   }
-  if (!waitsFor('kyma/attested') || done.has(`${rotation}/attested`)) return
-  done.add(`${rotation}/attested`)
+  const issuing = [...rehearsal.sites.values()].map(({ store }) => kymaSiteOf(store).connector.version).join(' ')
+  if (!waitsFor('kyma/attested') || done.has(`${rotation}/${issuing}/attested`)) return
+  done.add(`${rotation}/${issuing}/attested`)
   const phase = opened.plan.phases.find(({ name }) => name === 'issue-new' || name === 'replace')?.number ?? 0
   const { attest } = await import('../../commands/attest.ts')
   // Rehearsals have the forge of this machine, on which people merge by a command too.

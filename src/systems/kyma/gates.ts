@@ -6,6 +6,7 @@ import {
   deliverers,
   limited,
   notReadWith,
+  objectNamed,
   stillSealed,
   unsealers,
 } from '../../verify/common-gates.ts'
@@ -71,6 +72,7 @@ const secretsDelivered: KymaRule = {
     const sealed = stillSealed(evidence, signer.secret)
     if (sealed !== null) return sealed
     const known = [...deliverers[evidence.delivery.kind], ...unsealers]
+    const unsealing = objectNamed(evidence, 'SealedSecret', signer.secret)
     const verdicts: Verdict[] = []
     const because: string[] = []
     let hint: string | undefined
@@ -97,7 +99,7 @@ const secretsDelivered: KymaRule = {
         for (const key of keys) {
           const managers = found.managers[key] ?? []
           if (!found.keys.includes(key)) say('pending', `${id}: key ${key} is missing`)
-          else if (managers.some(manager => known.includes(manager))) continue
+          else if (managers.some(manager => known.includes(manager)) || isTakenOver(found, unsealing)) continue
           else if (place.before === null)
             say('pending', `${id}: key ${key} is not taken over yet: it is of ${managers.join(', ') || 'nobody'}`)
           else
@@ -111,6 +113,16 @@ const secretsDelivered: KymaRule = {
     if (because.length === 0) return holds
     return { verdict: worst(verdicts), because: limited(because), ...(hint === undefined ? {} : { hint }) }
   },
+}
+
+/**
+ * Whether the Sealed Secrets controller has found the very values in the Secret that it was to put there: an update that changes nothing owns nothing, so that the
+ * keys stay those of who wrote them before.
+ */
+function isTakenOver(secret: ObjectEvidence, unsealing: ObjectEvidence | null): boolean {
+  const { written } = secret.facts
+  if (unsealing?.lastChange == null || written === undefined) return false
+  return unsealing.id.slice('Sealed'.length) === secret.id && Date.parse(written) <= Date.parse(unsealing.lastChange)
 }
 
 /** Who writes these keys, as far as it is known. */

@@ -22,8 +22,11 @@ export async function observeKyma(options: ObserveOptions): Promise<Observation>
   return await lookAround(options, departed, async common => {
     const looking: Looking = { ...common, expected }
     const { signer, gateway } = expected.places
-    const signing = await observeSecret(looking, signer.namespace, signer.secret, signer.certificateKey)
-    const trusting = await observeSecret(looking, gateway.namespace, gateway.secret, gateway.key)
+    const signing = await observeSecret(looking, signer.namespace, signer.secret, [
+      signer.certificateKey,
+      signer.privateKey,
+    ])
+    const trusting = await observeSecret(looking, gateway.namespace, gateway.secret, [gateway.key])
     // Sealed too, the connector would still sign with what an older Secret holds.
     await observeSealed(looking, await observeCanary(looking, signer.namespace), [
       { namespace: signer.namespace, name: signer.secret },
@@ -34,22 +37,28 @@ export async function observeKyma(options: ObserveOptions): Promise<Observation>
   })
 }
 
-/** By its keys and their owners; its values stay where they are. Gives when the key's owner wrote it last; null: not to be told. */
-async function observeSecret(looking: Looking, namespace: string, name: string, key: string): Promise<Instant | null> {
+/** By its keys and their owners; its values stay where they are. Gives when the keys' owners wrote them last; null: not to be told. */
+async function observeSecret(
+  looking: Looking,
+  namespace: string,
+  name: string,
+  keys: readonly string[],
+): Promise<Instant | null> {
   let written: Instant | null = null
   await observed(looking, objectId('Secret', namespace, name), async id => {
     const found = await looking.options.cluster.metadata(resources.secrets, namespace, name)
     if (found === null) return absent(id)
-    written = keyWritten(found, key)
+    written = keysWritten(found, keys)
     return { ...present(id, found, written === null ? {} : { written }), ...dataOwnership(found) }
   })
   return written
 }
 
-/** Of the managers that own a key of `data`: a label that someone else adds later is no new CA, and must not ask everybody to renew once more. */
-function keyWritten(secret: KubernetesObject, key: string): Instant | null {
+/** By the managers that own keys of `data`: a label that someone else adds later is no new CA, and must not ask everybody to renew once more. */
+function keysWritten(secret: KubernetesObject, keys: readonly string[]): Instant | null {
   let newest: Instant | null = null
   for (const entry of secret.metadata.managedFields ?? [])
-    if (Object.hasOwn(record(at(entry.fieldsV1, 'f:data')), `f:${key}`)) newest = later(newest, instant(entry.time))
+    if (keys.some(key => Object.hasOwn(record(at(entry.fieldsV1, 'f:data')), `f:${key}`)))
+      newest = later(newest, instant(entry.time))
   return newest
 }

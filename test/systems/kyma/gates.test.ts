@@ -119,6 +119,30 @@ describe('gate kyma/secrets', () => {
     expect(found?.hint).toContain(hint)
   })
 
+  it('holds where the Sealed Secrets controller found the values in place, and so owns none; not where they were written over since', () => {
+    const job = 'application-connectivity-certs-setup-job'
+    const written = (minutes: number) => ({
+      ...secret(signerSecret.id, ['ca.crt', 'ca.key'], job),
+      facts: { written: minutesAgo(minutes) },
+    })
+    const sealed: ObjectEvidence = {
+      id: 'SealedSecret/kyma-integration/connector-service-app-ca',
+      present: true,
+      keys: null,
+      managers: {},
+      facts: { observed: 'true', synced: 'True' },
+      lastChange: minutesAgo(10),
+    }
+    const verdict = (minutes: number) =>
+      judged(planned(), 1, 1, 'kyma/secrets', { objects: [written(minutes), gatewaySecret, sealed] })?.verdict
+    expect(verdict(600)).toBe('holds')
+    expect(verdict(5)).toBe('violated')
+    const late = { ...sealed, facts: { observed: 'false', synced: 'True' } }
+    expect(judged(planned(), 1, 1, 'kyma/secrets', { objects: [written(600), gatewaySecret, late] })?.verdict).toBe(
+      'pending',
+    )
+  })
+
   it('is pending in adopt while the Secret is still of who made it', () => {
     const job = 'application-connectivity-certs-setup-job'
     const objects = [signerSecret, secret(gatewaySecret.id, ['ca.crt'], job)]
