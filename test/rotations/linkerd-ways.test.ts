@@ -6,7 +6,6 @@ import { readCertificate } from '../../src/pki/certificate.ts'
 import { privateKeyPem } from '../../src/pki/keys.ts'
 import { startingIssuer } from '../../src/rehearsal/linkerd/starting-ca.ts'
 import { textsAt } from '../../src/rehearsal/objects.ts'
-import type { Declaration, FileTree } from '../../src/rotation.ts'
 import { goOn, mergeVariant, openStep, undoBefore } from './drive.ts'
 import { smallFleet } from './linkerd-fleet.ts'
 import { testWorld } from './world.ts'
@@ -75,68 +74,6 @@ describe('a new issuer under the root that everyone trusts', () => {
     const map = test.store('eu-1').get('', 'ConfigMap', 'linkerd', 'linkerd-identity-trust-roots')
     expect(textsAt(map, 'data')['ca-bundle.crt']?.trim()).toBe(root.trim())
   }, 600_000)
-})
-
-/** shop in a folder and a Flux Kustomization of its own, so that it can be restarted in a batch of its own. */
-function shopApart(fleet: FileTree): FileTree {
-  const files = new Map(fleet)
-  for (const [path, text] of fleet) {
-    const [, site] = /^apps\/([^/]+)\/shop\.yaml$/.exec(path) ?? []
-    if (site === undefined) continue
-    const at = `apps/${site}/kustomization.yaml`
-    files.delete(path)
-    files.delete(`apps/${site}/edge.yaml`)
-    files.set(at, (files.get(at) ?? '').replace(/ {2}- (shop|edge)\.yaml\n/g, ''))
-    files.set(`shop/${site}/shop.yaml`, text)
-    files.set(
-      `shop/${site}/kustomization.yaml`,
-      (files.get(at) ?? '').replace(/resources:[\s\S]*/, 'resources:\n  - shop.yaml\n'),
-    )
-    const apps = files.get(`clusters/${site}/apps.yaml`) ?? ''
-    files.set(`clusters/${site}/shop.yaml`, apps.replace('name: apps', 'name: shop').replace('./apps/', './shop/'))
-  }
-  return files
-}
-
-function inBatches(declared: Declaration): Declaration {
-  const { kinds } = declared.reload[0] ?? { kinds: ['Deployment'] as const }
-  const reload = declared.sites.flatMap(({ name: site }) => [
-    { site, path: `apps/${site}`, kinds, batch: 1 },
-    { site, path: `shop/${site}`, kinds, batch: 2 },
-  ])
-  return { ...declared, reload }
-}
-
-describe('two clusters that share a root, with workloads in two batches', () => {
-  it('widen and narrow together: none drops the old root while a proxy of the other presents an old leaf (F1, F19)', async () => {
-    const sites = ['eu-1', 'us-1']
-    const test = await testWorld({ system: 'linkerd', sites, fleet: shopApart, change: inBatches })
-    onTestFinished(() => test.close())
-    const { world } = test
-    await planAndMerge(world)
-    const issueNew = await openStep(world, 'issue-new')
-    const frozen = 'emojivoto/Deployment/web'
-    test.site('us-1').faults.frozen.add(frozen)
-    await recordMerge(world, issueNew)
-    // Long after every other leaf has been renewed.
-    const waiting = await waitingFor(world, 55 * minutes)
-    expect(Object.keys(waiting).filter(id => id.endsWith('/leaves-issued'))).toEqual(['us-1 linkerd/leaves-issued'])
-    expect(waiting['us-1 linkerd/leaves-issued']).toMatch(/^proxy emojivoto\/web-/)
-
-    test.site('us-1').faults.frozen.delete(frozen)
-    // A nudge restarts the workloads, and with them the proxy that hung.
-    await mergeVariant(world, 'nudge')
-    expect(await goOn(world)).toEqual([
-      'trust-new/data',
-      'trust-new/control-plane',
-      'trust-new/data-plane',
-      'trust-new/data-plane-2',
-      'close/close',
-    ])
-    expect(world.rehearsal.handshakes.counts.failed).toBe(0)
-    const shop = world.rehearsal.restarts().filter(({ consumer }) => consumer.startsWith('shop/'))
-    expect(shop.map(({ count }) => count)).toEqual([3, 3, 3, 3])
-  }, 900_000)
 })
 
 describe('Argo CD and Sealed Secrets', () => {

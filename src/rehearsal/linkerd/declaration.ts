@@ -14,7 +14,7 @@ export function linkerdDeclaration(
     : `sops: {age: [${ageRecipient}]}`
   const delivery = (site: string): string =>
     byArgo
-      ? `argocd: {application: argocd/trust, file: clusters/${site}/trust.yaml}`
+      ? `argocd: {application: argocd/trust, file: clusters/${site}/trust.yaml, repoURL: ssh://git@git.example.com/platform/fleet.git}`
       : `flux: {kustomization: flux-system/trust, file: clusters/${site}/trust.yaml}`
   return {
     path: `rotations/${rotation}/rotation.yaml`,
