@@ -218,7 +218,9 @@ function issueErrors(issue: Issue, before: FieldPath, reporter: Reporter): reado
     ...(shownExample === undefined ? {} : { example: shownExample }),
   }
   if (field === '' && value === null) {
-    return [new ReanchorError({ ...parts, what: 'the document is empty', todo: 'write one with: reanchor init SYSTEM' })]
+    return [
+      new ReanchorError({ ...parts, what: 'the document is empty', todo: 'write one with: reanchor init SYSTEM' }),
+    ]
   }
   if (value === undefined) {
     return [

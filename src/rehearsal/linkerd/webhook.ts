@@ -6,7 +6,7 @@ import { Endpoint, loadMaterial } from '../workload-tls.ts'
 import { controlPlaneNamespace } from './names.ts'
 import type { LinkerdPod } from './proxy.ts'
 
-export const webhookName = 'linkerd-proxy-injector-webhook-config'
+const webhookName = 'linkerd-proxy-injector-webhook-config'
 /** Where the injector answers. */
 export const webhookPort = 8443
 const service = 'linkerd-proxy-injector'

@@ -71,18 +71,6 @@ export function kymaPartyName(party: string): string {
   return Object.hasOwn(kymaParties, party) ? kymaParties[party as KymaParty].name : party
 }
 
-/** One pair that an emergency breaks: a client whose leaf is of one state, and a server that trusts as another says. */
-export interface ForetoldPair {
-  readonly client: string
-  readonly server: string
-  /** State of the client's leaf, as a step is named: `0-adopt/1-adopt`. */
-  readonly from: string
-  /** State of the server's trust. */
-  readonly to: string
-  readonly presents: Fingerprint
-  readonly trusts: readonly Fingerprint[]
-}
-
 /**
  * The price of an emergency in words, for its pull request: one line for each pair that breaks. Every CA here is a root of its own, so a leaf is taken
  * where the gateway trusts a certificate of the key that signed it; price.ts finds the same by the path search.

@@ -29,11 +29,10 @@ import { plannedAt } from '../../../src/verify/planned.ts'
 import { sha256 } from '../../../src/verify/values.ts'
 import { globalJson, linkerdCa, now } from './material.ts'
 
-export { now }
-export const site = 'eu-1'
+const site = 'eu-1'
 
 /** Before anything of a test happened. */
-export const longAgo: Instant = '2026-11-22T03:00:00Z'
+const longAgo: Instant = '2026-11-22T03:00:00Z'
 
 export interface Signer {
   readonly root: Certificate
@@ -112,7 +111,7 @@ export function webhookObject(caBundle: string): KubernetesObject {
   }
 }
 
-export function settingsOf(flow: LinkerdFlow): LinkerdSettings {
+function settingsOf(flow: LinkerdFlow): LinkerdSettings {
   return {
     flow,
     version: flow === 'trust-roots' ? 'stable-2.14.10' : 'stable-2.7.1',
@@ -203,7 +202,7 @@ export async function planOf(
 }
 
 /** Number of a step, given as `trust-both/control-plane`. */
-export function placeOf(plan: Plan, text: string): { readonly phase: number; readonly step: number } {
+function placeOf(plan: Plan, text: string): { readonly phase: number; readonly step: number } {
   const [phaseName, stepName] = text.split('/')
   const phase = plan.phases.find(({ name }) => name === phaseName)
   const step = phase?.steps.find(({ name }) => name === stepName)
@@ -243,7 +242,7 @@ export interface Mesh {
   pageSize: number
 }
 
-export function meshCluster(mesh: Mesh): Cluster {
+function meshCluster(mesh: Mesh): Cluster {
   const fail = (asked: string): void => {
     const failure = mesh.failures.get(asked)
     if (failure !== undefined) throw failure
@@ -464,7 +463,7 @@ export async function meshAt(plan: Plan, place: string, options: MeshOptions = {
   }
 }
 
-export function deploymentObject(
+function deploymentObject(
   name: string,
   namespace: string,
   token: string | undefined,
