@@ -1,11 +1,8 @@
-import { createHash } from 'node:crypto'
-import { parse, stringify } from 'yaml'
-import { milliseconds } from '../flux.ts'
+import { stringify } from 'yaml'
+import { HelmController, merged } from '../helm-controller.ts'
 import {
-  at,
   type Fields,
   groupOf,
-  isRecord,
   listAt,
   type Manifest,
   numberAt,
@@ -18,11 +15,8 @@ import type { Site } from '../site.ts'
 import { webhookName } from './injection.ts'
 import { istioNamespace } from './names.ts'
 
-/**
- * Milliseconds. Helm's were measured with the real `helm` and the real chart: about 2.3 s until it starts, about 5 s for an upgrade. How
- * long the Sail operator takes is an assumption.
- */
-const lags = { sail: [1_000, 4_000], helmStart: [1_800, 2_800], helmUpgrade: [4_000, 6_000] } as const
+/** Milliseconds. How long the Sail operator takes is an assumption. */
+const sailLag = [1_000, 4_000] as const
 
 /**
  * What turns a declaration of Istio into a control plane: the Sail operator for an `Istio` (and `ZTunnel`) resource, Flux's
@@ -31,14 +25,12 @@ const lags = { sail: [1_000, 4_000], helmStart: [1_800, 2_800], helmUpgrade: [4_
 export class Installer {
   readonly #site: Site
   readonly #scheduled = new Set<string>()
-  /** Releases that Helm is at. */
-  readonly #upgrading = new Set<string>()
 
   constructor(site: Site) {
     this.#site = site
     site.store.onChange(change => {
       const { object } = change
-      if (change.what !== 'status' && (isInstall(object) || isChart(object))) this.#soon(object)
+      if (change.what !== 'status' && isInstall(object)) this.#soon(object)
       if (
         object.kind === 'Deployment' &&
         object.metadata.namespace === istioNamespace &&
@@ -46,10 +38,11 @@ export class Installer {
       ) {
         for (const install of site.store.list('sailoperator.io', 'Istio')) this.#writeIstioStatus(install)
       }
-      if (object.kind === 'ConfigMap' && object.metadata.labels?.['reconcile.fluxcd.io/watch'] === 'Enabled') {
-        for (const release of site.store.list('helm.toolkit.fluxcd.io', 'HelmRelease', object.metadata.namespace ?? ''))
-          this.#soon(release)
-      }
+    })
+    new HelmController(site, {
+      version: '1.29.0',
+      is: isChart,
+      install: (values, namespace) => installIstiod(site, legacyRoot(values), namespace, 'helm-controller'),
     })
   }
 
@@ -57,12 +50,8 @@ export class Installer {
     const key = keyOf(object)
     if (this.#scheduled.has(key)) return
     this.#scheduled.add(key)
-    this.#site.clock.after(this.#lag(`sail/${key}`, object.kind === 'HelmRelease' ? 'helmStart' : 'sail'), () => {
+    this.#site.clock.after(this.#lag(`sail/${key}`), () => {
       this.#scheduled.delete(key)
-      if (this.#upgrading.has(key)) {
-        this.#soon(object)
-        return
-      }
       const live = this.#site.store.get(
         groupOf(object.apiVersion),
         object.kind,
@@ -72,12 +61,11 @@ export class Installer {
       if (live === null) return
       if (live.kind === 'Istio') this.#istio(live)
       if (live.kind === 'ZTunnel') this.#ztunnel(live)
-      if (live.kind === 'HelmRelease') this.#release(live)
     })
   }
 
-  #lag(label: string, of: keyof typeof lags): number {
-    const [least, most] = lags[of]
+  #lag(label: string): number {
+    const [least, most] = sailLag
     return this.#site.random.fork(`${label}/${this.#site.clock.elapsed()}`).between(least, most)
   }
 
@@ -182,98 +170,6 @@ export class Installer {
       })),
     })
   }
-
-  #release(release: StoredObject): void {
-    if (at(release, 'spec', 'suspend') === true) return
-    const namespace = textAt(release, 'spec', 'targetNamespace') ?? release.metadata.namespace ?? ''
-    let values: Fields = {}
-    for (const reference of listAt(release, 'spec', 'valuesFrom')) {
-      const kind = textAt(reference, 'kind') ?? 'ConfigMap'
-      const source = this.#site.store.get('', kind, release.metadata.namespace ?? '', textAt(reference, 'name') ?? '')
-      if (source === null) {
-        if (at(reference, 'optional') === true) continue
-        this.#releaseStatus(
-          release,
-          false,
-          `could not find ${kind} '${release.metadata.namespace}/${textAt(reference, 'name')}'`,
-          null,
-        )
-        this.#site.clock.after(60_000, () => this.#soon(release))
-        return
-      }
-      const stored = textAt(source, 'data', textAt(reference, 'valuesKey') ?? 'values.yaml') ?? ''
-      const parsed: unknown = parse(kind === 'Secret' ? Buffer.from(stored, 'base64').toString('utf8') : stored)
-      if (isRecord(parsed)) values = merged(values, parsed)
-    }
-    // Inline values win over valuesFrom, in whatever order they stand.
-    values = merged(values, recordAt(release, 'spec', 'values'))
-    const digest = `sha256:${createHash('sha256').update(JSON.stringify(values)).digest('hex')}`
-    const upgraded = textAt(release, 'status', 'history', 0, 'configDigest') === digest
-    const done = (live: StoredObject): void => {
-      this.#releaseStatus(live, true, 'Helm upgrade succeeded', digest)
-      this.#site.clock.after(milliseconds(textAt(live, 'spec', 'interval'), 600_000), () => this.#soon(live))
-    }
-    if (upgraded) {
-      done(release)
-      return
-    }
-    const key = keyOf(release)
-    this.#upgrading.add(key)
-    this.#upgradeStatus(release)
-    if (isChart(release)) installIstiod(this.#site, legacyRoot(values), namespace, 'helm-controller')
-    this.#site.clock.after(this.#lag(`helm/${key}`, 'helmUpgrade'), () => {
-      this.#upgrading.delete(key)
-      const { namespace: own = '', name } = release.metadata
-      const live = this.#site.store.get(groupOf(release.apiVersion), 'HelmRelease', own, name)
-      // What it was given is what it upgraded to, whatever has been declared since.
-      if (live !== null) done({ ...live, metadata: { ...live.metadata, generation: release.metadata.generation } })
-    })
-  }
-
-  #upgradeStatus(release: StoredObject): void {
-    const message = "Running 'upgrade' action with timeout of 5m0s"
-    const common = { reason: 'Progressing', message, observedGeneration: release.metadata.generation }
-    const lastTransitionTime = this.#site.clock.instant()
-    this.#site.store.setStatus(release, 'helm-controller', {
-      ...recordAt(release, 'status'),
-      conditions: [
-        { type: 'Ready', status: 'Unknown', ...common, lastTransitionTime },
-        { type: 'Reconciling', status: 'True', ...common, lastTransitionTime },
-      ],
-    })
-  }
-
-  #releaseStatus(release: StoredObject, ready: boolean, message: string, configDigest: string | null): void {
-    const before = listAt(release, 'status', 'history')
-    const latest = textAt(before[0], 'configDigest')
-    const now = this.#site.clock.instant()
-    const changed = configDigest !== null && configDigest !== latest
-    const entry = {
-      version: before.length + 1,
-      chartVersion: '1.29.0',
-      configDigest,
-      digest: configDigest,
-      status: 'deployed',
-      lastDeployed: now,
-    }
-    const condition = listAt(release, 'status', 'conditions').find(
-      known => textAt(known, 'type') === 'Ready' && textAt(known, 'status') === (ready ? 'True' : 'False'),
-    )
-    this.#site.store.setStatus(release, 'helm-controller', {
-      observedGeneration: release.metadata.generation,
-      lastAttemptedRevision: '1.29.0',
-      ...(configDigest === null ? {} : { lastAttemptedConfigDigest: configDigest }),
-      history: changed ? [entry, ...before].slice(0, 5) : before,
-      conditions: ['Ready', 'Released'].map(type => ({
-        type,
-        status: ready ? 'True' : 'False',
-        reason: ready ? 'UpgradeSucceeded' : 'ValuesError',
-        message,
-        lastTransitionTime: textAt(condition, 'lastTransitionTime') ?? now,
-        observedGeneration: release.metadata.generation,
-      })),
-    })
-  }
 }
 
 function keyOf({ kind, metadata }: StoredObject): string {
@@ -294,15 +190,6 @@ export function legacyRoot(values: Fields): Fields {
   const pilot: Fields = {}
   for (const key of ['env', 'podAnnotations', 'replicaCount']) if (key in values) pilot[key] = values[key]
   return { ...values, pilot: merged(pilot, recordAt(values, 'pilot')) }
-}
-
-function merged(base: Fields, over: Fields): Fields {
-  const result: Fields = { ...base }
-  for (const [key, value] of Object.entries(over)) {
-    const own = result[key]
-    result[key] = isRecord(own) && isRecord(value) ? merged(own, value) : value
-  }
-  return result
 }
 
 function environment(values: Readonly<Record<string, string>>): { name: string; value: string }[] {

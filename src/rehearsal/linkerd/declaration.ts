@@ -1,6 +1,6 @@
 import type { LinkerdFlow } from '../../systems/linkerd/version.ts'
 import type { DeclareOptions, FleetOptions } from '../system.ts'
-import { demoLeafHours, demoVersions, isByArgo } from './names.ts'
+import { demoLeafHours, demoVersions, isByArgo, isByHelm } from './names.ts'
 
 /** rotation.yaml of the demo: what an engineer writes for its fleet. */
 export function linkerdDeclaration(
@@ -43,7 +43,7 @@ ${each(site => `      - {site: ${site}, path: apps/${site}, kinds: [Deployment, 
     flow: ${flow}
     version: ${demoVersions[flow]}
     leafTTL: ${demoLeafHours}h
-    controlPlane:
-${each(site => `      ${site}: {path: linkerd/${site}}\n`)}`,
+${isByHelm(variant) ? '    install: helmRelease\n' : ''}    controlPlane:
+${each(site => `      ${site}: ${isByHelm(variant) ? `{file: linkerd/${site}/release.yaml, name: linkerd-control-plane}` : `{path: linkerd/${site}}`}\n`)}`,
   }
 }

@@ -12,6 +12,7 @@ import {
   lifetimeArgument,
   literalAnchors,
   trustDomain,
+  vaultSecret,
 } from './names.ts'
 
 export interface LinkerdFleetOptions {
@@ -23,6 +24,8 @@ export interface LinkerdFleetOptions {
   readonly ageRecipient: string
   /** Certificate of the Sealed Secrets controller: then Argo CD delivers, and it lies in sealed-secrets.pem. @default Flux and SOPS */
   readonly sealingCertificate?: string
+  /** A HelmRelease installs Linkerd, in the place of manifests. @default false */
+  readonly helm?: boolean
   readonly url?: string
   readonly branch?: string
 }
@@ -72,18 +75,7 @@ function siteFiles(site: string, options: LinkerdFleetOptions): Record<string, s
     ...(options.sealingCertificate === undefined
       ? fluxObjects(site, url, branch)
       : argoApplications(site, url, branch)),
-    [`linkerd/${site}/kustomization.yaml`]: `apiVersion: kustomize.config.k8s.io/v1beta1
-kind: Kustomization
-resources:
-  - config.yaml
-  - control-plane.yaml
-`,
-    [`linkerd/${site}/config.yaml`]: flow === 'trust-roots' ? trustRoots(options.root) : globalConfig(options.root),
-    [`linkerd/${site}/control-plane.yaml`]: [
-      controlPlaneDeployment('identity', 2, options),
-      controlPlaneDeployment('destination', 1, options),
-      controlPlaneDeployment('proxy-injector', 2, options),
-    ].join('---\n'),
+    ...(options.helm === true ? helmFiles(site, options.root) : manifestFiles(site, options)),
     [`apps/${site}/kustomization.yaml`]: `apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
 resources:
@@ -105,6 +97,69 @@ resources:
       workload('StatefulSet', 'shop', 'cart-store', 1),
     ].join('---\n'),
     [`apps/${site}/edge.yaml`]: workload('DaemonSet', 'edge', 'ingress', 1),
+  }
+}
+
+function manifestFiles(site: string, options: LinkerdFleetOptions): Record<string, string> {
+  return {
+    [`linkerd/${site}/kustomization.yaml`]: `apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources:
+  - config.yaml
+  - control-plane.yaml
+`,
+    [`linkerd/${site}/config.yaml`]:
+      options.flow === 'trust-roots' ? trustRoots(options.root) : globalConfig(options.root),
+    [`linkerd/${site}/control-plane.yaml`]: controlPlaneManifests(options),
+  }
+}
+
+/** Deployments of the control plane with their accounts: what `linkerd install` writes, and what the chart makes. */
+export function controlPlaneManifests(options: Pick<LinkerdFleetOptions, 'flow' | 'root'>): string {
+  return [
+    controlPlaneDeployment('identity', 2, options),
+    controlPlaneDeployment('destination', 1, options),
+    controlPlaneDeployment('proxy-injector', 2, options),
+  ].join('---\n')
+}
+
+function helmFiles(site: string, root: string): Record<string, string> {
+  return {
+    [`linkerd/${site}/kustomization.yaml`]: `apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources:
+  - release.yaml
+`,
+    [`linkerd/${site}/release.yaml`]: `# The mesh. The issuer comes from our vault.
+apiVersion: helm.toolkit.fluxcd.io/v2
+kind: HelmRelease
+metadata:
+  name: linkerd-control-plane
+  namespace: linkerd
+spec:
+  interval: 10m
+  chart:
+    spec:
+      chart: linkerd-control-plane
+      version: 1.16.11
+      sourceRef:
+        kind: HelmRepository
+        name: linkerd
+  valuesFrom:
+    - kind: Secret
+      name: ${vaultSecret}
+      valuesKey: crt.pem
+      targetPath: identity.issuer.tls.crtPEM
+    - kind: Secret
+      name: ${vaultSecret}
+      valuesKey: key.pem
+      targetPath: identity.issuer.tls.keyPEM
+  values:
+    identity:
+      issuer:
+        issuanceLifetime: ${demoLeafHours}h0m0s
+    identityTrustAnchorsPEM: |
+${indented(root, 6)}`,
   }
 }
 
@@ -260,7 +315,11 @@ data:
 `
 }
 
-function controlPlaneDeployment(component: string, replicas: number, options: LinkerdFleetOptions): string {
+function controlPlaneDeployment(
+  component: string,
+  replicas: number,
+  options: Pick<LinkerdFleetOptions, 'flow' | 'root'>,
+): string {
   const name = `linkerd-${component}`
   const config =
     options.flow === 'trust-roots'

@@ -40,16 +40,25 @@ export function literalAnchors(flow: LinkerdFlow): boolean {
 /** Behind a flow's name: Argo CD delivers, and Sealed Secrets seals. For tests, as the demo's flag takes flows alone. */
 const argo = '+argocd'
 
+/** A HelmRelease installs Linkerd. */
+const helm = '+helm'
+/** Secret that the demo's HelmRelease takes the first issuer from. */
+export const vaultSecret = 'issuer-from-vault'
+
+export function isByHelm(variant: string | null): boolean {
+  return variant?.endsWith(helm) === true
+}
+
 export function isByArgo(variant: string | null): boolean {
   return variant?.endsWith(argo) === true
 }
 
-export function variantFor(flow: LinkerdFlow, byArgoCd: boolean): string {
-  return byArgoCd ? `${flow}${argo}` : flow
+export function variantFor(flow: LinkerdFlow, byArgoCd: boolean, byHelm: boolean): string {
+  return byHelm ? `${flow}${helm}` : byArgoCd ? `${flow}${argo}` : flow
 }
 
 export function flowOf(variant: string | null): LinkerdFlow {
-  const flow = isByArgo(variant) ? variant?.slice(0, -argo.length) : variant
+  const [flow] = variant?.split('+') ?? []
   return flow === 'upgrade' || flow === 'config-map' ? flow : 'trust-roots'
 }
 

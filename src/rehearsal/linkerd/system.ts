@@ -18,11 +18,12 @@ import {
   type WorldOptions,
   withoutFirst,
 } from '../system.ts'
+import { linkerdCharts } from './chart.ts'
 import { linkerdDeclaration } from './declaration.ts'
 import { linkerdFleet } from './fleet.ts'
 import { signerOf } from './identity.ts'
 import { Injector } from './injector.ts'
-import { controlPlaneNamespace, flowOf, isByArgo, proxyContainer, variantFor } from './names.ts'
+import { controlPlaneNamespace, flowOf, isByArgo, isByHelm, proxyContainer, variantFor, vaultSecret } from './names.ts'
 import { LinkerdPlane } from './plane.ts'
 import { LinkerdPod } from './proxy.ts'
 import { type StartingIssuer, startingIssuer } from './starting-ca.ts'
@@ -36,14 +37,17 @@ class LinkerdSite implements SiteSystem {
   readonly #webhook: Webhook
   readonly #starting: StartingIssuer
   readonly #sealing: boolean
+  readonly #byHelm: boolean
 
-  constructor(site: Site, options: Pick<WorldOptions, 'sealing'>, starting: StartingIssuer) {
+  constructor(site: Site, options: Pick<WorldOptions, 'sealing' | 'variant'>, starting: StartingIssuer) {
     this.#site = site
     this.#sealing = options.sealing
     this.#starting = starting
     this.plane = new LinkerdPlane(site)
     this.#webhook = new Webhook(site)
     this.#injector = new Injector(site, this.plane, this.#webhook)
+    this.#byHelm = isByHelm(options.variant)
+    if (this.#byHelm) linkerdCharts(site)
   }
 
   /** The person who installed Linkerd made the namespace and put the issuer into it. */
@@ -53,7 +57,8 @@ class LinkerdSite implements SiteSystem {
     store.put(namespaceOf(controlPlaneNamespace), 'kubectl-create')
     this.#webhook.install()
     const material = { certificates: [issuer.certificate], key: issuer.key, anchors: root }
-    const secret = secretOf(issuerSecretName, controlPlaneNamespace, issuerData('linkerd.io/tls', material))
+    const name = this.#byHelm ? vaultSecret : issuerSecretName
+    const secret = secretOf(name, controlPlaneNamespace, issuerData('linkerd.io/tls', material))
     secret.metadata.labels = { 'linkerd.io/control-plane-component': 'identity' }
     // A Secret that its controller did not make is taken over only where its owner allows it.
     if (this.#sealing) secret.metadata.annotations = { 'sealedsecrets.bitnami.com/managed': 'true' }
@@ -114,6 +119,7 @@ export async function linkerdRehearsal(): Promise<RehearsalSystem> {
       variantFor(
         linkerdOf(declaration).flow,
         declaration.sites.some(({ delivery }) => delivery.kind === 'argocd'),
+        linkerdOf(declaration).install === 'helmRelease',
       ),
     byArgo: isByArgo,
     faults: () => ({
@@ -129,7 +135,13 @@ export async function linkerdRehearsal(): Promise<RehearsalSystem> {
     patience: 3 * 3_600_000,
     start: sharedRoot => (sharedRoot ? 'one root for all clusters' : 'a root and an issuer made with step'),
     fleet: ({ sites, ageRecipient, sealingCertificate, variant }) => {
-      const fleet = { sites, ageRecipient, flow: flowOf(variant), root: startingOf(variant).root }
+      const fleet = {
+        sites,
+        ageRecipient,
+        flow: flowOf(variant),
+        root: startingOf(variant).root,
+        helm: isByHelm(variant),
+      }
       return linkerdFleet(isByArgo(variant) ? { ...fleet, sealingCertificate } : fleet)
     },
     declare: async (_fleet, options) => linkerdDeclaration(flowOf(options.variant), options),
