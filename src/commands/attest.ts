@@ -96,8 +96,8 @@ export async function attest(
   const paths = plan.sites.map(site => site.path)
   const [moved] = await repository.log(rotation.commit, { paths, limit: 1 })
   // A step that was undone and entered again may ask for the word once more: what it was about has changed since.
-  const overtaken =
-    given?.at !== undefined && moved !== undefined && moved.committer.at.getTime() > Date.parse(given.at)
+  const entered = given?.at !== undefined && moved !== undefined && moved.committer.at.getTime() > Date.parse(given.at)
+  const overtaken = entered || (given !== undefined && given.bundle !== bundleDigest(plan, state))
   if (given !== undefined && !overtaken) {
     throw new ReanchorError({
       what: 'this attestation is merged already',
@@ -107,7 +107,7 @@ export async function attest(
     })
   }
   if (context.dryRun) return { rotation: name, pullRequest: null, path }
-  const again = overtaken ? `-${moved.id.slice(0, 7)}` : ''
+  const again = overtaken ? `-${(moved?.id ?? rotation.commit).slice(0, 7)}` : ''
   const branch = `reanchor/${name}/attest-${phase.number}-${slug(options.name)}${again}`
   const title = `${name}: ${options.name} attested for phase ${phase.number} (${phase.title})`
   if ((await repository.branch(branch)) === null) {
