@@ -5,10 +5,11 @@ import { rotationFolder } from '../plan/steps.ts'
 import { yamlText } from '../render/yaml.ts'
 import { code } from '../report/escape.ts'
 import type { Snapshot } from '../repository/repository.ts'
+import type { PlannedPhase, TrustState } from '../rotation.ts'
 import type { Attestation } from '../verify/gate.ts'
 import type { Context } from './context.ts'
 import { somebodyElse } from './requests.ts'
-import { loadRotation } from './rotation.ts'
+import { loadRotation, type OpenRotation, positionsAt } from './rotation.ts'
 
 export interface AttestOptions {
   readonly rotation: string | null
@@ -69,7 +70,7 @@ export async function attest(
     })
   }
   const phase = plan.phases.find(each => each.number === options.phase)
-  const state = Object.values(phase?.steps.at(-1)?.sites ?? {})[0]?.state
+  const state = await vouchedState(rotation, phase)
   if (phase === undefined || state === undefined) {
     throw new ReanchorError({
       what: 'the plan has no such phase',
@@ -125,6 +126,20 @@ export async function attest(
   const forge = await context.openForge(rotation.declaration)
   const body = `By merging this, ${code(options.by)} says: ${code(declared.why)} is done for phase ${phase.number} (${phase.title}).\n\nIt counts for this bundle only.\n`
   return { rotation: name, pullRequest: await forge.open({ title, body, branch, base: rotation.base }), path }
+}
+
+/** What a word for a phase is about: its last step, or the way back from it where sites have gone back. */
+async function vouchedState(
+  { snapshot, plan }: OpenRotation,
+  phase: PlannedPhase | undefined,
+): Promise<TrustState | undefined> {
+  const step = phase?.steps.at(-1)
+  const [site] = Object.values(step?.sites ?? {})
+  if (phase === undefined || step === undefined || site === undefined) return undefined
+  const back = Object.values(await positionsAt(snapshot, plan)).some(
+    at => at.kind === 'at' && at.phase === phase.number && at.step === step.number && at.variant === 'undo',
+  )
+  return back ? (site.undo?.state ?? site.state) : site.state
 }
 
 function slug(name: string): string {

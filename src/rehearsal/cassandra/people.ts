@@ -1,5 +1,4 @@
 import type { LocalForge } from '../../forge/local.ts'
-import type { PlannedPhase } from '../../rotation.ts'
 import type { StoredObject } from '../objects.ts'
 import { textAt } from '../objects.ts'
 import type { DemoMoment } from '../system.ts'
@@ -19,11 +18,11 @@ export async function meanwhile(moment: DemoMoment): Promise<void> {
     for (const deployment of store.list('apps', 'Deployment').filter(isHelper))
       store.update(deployment, 'kubectl-rollout', next => restart(next, rehearsal.clock.instant()))
   }
-  const waited = gates.some(({ id, verdict }) => id === 'cassandra/attested' && verdict !== 'holds')
+  const waited = gates.find(({ id, verdict }) => id === 'cassandra/attested' && verdict !== 'holds')
   const rolling = gates.some(
     ({ id, verdict }) => /^(cassandra|delivery)\//.test(id) && id !== 'cassandra/attested' && verdict !== 'holds',
   )
-  if (waited && !rolling) await vouch(moment)
+  if (waited !== undefined && !rolling) await vouch(moment, waited.site)
 }
 
 function isHelper(deployment: StoredObject): boolean {
@@ -36,42 +35,32 @@ function restart(deployment: StoredObject, now: string): void {
   template.metadata.annotations = { ...template.metadata.annotations, 'kubectl.kubernetes.io/restartedAt': now }
 }
 
-/** What the word is about is done first, then it is given: for the earliest phase for which it lacks. */
-async function vouch({ context, rotation, rehearsal }: DemoMoment): Promise<void> {
-  const [{ loadRotation }, { attest, readAttestations }, { bundleDigest }] = await Promise.all([
+/** What the word is about is done first, then it is given, for the step that the site is at: in `add`, in `swap`, and after an undo of `swap`. */
+async function vouch({ context, rotation, rehearsal }: DemoMoment, site: string): Promise<void> {
+  const [{ loadRotation, positionsAt }, { attest }] = await Promise.all([
     import('../../commands/rotation.ts'),
     import('../../commands/attest.ts'),
-    import('../../verify/planned.ts'),
   ])
-  const opened = await loadRotation(context.repository, { rotation, base: 'main' })
-  const given = await readAttestations(opened.snapshot, rotation)
-  const vouched = (who: string, { number, steps }: PlannedPhase): boolean => {
-    const state = Object.values(steps.at(-1)?.sites ?? {})[0]?.state
-    const bundle = state === undefined ? '' : bundleDigest(opened.plan, state)
-    return given.some(word => word.name === who && word.phase === number && word.bundle === bundle)
+  const { snapshot, plan, declaration } = await loadRotation(context.repository, { rotation, base: 'main' })
+  const at = (await positionsAt(snapshot, plan))[site]
+  if (at?.kind !== 'at') return
+  const of = (role: string) => plan.certificates.find(certificate => certificate.role === role)
+  const back = at.variant === 'undo'
+  const signs = of(back ? 'old-root' : 'new-root')
+  const { store } = rehearsal.sites.get(site) ?? {}
+  if (signs === undefined || store === undefined) return
+  for (const client of cassandraRegionOf(store).clients) {
+    if (!back && plan.phases.find(({ number }) => number === at.phase)?.name === 'add') client.trust(signs.pem)
+    // Whoever has the pair at hand signs it for them: here it is read where the operator has it.
+    else await client.present(signingPair(store.list('', 'Secret'), signs.pem), lifeOf(signs))
   }
-  const phase = opened.plan.phases.find(
-    each =>
-      (each.name === 'add' || each.name === 'swap') &&
-      opened.plan.gates.attest.some(({ name }) => !vouched(name, each)),
-  )
-  const fresh = opened.plan.certificates.find(({ role }) => role === 'new-root')
-  if (phase === undefined || fresh === undefined) return
-  for (const { store } of rehearsal.sites.values()) {
-    for (const client of cassandraRegionOf(store).clients) {
-      if (phase.name === 'add') client.trust(fresh.pem)
-      // Whoever has the new pair at hand signs it for them: here it is read where the operator has it.
-      else await client.present(signingPair(store.list('', 'Secret'), fresh.pem), lifeOf(fresh))
-    }
-    break
-  }
-  const forge = (await context.openForge(opened.declaration)) as LocalForge
-  for (const { name } of opened.plan.gates.attest) {
+  const forge = (await context.openForge(declaration)) as LocalForge
+  for (const { name } of plan.gates.attest) {
     const { pullRequest } = await attest(context, {
       rotation,
       base: null,
       name,
-      phase: phase.number,
+      phase: at.phase,
       by: context.author.name,
     })
     // Rehearsals have the forge of this machine, on which people merge by a command too.

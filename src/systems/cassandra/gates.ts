@@ -1,4 +1,4 @@
-import type { ConsumerClass, EvidenceException, ObjectEvidence, Plan, Verdict } from '../../rotation.ts'
+import type { ConsumerClass, EvidenceException, ObjectEvidence, Plan, TrustState, Verdict } from '../../rotation.ts'
 import { canaryUnsealed, deliveredWith, deliverers } from '../../verify/common-gates.ts'
 import type { Case, Judged, Rule } from '../../verify/gate.ts'
 import { bundleDigest, type PlannedPlace } from '../../verify/planned.ts'
@@ -34,7 +34,7 @@ export function cassandraRules(plan: Plan, place: PlannedPlace): readonly Rule[]
   if (helpersIn(plan)) rules.push(helpersRestarted)
   rules.push(strangersDeclared, everythingSeen)
   if (place.phase > 0) rules.push(stable)
-  if (plan.gates.attest.length > 0 && needsWord(place)) rules.push(attested)
+  if (plan.gates.attest.length > 0 && needsWord(plan, place)) rules.push(attested)
   return [
     deliveredWith(at => [at.tree.state.settings.secret ?? '']),
     canaryUnsealed('cassandra/canary', everythingSeen.claim),
@@ -46,12 +46,21 @@ export function cassandraRules(plan: Plan, place: PlannedPlace): readonly Rule[]
 }
 
 /**
- * Who is not seen must trust the new CA before anyone presents it, and present it before the old one goes. A way back asks nobody: what it
- * leads to was vouched for, and both CAs are trusted on the way.
+ * Who is not seen must trust the new CA before anyone presents it, and present it before the old one goes. On the way back from where the new CA signs,
+ * whoever presents certificates of it by now must take the old ones again before a further step back takes trust in it away.
  */
-function needsWord({ before, tree: { state } }: PlannedPlace): boolean {
+function needsWord(plan: Plan, place: PlannedPlace): boolean {
+  const { state } = place.tree
+  if (place.variant === 'undo') return undoneBy(plan, place)?.issuer !== state.issuer
+  const { before } = place
   if (before === null || !state.bundle.includes(before.issuer)) return false
   return state.issuer !== before.issuer || state.bundle.some(root => !before.bundle.includes(root))
+}
+
+/** The state that an undo takes back. */
+function undoneBy({ phases }: Plan, { phase, step, tree }: PlannedPlace): TrustState | null {
+  const planned = phases.find(({ number }) => number === phase)?.steps.find(({ number }) => number === step)
+  return Object.values(planned?.sites ?? {}).find(({ undo }) => undo?.digest === tree.digest)?.state ?? null
 }
 
 function helpersIn(plan: Plan): boolean {
@@ -281,15 +290,16 @@ const stable: CassandraRule = {
 const attested: CassandraRule = {
   id: 'cassandra/attested',
   claim: 'a person has vouched for the clients and regions that no API shows',
-  hint: 'ask their owners: in phase add whether they trust the new CA, in phase swap whether they present certificates of it; then run `reanchor attest NAME --phase N`',
+  hint: 'ask their owners: in phase add whether they trust the new CA, in phase swap whether they present certificates of it, after an undo of swap whether they present those of the old CA again; then run `reanchor attest NAME --phase N`',
   judge({ plan, place, attestations }) {
     const bundle = bundleDigest(plan, place.tree.state)
-    const declared = plan.gates.attest.map(({ name }) => name)
-    const waiting = declared.filter(
-      name => !attestations.some(word => word.name === name && word.phase === place.phase && word.bundle === bundle),
-    )
+    const given = attestations.filter(word => word.phase === place.phase)
+    const names = plan.gates.attest.map(({ name }) => name)
+    // After an undo only those are asked who were told to present the new CA, by the word that was given for it.
+    const asked = place.variant === 'undo' ? names.filter(name => given.some(word => word.name === name)) : names
+    const waiting = asked.filter(name => !given.some(word => word.name === name && word.bundle === bundle))
     const because = waiting.map(name => `${name}: no word yet for bundle ${short(bundle)}`)
-    const counted = { of: declared.length, conform: declared.length - waiting.length }
+    const counted = { of: asked.length, conform: asked.length - waiting.length }
     return { verdict: waiting.length > 0 ? 'pending' : 'holds', because, counted }
   },
 }

@@ -183,10 +183,24 @@ describe('a person’s word for CQL clients and unmanaged regions (F20)', () => 
     }
   })
 
-  it('is asked for neither before anything is new, nor once the old CA goes, nor on a way back', () => {
+  it('is asked for neither before anything is new, nor once the old CA goes, nor on a way back that changes no issuer', () => {
     const of = plan({ ca: 'client', attest: names })
     for (const phase of [0, 3]) expect(attested(of, phase, [])).toBeNull()
-    for (const phase of [1, 2, 3]) expect(attested(of, phase, [], 'undo')).toBeNull()
+    for (const phase of [1, 3]) expect(attested(of, phase, [], 'undo')).toBeNull()
+  })
+
+  it('is asked for again after an undo of swap, of those who were told to present the new CA: a further step back refuses them (F26)', () => {
+    const of = plan({ ca: 'client', attest: names })
+    const swapped = bundleDigest(of, placeIn(of, 2).tree.state)
+    const back = bundleDigest(of, placeIn(of, 2, 'undo').tree.state)
+    expect(back).not.toBe(swapped)
+    expect(attested(of, 2, [], 'undo')?.verdict).toBe('holds')
+    const told: Attestation = { name: 'cql-clients', phase: 2, bundle: swapped }
+    expect(attested(of, 2, [told], 'undo')).toMatchObject({ verdict: 'pending' })
+    const returned = { ...told, bundle: back }
+    expect(attested(of, 2, [returned], 'undo')?.verdict).toBe('holds')
+    // And forward again: that they present the old CA is no word for the new one.
+    expect(attested(of, 2, [returned, { ...told, name: 'partner-region' }])?.because.join()).toMatch(/^cql-clients: no/)
   })
 
   it('is none about another CA that nodes trust all along', async () => {
