@@ -5,11 +5,11 @@ import { rotationFolder } from '../plan/steps.ts'
 import { yamlText } from '../render/yaml.ts'
 import { code } from '../report/escape.ts'
 import type { Snapshot } from '../repository/repository.ts'
-import type { PlannedPhase, TrustState } from '../rotation.ts'
+import type { PlannedPhase, SitePosition, TrustState } from '../rotation.ts'
 import type { Attestation } from '../verify/gate.ts'
 import type { Context } from './context.ts'
 import { somebodyElse } from './requests.ts'
-import { loadRotation, type OpenRotation, positionsAt } from './rotation.ts'
+import { loadRotation, positionsAt } from './rotation.ts'
 
 export interface AttestOptions {
   readonly rotation: string | null
@@ -70,13 +70,24 @@ export async function attest(
     })
   }
   const phase = plan.phases.find(each => each.number === options.phase)
-  const state = await vouchedState(rotation, phase)
+  const positions = Object.values(await positionsAt(rotation.snapshot, plan))
+  const state = vouchedState(positions, phase)
   if (phase === undefined || state === undefined) {
     throw new ReanchorError({
       what: 'the plan has no such phase',
       expected: plan.phases.map(each => `${each.number} (${each.name})`).join(', '),
       found: String(options.phase),
       todo: 'correct --phase',
+    })
+  }
+  // A word that is given before there is anything to look at would open the gate of a phase that nobody has looked at.
+  if (positions.every(at => at.kind === 'absent' || (at.kind === 'at' && at.phase < phase.number))) {
+    throw new ReanchorError({
+      what: `phase ${phase.number} (${phase.name}) has not begun at any site`,
+      expected: 'a word about what consumers do now, once the pull request of that phase is merged',
+      found: `sites at phase ${[...new Set(positions.flatMap(at => (at.kind === 'at' ? [at.phase] : [])))].join(', ') || 'none'}`,
+      todo: `wait for phase ${phase.number}, look again, and attest then`,
+      exit: exitCodes.refused,
     })
   }
   const { bundleDigest } = await import('../verify/planned.ts')
@@ -129,14 +140,11 @@ export async function attest(
 }
 
 /** What a word for a phase is about: its last step, or the way back from it where sites have gone back. */
-async function vouchedState(
-  { snapshot, plan }: OpenRotation,
-  phase: PlannedPhase | undefined,
-): Promise<TrustState | undefined> {
+function vouchedState(positions: readonly SitePosition[], phase: PlannedPhase | undefined): TrustState | undefined {
   const step = phase?.steps.at(-1)
   const [site] = Object.values(step?.sites ?? {})
   if (phase === undefined || step === undefined || site === undefined) return undefined
-  const back = Object.values(await positionsAt(snapshot, plan)).some(
+  const back = positions.some(
     at => at.kind === 'at' && at.phase === phase.number && at.step === step.number && at.variant === 'undo',
   )
   return back ? (site.undo?.state ?? site.state) : site.state

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
+import { attest } from '../../src/commands/attest.ts'
 import { findDeclaration } from '../../src/commands/declared.ts'
 import { advanceUntil, makeWorld, planAndMerge, recordMerge, type World } from '../../src/commands/demo.ts'
 import { next } from '../../src/commands/next.ts'
@@ -101,6 +102,11 @@ describe('the client CA of a Cassandra cluster', () => {
     await planAndMerge(here)
     const add = await advanceUntil(here, place => place.name === 'add')
     if (add === null) throw new Error('add was not reached')
+    // Nor can it be given for what has not begun: it would open a gate that nobody has looked behind.
+    for (const phase of [1, 2])
+      await expect(
+        attest(here.context, { rotation: here.rotation, base: null, name: demoClients.attested, phase, by: 'someone' }),
+      ).rejects.toThrow(`phase ${phase} (${phase === 1 ? 'add' : 'swap'}) has not begun at any site`)
     // A word for another bundle is no word for this one.
     await commitWord(here, { name: demoClients.attested, phase: 1, bundle: '0'.repeat(64) })
     await recordMerge(here, add)
