@@ -50,6 +50,17 @@ export function plannedAt(
   return found?.variant === variant ? found : null
 }
 
+/**
+ * What consumers had before a place: before a phase what it began with, before an undo the step that it takes back, whose CA they may hold
+ * certificates of by now. Null: nothing is known.
+ */
+export function stoodBefore({ phases }: Pick<Plan, 'phases'>, place: PlannedPlace): TrustState | null {
+  if (place.variant !== 'undo') return place.before
+  const { phase, step, tree } = place
+  const undone = phases.find(({ number }) => number === phase)?.steps.find(({ number }) => number === step)
+  return Object.values(undone?.sites ?? {}).find(({ undo }) => undo?.digest === tree.digest)?.state ?? null
+}
+
 /** Which variant of a step has this digest; a digest from before the step was sealed again counts as the present one. */
 export function variantOf(plan: Plan, site: string, phase: number, step: number, digest: Digest): Variant | null {
   const present = plan.formerDigests[digest] ?? digest

@@ -1,7 +1,7 @@
-import type { ConsumerClass, EvidenceException, ObjectEvidence, Plan, TrustState, Verdict } from '../../rotation.ts'
+import type { ConsumerClass, EvidenceException, ObjectEvidence, Plan, Verdict } from '../../rotation.ts'
 import { canaryUnsealed, deliveredWith, deliverers } from '../../verify/common-gates.ts'
 import type { Case, Judged, Rule } from '../../verify/gate.ts'
-import { bundleDigest, type PlannedPlace } from '../../verify/planned.ts'
+import { bundleDigest, type PlannedPlace, stoodBefore } from '../../verify/planned.ts'
 import { instantOf } from '../../verify/values.ts'
 import { worst } from '../../verify/verdict.ts'
 import { type Departure, departures, type Expected, expectedOf, short } from './expected.ts'
@@ -51,16 +51,10 @@ export function cassandraRules(plan: Plan, place: PlannedPlace): readonly Rule[]
  */
 function needsWord(plan: Plan, place: PlannedPlace): boolean {
   const { state } = place.tree
-  if (place.variant === 'undo') return undoneBy(plan, place)?.issuer !== state.issuer
-  const { before } = place
+  const before = stoodBefore(plan, place)
+  if (place.variant === 'undo') return before?.issuer !== state.issuer
   if (before === null || !state.bundle.includes(before.issuer)) return false
   return state.issuer !== before.issuer || state.bundle.some(root => !before.bundle.includes(root))
-}
-
-/** The state that an undo takes back. */
-function undoneBy({ phases }: Plan, { phase, step, tree }: PlannedPlace): TrustState | null {
-  const planned = phases.find(({ number }) => number === phase)?.steps.find(({ number }) => number === step)
-  return Object.values(planned?.sites ?? {}).find(({ undo }) => undo?.digest === tree.digest)?.state ?? null
 }
 
 function helpersIn(plan: Plan): boolean {

@@ -1,6 +1,6 @@
-import type { EvidenceGroup, Fingerprint, Plan, TrustState, Verdict } from '../../rotation.ts'
+import type { EvidenceGroup, Fingerprint, Plan, Verdict } from '../../rotation.ts'
 import type { SeenConsumer } from '../../verify/groups.ts'
-import type { PlannedPlace } from '../../verify/planned.ts'
+import { type PlannedPlace, stoodBefore } from '../../verify/planned.ts'
 import { sortedSet } from '../../verify/values.ts'
 import { gatewayRestart, type KymaPlaces, placesOf } from './phases.ts'
 
@@ -24,7 +24,7 @@ export interface Expected {
 export function expectedOf(plan: Pick<Plan, 'certificates' | 'phases'>, place: PlannedPlace): Expected {
   const { state } = place.tree
   const places = placesOf(state)
-  const before = place.variant === 'undo' ? undoneBy(plan, place) : place.before
+  const before = stoodBefore(plan, place)
   return {
     roots: sortedSet(state.bundle),
     issuer: state.issuer,
@@ -37,12 +37,6 @@ export function expectedOf(plan: Pick<Plan, 'certificates' | 'phases'>, place: P
       1,
     planned: new Set(plan.certificates.map(certificate => certificate.sha256)),
   }
-}
-
-/** What stood before an undo: the step that it takes back, whose CA clients may have certificates of by now. */
-function undoneBy({ phases }: Pick<Plan, 'phases'>, { phase, step, tree }: PlannedPlace): TrustState | null {
-  const found = phases.find(({ number }) => number === phase)?.steps.find(({ number }) => number === step)
-  return Object.values(found?.sites ?? {}).find(({ undo }) => undo?.digest === tree.digest)?.state ?? null
 }
 
 function spkiOf({ certificates }: Pick<Plan, 'certificates'>): (sha256: Fingerprint) => string {

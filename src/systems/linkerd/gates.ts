@@ -9,7 +9,6 @@ import type {
   Fingerprint,
   Instant,
   Plan,
-  TrustState,
   Verdict,
 } from '../../rotation.ts'
 import {
@@ -24,7 +23,7 @@ import {
   unsealers,
 } from '../../verify/common-gates.ts'
 import type { Case, Judged, Rule } from '../../verify/gate.ts'
-import { bundleDigest, type PlannedPlace } from '../../verify/planned.ts'
+import { bundleDigest, type PlannedPlace, stoodBefore } from '../../verify/planned.ts'
 import { instantOf } from '../../verify/values.ts'
 import { worst } from '../../verify/verdict.ts'
 import { type IdentityView, identityChecks } from './checks.ts'
@@ -69,6 +68,7 @@ export function linkerdRules(plan: Plan, place: PlannedPlace): readonly Rule[] {
   // An emergency breaks links on purpose until all have restarted.
   if (plan.strategy !== 'emergency' || place.full) rules.push(controlLinks)
   rules.push(checksPass)
+  // What machines outside the cluster were last asked to trust.
   const stood = stoodBefore(plan, place)
   const vouched = place.full && stood !== null && bundleDigest(plan, stood) !== bundleDigest(plan, state)
   return [
@@ -80,14 +80,6 @@ export function linkerdRules(plan: Plan, place: PlannedPlace): readonly Rule[] {
     })),
     ...(vouched ? [attested('linkerd/attested')] : []),
   ]
-}
-
-/** What machines outside the cluster were last asked to trust: before a phase what it began with, before an undo what it takes back. */
-function stoodBefore(plan: Plan, place: PlannedPlace): TrustState | null {
-  if (place.variant === 'step') return place.before
-  const phase = plan.phases.find(({ number }) => number === place.phase)
-  const step = phase?.steps.find(({ number }) => number === place.step)
-  return Object.values(step?.sites ?? {})[0]?.state ?? place.before
 }
 
 // ----------------------------------------------------------------------------------------------------- objects
