@@ -1,8 +1,10 @@
 import type { Cluster, ListOptions } from '../cluster/cluster.ts'
 import { resources } from '../cluster/resources.ts'
+import type { ConsumerClass, EvidenceException } from '../rotation.ts'
+import type { ObserveOptions } from '../systems/system.ts'
 import { causeText } from './exceptions.ts'
-import type { Patience, PatienceSettings } from './patience.ts'
-import { inPool } from './pool.ts'
+import { defaultPatience, type Patience } from './patience.ts'
+import { inPool, inWaitingPool } from './pool.ts'
 
 /** What looks at many pods one by one have in common, whatever is looked for in each. */
 
@@ -12,8 +14,16 @@ export interface LookedPod {
   readonly owner: string
 }
 
+/** What a look at many pods needs of the one that it belongs to. */
+interface PatientLooking {
+  readonly options: Pick<ObserveOptions, 'cluster' | 'concurrency' | 'patience' | 'onProgress'>
+  readonly patience: Patience
+  /** Called now and then, as so many answers are much to hold. */
+  relieve(): void
+}
+
 /** Milliseconds of silence after which the next pod is asked beside one that has not answered. */
-export const brisk = 250
+const brisk = 250
 
 export function nameOf(pod: Pick<LookedPod, 'namespace' | 'name'>): string {
   return `${pod.namespace}/${pod.name}`
@@ -55,26 +65,67 @@ export function inCommon(cause: unknown, { namespace, name }: Pick<LookedPod, 'n
     .replace(identifiers, '…')
 }
 
-/** What is said of those that were not asked. */
-export function waitingText(
-  unread: readonly { readonly detail: string | null }[],
-  patience: Pick<Patience, 'silent'>,
-  settings: PatienceSettings,
-): string {
-  const unasked = unread.filter(({ detail }) => detail === null).length
-  const seconds = settings.all / 1000
-  return `not asked, one of ${unasked}: ${patience.silent} proxies before it gave no answer, and waiting for those may take ${seconds} s in all`
+export interface AllLooked<Pod extends LookedPod> {
+  /** Those that could not be read and still exist, and why. */
+  readonly left: readonly { readonly pod: Pod; readonly detail: string }[]
+  /** Those that could not be read because they went away meanwhile: what took their place was not in the list. */
+  readonly gone: readonly Pod[]
+}
+
+/**
+ * Looks at every pod in the given order, for a bounded time: silence is waited for beside the others, and after much of it the rest is not asked.
+ * `look` gives back what could not be read; whether it still exists is asked at the end, of all of them at once, `again` being a list that
+ * would hold every one of them.
+ */
+export async function lookAtAll<Pod extends LookedPod>(
+  { options, patience, relieve }: PatientLooking,
+  pods: readonly Pod[],
+  look: (pod: Pod) => Promise<UnreadPod<Pod> | null>,
+  again: ListOptions = {},
+): Promise<AllLooked<Pod>> {
+  const settings = options.patience ?? defaultPatience
+  const bounds = { busy: options.concurrency, open: Math.max(options.concurrency, settings.open), brisk }
+  const unread: UnreadPod<Pod>[] = []
+  let done = 0
+  await inWaitingPool(pods, bounds, async pod => {
+    const failure = await look(pod)
+    if (failure !== null) unread.push(failure)
+    done += 1
+    if (done % 500 === 0) relieve()
+    if (done % 100 === 0 || done === pods.length) options.onProgress({ stage: 'read proxies', done, of: pods.length })
+  })
+  const missed = unread.map(({ pod }) => pod)
+  const names = await goneAmong(options.cluster, missed, options.concurrency, again)
+  const left = unread.filter(({ pod }) => !names.has(nameOf(pod)))
+  const unasked = left.filter(({ detail }) => detail === null).length
+  const waited = `${patience.silent} proxies before it gave no answer, and waiting for those may take ${settings.all / 1000} s in all`
+  return {
+    left: left.map(({ pod, detail }) => ({ pod, detail: detail ?? `not asked, one of ${unasked}: ${waited}` })),
+    gone: missed.filter(pod => names.has(nameOf(pod))),
+  }
+}
+
+/** What is said of a pod that could not be read: one that is going away need not answer any more. */
+export function unreadPod(
+  pod: LookedPod & { readonly terminating: boolean },
+  consumer: ConsumerClass,
+  detail: string,
+): EvidenceException {
+  const name = nameOf(pod)
+  return pod.terminating
+    ? { consumer, name, reason: 'terminating', detail: `is going away: ${detail}`, verdict: 'pending' }
+    : { consumer, name, reason: 'unreadable', detail, verdict: 'unknown' }
 }
 
 /** Up to so many pods are asked for one by one, and beyond that all are listed once more. */
 const askedSingly = 32
 
-/** Names of those among some pods that do not exist any more. Not knowing is not being gone. `options`: a list that would hold every one of them. */
-export async function goneAmong(
+/** Names of those among some pods that do not exist any more. Not knowing is not being gone. */
+async function goneAmong(
   cluster: Cluster,
   pods: readonly LookedPod[],
   concurrency: number,
-  options: ListOptions = {},
+  options: ListOptions,
 ): Promise<ReadonlySet<string>> {
   const gone = new Set<string>()
   if (pods.length <= askedSingly) {

@@ -44,6 +44,16 @@ export function lastWritten(object: KubernetesObject): Instant | null {
   return newest
 }
 
+/** When those who own one of these keys of `data` wrote something last: what others add to the object is no change of theirs. Null: not to be told. */
+export function keysWritten(object: KubernetesObject, keys: readonly string[]): Instant | null {
+  let newest: Instant | null = null
+  for (const { fieldsV1, time } of object.metadata.managedFields ?? []) {
+    const owned = record(at(fieldsV1, 'f:data'))
+    if (keys.some(key => Object.hasOwn(owned, `f:${key}`))) newest = later(newest, instant(time))
+  }
+  return newest
+}
+
 /** metadata.generation has been taken up by the controller. */
 export function isObserved(object: KubernetesObject): boolean {
   const observed = at(object.status, 'observedGeneration')

@@ -1,16 +1,16 @@
 import { type Cluster, ClusterError, type KubernetesObject } from '../../cluster/cluster.ts'
 import { resources } from '../../cluster/resources.ts'
-import { rotationAnnotation, trustAnnotation } from '../../names.ts'
 import type { EvidenceException, Instant } from '../../rotation.ts'
 import { oneLine, unreadable } from '../../verify/exceptions.ts'
 import type { SeenConsumer } from '../../verify/groups.ts'
 import { type Looking as CommonLooking, lookAround, readPages } from '../../verify/looking.ts'
-import { brisk, goneAmong, inCommon, inTurns, isGone, nameOf, type UnreadPod, waitingText } from '../../verify/looks.ts'
+import { inCommon, inTurns, isGone, lookAtAll, nameOf, type UnreadPod, unreadPod } from '../../verify/looks.ts'
 import { memoryRelief } from '../../verify/memory.ts'
-import { lastWritten, rollOutDetail } from '../../verify/objects.ts'
+import { lastWritten } from '../../verify/objects.ts'
 import { defaultPatience, type Patience, patienceOf } from '../../verify/patience.ts'
-import { inPool, inWaitingPool } from '../../verify/pool.ts'
+import { inPool } from '../../verify/pool.ts'
 import { at, instant, list, sha256, text } from '../../verify/values.ts'
+import { wiredWorkloads } from '../../verify/workloads.ts'
 import type { Observation, ObserveOptions } from '../system.ts'
 import { departures, type Expected, expectedOf } from './expected.ts'
 import { envoySecretsPath, readEnvoySecrets } from './observe-envoy.ts'
@@ -232,46 +232,10 @@ async function observeMachines(looking: Looking): Promise<void> {
 
 // ------------------------------------------------------------------------------------- wired workloads
 
-const workloadTypes = [
-  { kind: 'Deployment', type: resources.deployments },
-  { kind: 'StatefulSet', type: resources.statefulSets },
-  { kind: 'DaemonSet', type: resources.daemonSets },
-] as const
-
-/** Workloads that the Component reached, in one object: how many, with which restart token, rolled or not. */
 async function observeWorkloads(looking: Looking): Promise<void> {
-  const { metadata, follows } = looking.options.plan
-  // Until its first own step, a rotation that follows another finds that one's name on what it will patch.
-  const rotations = follows === undefined ? [metadata.name] : [metadata.name, follows]
-  const tokens = new Map<string, number>()
-  let wired = 0
-  let rolled = 0
-  for (const { kind, type } of workloadTypes) {
-    await readPages(looking, `list ${kind}s`, type, {}, object => {
-      if (!rotations.includes(object.metadata.annotations?.[rotationAnnotation] ?? '')) return
-      wired += 1
-      const token = text(at(object.spec, 'template', 'metadata', 'annotations', trustAnnotation)) ?? ''
-      tokens.set(token, (tokens.get(token) ?? 0) + 1)
-      const name = `${object.metadata.namespace ?? ''}/${kind}/${object.metadata.name}`
-      const rolling = rollOutDetail(kind, object)
-      if (rolling === null) rolled += 1
-      else
-        looking.exceptions.push({ consumer: 'object', name, reason: 'not-rolled', detail: rolling, verdict: 'pending' })
-    })
-  }
-  const carried = [...tokens].filter(([token]) => token !== '').sort()
-  looking.objects.push({
-    id: 'Workloads',
-    present: wired > 0,
-    keys: null,
-    managers: {},
-    facts: {
-      wired: String(wired),
-      rolled: String(rolled),
-      ...Object.fromEntries(carried.map(([token, count]) => [`restart ${token}`, String(count)])),
-    },
-    lastChange: null,
-  })
+  const { wired, rolled, restarts } = await wiredWorkloads(looking)
+  const facts = { wired: String(wired), rolled: String(rolled), ...restarts }
+  looking.objects.push({ id: 'Workloads', present: wired > 0, keys: null, managers: {}, facts, lastChange: null })
 }
 
 // ----------------------------------------------------------------------------------------------- istiod
@@ -366,31 +330,13 @@ async function connectionsOf(cluster: Cluster, pod: MeshPod): Promise<readonly C
 // ---------------------------------------------------------------------------------------------- proxies
 
 async function observeProxies(looking: Looking, pods: readonly MeshPod[], connections: Connections): Promise<void> {
-  const { options } = looking
-  const settings = options.patience ?? defaultPatience
-  const bounds = { busy: options.concurrency, open: Math.max(options.concurrency, settings.open), brisk }
   const known = new Set(pods.map(nameOf))
-  const unread: UnreadPod<MeshPod>[] = []
-  let done = 0
-  await inWaitingPool(inTurns(pods), bounds, async pod => {
-    const failure = await observeProxy(looking, pod, connections, looking.patience)
-    if (failure !== null) unread.push(failure)
-    done += 1
-    if (done % 500 === 0) looking.relieve()
-    if (done % 100 === 0 || done === pods.length) options.onProgress({ stage: 'read proxies', done, of: pods.length })
+  const { left, gone } = await lookAtAll(looking, inTurns(pods), async pod => {
+    return await observeProxy(looking, pod, connections, looking.patience)
   })
-  const gone = await goneAmong(
-    options.cluster,
-    unread.map(({ pod }) => pod),
-    options.concurrency,
-  )
-  const left = unread.filter(({ pod }) => !gone.has(nameOf(pod)))
-  for (const failure of left)
-    observeUnread(looking, failure, connections, waitingText(left, looking.patience, settings))
-  if (gone.size > 0) {
-    const namespaces = new Set(unread.filter(({ pod }) => gone.has(nameOf(pod))).map(({ pod }) => pod.namespace))
-    await observeSuccessors(looking, namespaces, known, connections)
-  }
+  for (const { pod, detail } of left) observeUnread(looking, pod, detail, connections)
+  if (gone.length > 0)
+    await observeSuccessors(looking, new Set(gone.map(({ namespace }) => namespace)), known, connections)
   await observeStrangers(looking, known, connections)
 }
 
@@ -430,7 +376,7 @@ async function observeNow(looking: Looking, pod: MeshPod, connections: Connectio
   const failure = await observeProxy(looking, pod, connections, null)
   if (failure === null) return true
   if (await isGone(looking.options.cluster, pod)) return false
-  observeUnread(looking, failure, connections, '')
+  observeUnread(looking, pod, failure.detail ?? '', connections)
   return true
 }
 
@@ -471,22 +417,11 @@ async function observeProxy(
   }
 }
 
-function observeUnread(
-  looking: Looking,
-  { pod, detail: told }: UnreadPod<MeshPod>,
-  connections: Connections,
-  unaskedText: string,
-): void {
-  const name = nameOf(pod)
+function observeUnread(looking: Looking, pod: MeshPod, detail: string, connections: Connections): void {
   const { consumer, terminating } = pod
-  const detail = told ?? unaskedText
-  looking.exceptions.push(
-    terminating
-      ? { consumer, name, reason: 'terminating', detail: `is going away: ${detail}`, verdict: 'pending' }
-      : { consumer, name, reason: 'unreadable', detail, verdict: 'unknown' },
-  )
+  looking.exceptions.push(unreadPod(pod, consumer, detail))
   const facts: Readonly<Record<string, string>> = terminating ? { state: 'terminating' } : {}
-  addProxy(looking, pod, name, { trusts: null, presents: null, facts, leafExpires: null }, connections)
+  addProxy(looking, pod, nameOf(pod), { trusts: null, presents: null, facts, leafExpires: null }, connections)
 }
 
 function addProxy(looking: Looking, pod: MeshPod, name: string, look: Look, connections: Connections): void {

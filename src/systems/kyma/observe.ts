@@ -1,10 +1,9 @@
-import type { KubernetesObject } from '../../cluster/cluster.ts'
 import { resources } from '../../cluster/resources.ts'
 import type { Instant } from '../../rotation.ts'
 import type { SeenConsumer } from '../../verify/groups.ts'
 import { absent, lookAround, observeCanary, observed, observeSealed, present } from '../../verify/looking.ts'
-import { dataOwnership } from '../../verify/objects.ts'
-import { at, instant, later, objectId, record } from '../../verify/values.ts'
+import { dataOwnership, keysWritten } from '../../verify/objects.ts'
+import { objectId } from '../../verify/values.ts'
 import type { Observation, ObserveOptions } from '../system.ts'
 import { departures, expectedOf } from './expected.ts'
 import type { Looking } from './looking.ts'
@@ -48,17 +47,9 @@ async function observeSecret(
   await observed(looking, objectId('Secret', namespace, name), async id => {
     const found = await looking.options.cluster.metadata(resources.secrets, namespace, name)
     if (found === null) return absent(id)
+    // Not when it changed at all: a label that someone else adds later is no new CA, and must not ask everybody to renew once more.
     written = keysWritten(found, keys)
     return { ...present(id, found, written === null ? {} : { written }), ...dataOwnership(found) }
   })
   return written
-}
-
-/** By the managers that own keys of `data`: a label that someone else adds later is no new CA, and must not ask everybody to renew once more. */
-function keysWritten(secret: KubernetesObject, keys: readonly string[]): Instant | null {
-  let newest: Instant | null = null
-  for (const entry of secret.metadata.managedFields ?? [])
-    if (keys.some(key => Object.hasOwn(record(at(entry.fieldsV1, 'f:data')), `f:${key}`)))
-      newest = later(newest, instant(entry.time))
-  return newest
 }

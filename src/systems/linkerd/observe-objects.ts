@@ -1,13 +1,12 @@
 import { valuesName } from '../../../phases/linkerd/files.ts'
 import type { KubernetesObject, ResourceType } from '../../cluster/cluster.ts'
 import { resources } from '../../cluster/resources.ts'
-import { rotationAnnotation, trustAnnotation } from '../../names.ts'
-import type { Instant } from '../../rotation.ts'
+import { trustAnnotation } from '../../names.ts'
 import { oneLine, unreadable } from '../../verify/exceptions.ts'
 import { absent, observeCanary, observed, observeSealed, present, readPages } from '../../verify/looking.ts'
-import { condition, dataOwnership, isObserved, rollOutDetail } from '../../verify/objects.ts'
-import { at, instant, later, list, objectId, record, sha256, sortedSet, text } from '../../verify/values.ts'
-
+import { condition, dataOwnership, isObserved, keysWritten, rollOutDetail } from '../../verify/objects.ts'
+import { at, instant, list, objectId, record, sha256, sortedSet, text } from '../../verify/values.ts'
+import { wiredWorkloads } from '../../verify/workloads.ts'
 import { readAsGo } from './go-pem.ts'
 import { deliveredIssuer, issuerSecretName } from './issuer-secret.ts'
 import { anchorsKey, configAnchors } from './linkerd-config.ts'
@@ -40,18 +39,10 @@ async function observeAnchors(looking: Looking): Promise<PublishedAnchors | null
     if (map === null) return absent(id)
     const key = flow === 'trust-roots' ? 'ca-bundle.crt' : anchorsKey(map.data)
     const roots = addAnchors(looking, `${namespace}/${name}`, map.data)
-    if (roots !== null) published = { name: `${namespace}/${name}`, roots, changed: keyWritten(map, key) }
+    if (roots !== null) published = { name: `${namespace}/${name}`, roots, changed: keysWritten(map, [key]) }
     return present(id, map)
   })
   return published
-}
-
-/** When one of those who own the key wrote something last: at the latest then the value was what it is. */
-function keyWritten(map: KubernetesObject, key: string): Instant | null {
-  let newest: Instant | null = null
-  for (const { fieldsV1, time } of map.metadata.managedFields ?? [])
-    if (Object.hasOwn(record(at(fieldsV1, 'f:data')), `f:${key}`)) newest = later(newest, instant(time))
-  return newest
 }
 
 function addAnchors(looking: Looking, name: string, data: unknown): readonly string[] | null {
@@ -180,50 +171,14 @@ function hasProxy(object: KubernetesObject): boolean {
   })
 }
 
-const workloadTypes = [
-  { kind: 'Deployment', type: resources.deployments },
-  { kind: 'StatefulSet', type: resources.statefulSets },
-  { kind: 'DaemonSet', type: resources.daemonSets },
-] as const
-
-/** Workloads that a Component reached, in one object: how many, with which restart token, rolled or not. */
 async function observeWorkloads(looking: Looking): Promise<void> {
-  const { plan } = looking.options
-  const { namespace } = looking.linkerd
-  // Until its first own step, a rotation that follows another finds that one's name on what it will patch.
-  const rotations = plan.follows === undefined ? [plan.metadata.name] : [plan.metadata.name, plan.follows]
-  const tokens = new Map<string, number>()
-  let wired = 0
-  for (const { kind, type } of workloadTypes) {
-    await readPages(looking, `list ${kind}s`, type, {}, object => {
-      if (object.metadata.namespace === namespace) return
-      if (!rotations.includes(object.metadata.annotations?.[rotationAnnotation] ?? '')) return
-      wired += 1
-      const token = text(at(object.spec, 'template', 'metadata', 'annotations', trustAnnotation)) ?? ''
-      tokens.set(token, (tokens.get(token) ?? 0) + 1)
-      const rolling = rollOutDetail(kind, object)
-      const stuck = neverRolls(kind, object)
-      if (rolling === null && stuck === null) return
-      const name = `${object.metadata.namespace ?? ''}/${kind}/${object.metadata.name}`
-      const detail = stuck ?? rolling ?? ''
-      looking.exceptions.push({ consumer: 'object', name, reason: 'not-rolled', detail, verdict: 'pending' })
-    })
-  }
-  const carried = [...tokens].filter(([token]) => token !== '').sort()
-  const facts = Object.fromEntries(carried.map(([token, count]) => [`restart ${token}`, String(count)]))
-  looking.objects.push({
-    id: 'Workloads',
-    present: wired > 0,
-    keys: null,
-    managers: {},
-    facts: { wired: String(wired), ...facts },
-    lastChange: null,
-  })
+  const { wired, restarts } = await wiredWorkloads(looking, { apart: looking.linkerd.namespace, why: neverRolls })
+  const facts = { wired: String(wired), ...restarts }
+  looking.objects.push({ id: 'Workloads', present: wired > 0, keys: null, managers: {}, facts, lastChange: null })
 }
 
 /** OnDelete sets and paused Deployments take a new template and make no pod of it. */
-function neverRolls(kind: string, object: KubernetesObject): string | null {
-  if (rollOutDetail(kind, object) === null) return null
+function neverRolls(object: KubernetesObject): string | null {
   if (text(at(object.spec, 'updateStrategy', 'type')) === 'OnDelete')
     return 'its update strategy is OnDelete: its owner has to delete the pods'
   return at(object.spec, 'paused') === true ? 'it is paused: its owner has to resume it' : null

@@ -3,9 +3,9 @@ import { resources } from '../../cluster/resources.ts'
 import type { ConsumerClass, Fingerprint, Instant } from '../../rotation.ts'
 import { unreadable } from '../../verify/exceptions.ts'
 import { readPages } from '../../verify/looking.ts'
-import { brisk, goneAmong, inCommon, inTurns, isGone, nameOf, type UnreadPod, waitingText } from '../../verify/looks.ts'
-import { defaultPatience, type Patience } from '../../verify/patience.ts'
-import { inPool, inWaitingPool } from '../../verify/pool.ts'
+import { inCommon, inTurns, isGone, lookAtAll, nameOf, type UnreadPod, unreadPod } from '../../verify/looks.ts'
+import type { Patience } from '../../verify/patience.ts'
+import { inPool } from '../../verify/pool.ts'
 import { freshToken, rootsByToken } from './expected.ts'
 import type { Looking } from './observe.ts'
 import { loadedRoots, type PublishedAnchors, type StartedContainer } from './observe-loaded.ts'
@@ -17,33 +17,15 @@ const identityAdmin = 9990
 
 /** Looks at every pod with a proxy: its anchors, and the leaf that it presents. The control plane's first, as they are few and say how long a look takes here. */
 export async function observeProxies(looking: Looking, published: PublishedAnchors | null): Promise<void> {
-  const { options } = looking
   const pods = await listPods(looking)
   await observeWebhook(looking, pods)
   const known = new Set(pods.map(nameOf))
-  const settings = options.patience ?? defaultPatience
-  const bounds = { busy: options.concurrency, open: Math.max(options.concurrency, settings.open), brisk }
-  const unread: UnreadPod<LinkerdPod>[] = []
-  let done = 0
   const first = inTurns(pods.filter(pod => pod.consumer === 'control-plane'))
   const others = inTurns(pods.filter(pod => pod.consumer !== 'control-plane'))
-  await inWaitingPool([...first, ...others], bounds, async pod => {
-    const failure = await observePod(looking, pod, published, looking.patience)
-    if (failure !== null) unread.push(failure)
-    done += 1
-    if (done % 500 === 0) looking.relieve()
-    if (done % 100 === 0 || done === pods.length) options.onProgress({ stage: 'read proxies', done, of: pods.length })
-  })
-  const gone = await goneAmong(
-    options.cluster,
-    unread.map(({ pod }) => pod),
-    options.concurrency,
-    { labelSelector: meshLabel },
-  )
-  const left = unread.filter(({ pod }) => !gone.has(nameOf(pod)))
-  const unaskedText = waitingText(left, looking.patience, settings)
-  for (const { pod, detail } of left) addUnread(looking, pod, published, detail ?? unaskedText)
-  if (gone.size > 0) await observeSuccessors(looking, published, known)
+  const look = async (pod: LinkerdPod) => await observePod(looking, pod, published, looking.patience)
+  const { left, gone } = await lookAtAll(looking, [...first, ...others], look, { labelSelector: meshLabel })
+  for (const { pod, detail } of left) addUnread(looking, pod, published, detail)
+  if (gone.length > 0) await observeSuccessors(looking, published, known)
 }
 
 // --------------------------------------------------------------------------------------------------------- list
@@ -173,11 +155,7 @@ async function observePod(
 function addUnread(looking: Looking, pod: LinkerdPod, published: PublishedAnchors | null, detail: string): void {
   const { consumer, terminating, owner } = pod
   const name = nameOf(pod)
-  looking.exceptions.push(
-    terminating
-      ? { consumer, name, reason: 'terminating', detail: `is going away: ${detail}`, verdict: 'pending' }
-      : { consumer, name, reason: 'unreadable', detail, verdict: 'unknown' },
-  )
+  looking.exceptions.push(unreadPod(pod, consumer, detail))
   const facts: Readonly<Record<string, string>> = terminating
     ? { ...factsOfPod(pod), state: 'terminating' }
     : factsOfPod(pod)
