@@ -1,5 +1,5 @@
 import type { FileTree } from '../../rotation.ts'
-import { fluxBootstrap } from '../flux-bootstrap.ts'
+import { fleetUrl, fluxBootstrap, fluxKustomization } from '../fleet-delivery.ts'
 
 export interface CassandraFleetOptions {
   /** Regions by the name of their cluster: `eu-1`, `us-1`, … */
@@ -71,24 +71,11 @@ function sopsRules(recipient: string): string {
 }
 
 function siteFiles(site: string, options: CassandraFleetOptions): Record<string, string> {
-  const url = options.url ?? 'ssh://git@git.example.com/platform/fleet.git'
+  const url = options.url ?? fleetUrl
   const branch = options.branch ?? 'main'
   return {
     ...fluxBootstrap(site, url, branch),
-    [`clusters/${site}/databases.yaml`]: `# What stores our data.
-apiVersion: kustomize.toolkit.fluxcd.io/v1
-kind: Kustomization
-metadata:
-  name: databases
-  namespace: flux-system
-spec:
-  interval: 10m0s
-  path: ./databases/${site}
-  prune: true
-  sourceRef:
-    kind: GitRepository
-    name: flux-system
-`,
+    [`clusters/${site}/databases.yaml`]: fluxKustomization('databases', `./databases/${site}`, 'What stores our data.'),
     [`databases/${site}/kustomization.yaml`]: `apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
 resources:

@@ -1,5 +1,5 @@
 import type { FileTree } from '../../rotation.ts'
-import { fluxBootstrap } from '../flux-bootstrap.ts'
+import { argoApplication, fleetUrl, fluxBootstrap, fluxKustomization, folderSource } from '../fleet-delivery.ts'
 
 /**
  * sail: Flux applies the `Istio` of the Sail operator. helmRelease: Flux installs the chart istiod. argocd: Argo CD installs a chart of
@@ -42,12 +42,14 @@ export function demoFleet(options: FleetOptions): FileTree {
 
 /** The same fleet under Argo CD: one app of apps for each cluster, in clusters/<cluster>. */
 function argoFleet(options: FleetOptions, install: FleetInstall): FileTree {
-  const url = options.url ?? 'ssh://git@git.example.com/platform/fleet.git'
+  const url = options.url ?? fleetUrl
   const branch = options.branch ?? 'main'
   const files = new Map<string, string>()
   files.set('README.md', argoReadme(options.sites))
   files.set('sealed-secrets.pem', options.sealingCertificate ?? '')
-  const own = (path: string): string => `    repoURL: ${url}\n    targetRevision: ${branch}\n    path: ${path}\n`
+  const own = (path: string): string => folderSource(path, url, branch)
+  const application = (name: string, source: string, namespace: string, about: string): string =>
+    argoApplication({ name, source, namespace, about, retries: 5 })
   if (install === 'argocd') {
     files.set('charts/mesh/Chart.yaml', meshChart)
     files.set('charts/mesh/values.yaml', meshValues)
@@ -55,21 +57,18 @@ function argoFleet(options: FleetOptions, install: FleetInstall): FileTree {
   for (const site of options.sites) {
     files.set(
       `clusters/${site}/root.yaml`,
-      argoApplication(
+      application(
         'root',
         own(`clusters/${site}`),
         'argocd',
         'What everything in this cluster starts from. Applied by hand, once.',
       ),
     )
-    files.set(
-      `clusters/${site}/apps.yaml`,
-      argoApplication('apps', own(`apps/${site}`), 'default', 'What our teams run.'),
-    )
+    files.set(`clusters/${site}/apps.yaml`, application('apps', own(`apps/${site}`), 'default', 'What our teams run.'))
     const source = install === 'argocd' ? `${own('charts/mesh')}${wrappedValues(site)}` : publishedChart(site)
     files.set(
       `clusters/${site}/istiod.yaml`,
-      argoApplication('istiod', source, 'istio-system', 'The mesh. Owned by the platform team.'),
+      application('istiod', source, 'istio-system', 'The mesh. Owned by the platform team.'),
     )
     for (const [path, text] of Object.entries(siteFiles(site, options)))
       if (path.startsWith('apps/')) files.set(path, text)
@@ -138,31 +137,6 @@ function publishedChart(site: string): string {
 `
 }
 
-function argoApplication(name: string, source: string, namespace: string, about: string): string {
-  return `# ${about}
-apiVersion: argoproj.io/v1alpha1
-kind: Application
-metadata:
-  name: ${name}
-  namespace: argocd
-spec:
-  project: default
-  source:
-${source}  destination:
-    server: https://kubernetes.default.svc
-    namespace: ${namespace}
-  syncPolicy:
-    automated:
-      prune: true
-      selfHeal: true
-    retry:
-      limit: 5
-    syncOptions:
-      - CreateNamespace=true
-      - ServerSideApply=true
-`
-}
-
 function readme(sites: readonly string[]): string {
   return `# Fleet
 
@@ -183,7 +157,7 @@ function sopsRules(recipient: string): string {
 }
 
 function siteFiles(site: string, options: FleetOptions): Record<string, string> {
-  const url = options.url ?? 'ssh://git@git.example.com/platform/fleet.git'
+  const url = options.url ?? fleetUrl
   const branch = options.branch ?? 'main'
   const ambient = options.ambient === true
   return {
@@ -192,7 +166,6 @@ function siteFiles(site: string, options: FleetOptions): Record<string, string> 
       'istio',
       `./istio/${site}`,
       'The mesh: control plane and its settings.',
-      [],
     ),
     [`clusters/${site}/apps.yaml`]: fluxKustomization('apps', `./apps/${site}`, 'What our teams run.', ['istio']),
     [`istio/${site}/kustomization.yaml`]: `apiVersion: kustomize.config.k8s.io/v1beta1
@@ -233,23 +206,6 @@ resources:
     ].join('---\n'),
     [`apps/${site}/ingress.yaml`]: ingressGateway,
   }
-}
-
-function fluxKustomization(name: string, path: string, about: string, dependsOn: readonly string[]): string {
-  return `# ${about}
-apiVersion: kustomize.toolkit.fluxcd.io/v1
-kind: Kustomization
-metadata:
-  name: ${name}
-  namespace: flux-system
-spec:
-  interval: 10m0s
-  path: ${path}
-  prune: true
-${dependsOn.length === 0 ? '' : `  dependsOn:\n${dependsOn.map(entry => `    - name: ${entry}\n`).join('')}`}  sourceRef:
-    kind: GitRepository
-    name: flux-system
-`
 }
 
 function namespace(name: string): string {

@@ -2,7 +2,7 @@ import type { FileTree } from '../../rotation.ts'
 import { anchorText } from '../../systems/linkerd/go-pem.ts'
 import { anchorsVariable } from '../../systems/linkerd/manifests.ts'
 import type { LinkerdFlow } from '../../systems/linkerd/version.ts'
-import { fluxBootstrap } from '../flux-bootstrap.ts'
+import { argoApplication, fleetUrl, fluxBootstrap, fluxKustomization, folderSource } from '../fleet-delivery.ts'
 import {
   anchorsVolume,
   configVolume,
@@ -68,7 +68,7 @@ function sopsRules(recipient: string): string {
 }
 
 function siteFiles(site: string, options: LinkerdFleetOptions): Record<string, string> {
-  const url = options.url ?? 'ssh://git@git.example.com/platform/fleet.git'
+  const url = options.url ?? fleetUrl
   const branch = options.branch ?? 'main'
   const { flow } = options
   return {
@@ -170,7 +170,6 @@ function fluxObjects(site: string, url: string, branch: string): Record<string, 
       'linkerd',
       `./linkerd/${site}`,
       'The mesh: what linkerd install has written.',
-      [],
     ),
     [`clusters/${site}/apps.yaml`]: fluxKustomization('apps', `./apps/${site}`, 'What our teams run.', ['linkerd']),
   }
@@ -178,29 +177,8 @@ function fluxObjects(site: string, url: string, branch: string): Record<string, 
 
 /** One app of apps, which a person applied once, and what it leads to. */
 function argoApplications(site: string, url: string, branch: string): Record<string, string> {
-  const application = (name: string, path: string, namespace: string, about: string): string => `# ${about}
-apiVersion: argoproj.io/v1alpha1
-kind: Application
-metadata:
-  name: ${name}
-  namespace: argocd
-spec:
-  project: default
-  source:
-    repoURL: ${url}
-    targetRevision: ${branch}
-    path: ${path}
-  destination:
-    server: https://kubernetes.default.svc
-    namespace: ${namespace}
-  syncPolicy:
-    automated:
-      prune: true
-      selfHeal: true
-    syncOptions:
-      - CreateNamespace=true
-      - ServerSideApply=true
-`
+  const application = (name: string, path: string, namespace: string, about: string): string =>
+    argoApplication({ name, source: folderSource(path, url, branch), namespace, about })
   return {
     [`clusters/${site}/root.yaml`]: application(
       'root',
@@ -216,23 +194,6 @@ spec:
     ),
     [`clusters/${site}/apps.yaml`]: application('apps', `apps/${site}`, 'default', 'What our teams run.'),
   }
-}
-
-function fluxKustomization(name: string, path: string, about: string, dependsOn: readonly string[]): string {
-  return `# ${about}
-apiVersion: kustomize.toolkit.fluxcd.io/v1
-kind: Kustomization
-metadata:
-  name: ${name}
-  namespace: flux-system
-spec:
-  interval: 10m0s
-  path: ${path}
-  prune: true
-${dependsOn.length === 0 ? '' : `  dependsOn:\n${dependsOn.map(entry => `    - name: ${entry}\n`).join('')}`}  sourceRef:
-    kind: GitRepository
-    name: flux-system
-`
 }
 
 function namespace(name: string): string {
