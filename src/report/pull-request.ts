@@ -1,3 +1,4 @@
+import { findStep, stepsOf } from '../plan/steps.ts'
 import type {
   Digest,
   GateResult,
@@ -212,9 +213,8 @@ function settingsChanged(view: PullRequestView): readonly string[] {
 
 /** The site's state in the step before; of the first step nothing can be told: what was there before reanchor is not its own. */
 function stateBefore(view: PullRequestView, site: string): TrustState | undefined {
-  const steps = view.plan.phases.flatMap(phase => phase.steps.map(step => ({ phase, step })))
-  const at = steps.findIndex(({ phase, step }) => phase.number === view.phase && step.number === view.step)
-  return at < 1 ? undefined : steps[at - 1]?.step.sites[site]?.state
+  const at = findStep(view.plan, view.phase, view.step)
+  return at === null ? undefined : stepsOf(view.plan)[at.index - 1]?.step.sites[site]?.state
 }
 
 type ChangedKey = readonly [key: string, before: string | undefined, after: string | undefined]

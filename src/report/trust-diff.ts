@@ -1,3 +1,4 @@
+import { baseName, folderOf, join } from '../gitops/paths.ts'
 import type { CertificateFacts, Fingerprint } from '../rotation.ts'
 import { code, listed, plural, sentence, visible } from './escape.ts'
 import { type FoundPlace, type PlaceRole, placeName, readTrustPlaces } from './trust-places.ts'
@@ -80,9 +81,9 @@ export function rolesOf(...trees: readonly Readonly<Record<string, string>>[]): 
   const roles = new Map<string, PlaceRole>()
   for (const tree of trees) {
     for (const [file, text] of Object.entries(tree)) {
-      if (file !== 'trust.txt' && !file.endsWith('/trust.txt')) continue
-      for (const [, place, role] of text.matchAll(/^([^\s"]+) +(trusted|issuer|chain) /gm))
-        roles.set(`${folderOf(file)}${place}`, role as PlaceRole)
+      if (baseName(file) !== 'trust.txt') continue
+      for (const [, place = '', role] of text.matchAll(/^([^\s"]+) +(trusted|issuer|chain) /gm))
+        roles.set(join(folderOf(file), place), role as PlaceRole)
     }
   }
   return roles
@@ -102,12 +103,8 @@ function roleBeside(change: PlaceChange, changes: readonly PlaceChange[]): Place
   return copies[0]?.role ?? change.role
 }
 
-function folderOf(file: string): string {
-  return file.slice(0, file.lastIndexOf('/') + 1)
-}
-
 function stemOf(file: string): string {
-  return file.slice(file.lastIndexOf('/') + 1).replace(/\.(pem|ya?ml)$/, '')
+  return baseName(file).replace(/\.(pem|ya?ml)$/, '')
 }
 
 function own(files: Readonly<Record<string, string>>, file: string): string | undefined {

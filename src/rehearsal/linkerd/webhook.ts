@@ -1,3 +1,4 @@
+import { webhookName } from '../../systems/linkerd/observe-webhook.ts'
 import { companyRoot, issueLeaf } from '../certificates.ts'
 import type { ControlLink } from '../handshakes.ts'
 import { at } from '../objects.ts'
@@ -6,7 +7,6 @@ import { Endpoint, loadMaterial } from '../workload-tls.ts'
 import { controlPlaneNamespace } from './names.ts'
 import type { LinkerdPod } from './proxy.ts'
 
-const webhookName = 'linkerd-proxy-injector-webhook-config'
 /** Where the injector answers. */
 export const webhookPort = 8443
 const service = 'linkerd-proxy-injector'

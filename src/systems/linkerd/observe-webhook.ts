@@ -7,7 +7,7 @@ import { at, list, objectId, text } from '../../verify/values.ts'
 import type { Looking } from './observe.ts'
 import type { LinkerdPod } from './observe-pods.ts'
 
-const webhookName = 'linkerd-proxy-injector-webhook-config'
+export const webhookName = 'linkerd-proxy-injector-webhook-config'
 /** Where the injector answers the API server. */
 const webhookPort = 8443
 
