@@ -91,13 +91,14 @@ export async function attest(
     })
   }
   const { bundleDigest } = await import('../verify/planned.ts')
+  const bundle = bundleDigest(plan, state)
   const path = `${rotationFolder(name)}/attestations/${phase.number}-${phase.name}-${slug(options.name)}.yaml`
   const text = yamlText({
     apiVersion: 'reanchor.dev/v1alpha1',
     kind: 'Attestation',
     name: options.name,
     phase: phase.number,
-    bundle: bundleDigest(plan, state),
+    bundle,
     why: declared.why,
     by: options.by,
     at: `${context.now().toISOString().slice(0, 19)}Z`,
@@ -109,7 +110,7 @@ export async function attest(
   const [moved] = await repository.log(rotation.commit, { paths, limit: 1 })
   // A step that was undone and entered again may ask for the word once more: what it was about has changed since.
   const entered = given?.at !== undefined && moved !== undefined && moved.committer.at.getTime() > Date.parse(given.at)
-  const overtaken = entered || (given !== undefined && given.bundle !== bundleDigest(plan, state))
+  const overtaken = entered || (given !== undefined && given.bundle !== bundle)
   if (given !== undefined && !overtaken) {
     throw new ReanchorError({
       what: 'this attestation is merged already',

@@ -10,3 +10,12 @@ export async function filesForWiring(snapshot: Snapshot): Promise<FileTree> {
     paths.filter(path => ofInterest.test(path) && !/^rotations\/[^/]+\/(phases|evidence)\//.test(path)),
   )
 }
+
+/** The same, read when they are first asked for and kept: what asks for each site must not read the repository for each. */
+export function filesWhenAsked(snapshot: Snapshot): () => Promise<FileTree> {
+  let reading: Promise<FileTree> | null = null
+  return () => {
+    reading ??= filesForWiring(snapshot)
+    return reading
+  }
+}

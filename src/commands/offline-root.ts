@@ -8,12 +8,12 @@ import type { CurrentCa, NewCa, NextCa } from '../plan/ca.ts'
 import { planBranch, rotationFolder } from '../plan/steps.ts'
 import type { Snapshot } from '../repository/repository.ts'
 import type { Declaration, Site } from '../rotation.ts'
-import type { RequestSecret } from '../systems/system.ts'
+import type { RequestScene, RequestSecret } from '../systems/system.ts'
 import { systemOf } from '../systems/systems.ts'
 import type { Context } from './context.ts'
 import { custodiesFor, type SealedCopy, sealedValue } from './custodies.ts'
 import type { Declared } from './declared.ts'
-import { filesForWiring } from './files.ts'
+import { filesWhenAsked } from './files.ts'
 import { somebodyElse } from './requests.ts'
 
 /** Requests that wait for an offline root's signature, with their private keys as custody sealed them. */
@@ -55,8 +55,9 @@ export async function writeRequests(scene: {
   if (there === null && !context.dryRun) {
     const changes = new Map<string, string | null>([[declared.file, declared.text]])
     const custodies = await custodiesFor(context, declaration, snapshot)
+    const files = filesWhenAsked(snapshot)
     for (const site of declaration.sites) {
-      const secret = await requestSecret(declaration, site, current, snapshot)
+      const secret = await requestSecret(declaration, site, current, files)
       const key = await context.keys.generate(declaration.next.issuing.algorithm)
       const request = await createRequest({
         subject: declaration.next.issuing.subject.replaceAll('{site}', site.name),
@@ -112,12 +113,12 @@ async function requestSecret(
   declaration: Declaration,
   site: Site,
   currents: Readonly<Record<string, CurrentCa>>,
-  snapshot: Snapshot,
+  files: RequestScene['files'],
 ): Promise<RequestSecret> {
   const { requestSecret: secretOf, title } = systemOf(declaration.system)
   const current = currents[site.name]
   if (current === undefined) throw new Error(`no present CA of ${site.name}`)
-  const secret = await secretOf(declaration, { site, current, files: () => filesForWiring(snapshot) })
+  const secret = await secretOf(declaration, { site, current, files })
   if (secret !== null) return secret
   throw new ReanchorError({
     what: `a CA of ${title} is not made by request`,
@@ -140,9 +141,10 @@ export async function openRequests(
   const published = await context.repository.branch(branch)
   const snapshot = published === null ? null : context.repository.snapshot(published)
   const sites: Record<string, { spki: string; key: string }> = {}
+  const files = filesWhenAsked(base)
   const copies: SealedCopy[] = []
   for (const site of declaration.sites) {
-    const secret = await requestSecret(declaration, site, current, base)
+    const secret = await requestSecret(declaration, site, current, files)
     const file = requestFile(declaration.name, site.name)
     const request = await snapshot?.read(file)
     const yaml = await snapshot?.read(keyFile(declaration.name, site.name))
