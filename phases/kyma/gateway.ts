@@ -1,9 +1,10 @@
 import { ApiObject } from 'cdk8s'
 import { k8s } from 'cdk8s-plus-28'
 import { Construct } from 'constructs'
+import { rotationAnnotation, trustAnnotation } from '../../src/names.ts'
 import { gatewayRestart } from '../../src/systems/kyma/phases.ts'
 import { placeIn } from '../site-file.ts'
-import { type KymaPhaseProps, managedBy, protection, rotationAnnotation, trustAnnotation } from './props.ts'
+import { type KymaPhaseProps, managedBy, protection } from './props.ts'
 
 /** File of the gateway's Secret in a site's folder. */
 export const gatewayFile = 'gateway-ca.yaml'

@@ -26,11 +26,6 @@ export interface SecretPlace {
   readonly type: string
 }
 
-/** Annotation that says which rotation an object belongs to. */
-export const rotationAnnotation = 'reanchor.dev/rotation'
-/** Pod-template annotation with the digest of what a restart is for. */
-export const trustAnnotation = 'reanchor.dev/trust'
-
 /**
  * Keeps an object in the cluster whatever becomes of its file, and everything in it that is not declared here. While either Secret is missing Kyma's
  * setup job makes a new CA and overwrites both; and a Deployment that a deliverer prunes is a gateway that is gone.

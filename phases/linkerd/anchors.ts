@@ -1,11 +1,12 @@
 import { ApiObject } from 'cdk8s'
 import { k8s } from 'cdk8s-plus-28'
 import { Construct } from 'constructs'
+import { rotationAnnotation } from '../../src/names.ts'
 import { anchorText, readAsGo } from '../../src/systems/linkerd/go-pem.ts'
 import { globalAnchors, withGlobalAnchors, withValuesAnchors } from '../../src/systems/linkerd/linkerd-config.ts'
 import { placeIn } from '../site-file.ts'
 import { controlPlaneComponent } from './files.ts'
-import { type LinkerdPhaseProps, managedBy, protection, rotationAnnotation } from './props.ts'
+import { type LinkerdPhaseProps, managedBy, protection } from './props.ts'
 
 /**
  * The anchors of a state as text: canonical, except where they are those that stand there already. Then not a byte changes, and so not

@@ -1,5 +1,6 @@
 import { k8s } from 'cdk8s-plus-28'
 import { Construct } from 'constructs'
+import { canaryName } from '../../src/names.ts'
 import { placeIn } from '../site-file.ts'
 import { type LinkerdPhaseProps, managedBy, protection } from './props.ts'
 
@@ -9,7 +10,7 @@ export class Canary extends Construct {
     super(scope, id)
     const secret = new k8s.KubeSecret(this, 'secret', {
       metadata: {
-        name: 'reanchor-canary',
+        name: canaryName,
         namespace: props.namespace,
         labels: managedBy,
         annotations: protection(props.delivery),

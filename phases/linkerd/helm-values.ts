@@ -1,12 +1,13 @@
 import { k8s } from 'cdk8s-plus-28'
 import { Construct } from 'constructs'
+import { rotationAnnotation, trustAnnotation } from '../../src/names.ts'
 import { readCertificate } from '../../src/pki/certificate.ts'
 import { yamlText } from '../../src/render/yaml.ts'
 import { controlPlaneKey } from '../../src/systems/linkerd/phases.ts'
 import { placeIn } from '../site-file.ts'
 import { anchorsOf } from './anchors.ts'
 import { valuesFile, valuesName } from './files.ts'
-import { type LinkerdPhaseProps, managedBy, protection, rotationAnnotation, trustAnnotation } from './props.ts'
+import { type LinkerdPhaseProps, managedBy, protection } from './props.ts'
 
 /** Values of Linkerd's chart that a state declares, below the keys of a chart that wraps it. No key is among them. */
 export function chartValues(props: LinkerdPhaseProps): Record<string, unknown> {

@@ -77,10 +77,6 @@ export interface LinkerdWorkloads {
   readonly manual: readonly ProxyPlace[]
 }
 
-/** Annotation that ties a patched object to the rotation: it proves that the wiring carries. */
-export const rotationAnnotation = 'reanchor.dev/rotation'
-/** Pod-template annotation with the digest of what a restart is for. */
-export const trustAnnotation = 'reanchor.dev/trust'
 /** Linkerd's own, on every pod of the control plane: SHA-256 of the anchors as its chart was given them. */
 export const rootHashAnnotation = 'linkerd.io/trust-root-sha256'
 /** Environment variable that a proxy reads its anchors from, once. */

@@ -1,18 +1,12 @@
 import { createHash } from 'node:crypto'
 import { ApiObject } from 'cdk8s'
 import { Construct } from 'constructs'
+import { rotationAnnotation, trustAnnotation } from '../../src/names.ts'
 import { anchorText } from '../../src/systems/linkerd/go-pem.ts'
 import { controlPlaneKey, dataPlaneKey, literalAnchors } from '../../src/systems/linkerd/phases.ts'
 import { placeIn } from '../site-file.ts'
 import { controlPlaneComponent } from './files.ts'
-import {
-  anchorsVariable,
-  type LinkerdPhaseProps,
-  type ProxyPlace,
-  rootHashAnnotation,
-  rotationAnnotation,
-  trustAnnotation,
-} from './props.ts'
+import { anchorsVariable, type LinkerdPhaseProps, type ProxyPlace, rootHashAnnotation } from './props.ts'
 
 /** File of a hand-injected workload's patch within the Component of its batch. */
 export function manualFile(place: Pick<ProxyPlace, 'kind' | 'name' | 'namespace'>): string {

@@ -14,6 +14,7 @@ import {
   textAt,
 } from '../gitops/manifests.ts'
 import { fromRoot } from '../gitops/paths.ts'
+import { rotationAnnotation } from '../names.ts'
 import type { FileTree } from '../rotation.ts'
 import { istiodCharts } from '../systems/istio/istiod-chart.ts'
 import type { IstioInstall } from '../systems/istio/settings.ts'
@@ -73,7 +74,7 @@ interface Located {
 
 /** What reanchor itself rendered for an earlier rotation is no declaration of the user's. */
 function isRendered(object: ManifestObject): boolean {
-  return object.metadata.annotations?.['reanchor.dev/rotation'] !== undefined
+  return object.metadata.annotations?.[rotationAnnotation] !== undefined
 }
 
 export function findInRepository(files: FileTree): Findings {

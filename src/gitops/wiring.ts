@@ -1,4 +1,5 @@
 import { ReanchorError } from '../errors.ts'
+import { rotationAnnotation } from '../names.ts'
 import type { DocumentSelector, FileTree, WiringPoint } from '../rotation.ts'
 import { argoObjects } from './argocd.ts'
 import { fluxObjects } from './flux.ts'
@@ -132,7 +133,7 @@ export function carriesPatch(
 
 /** The mark of a rotation that each Component sets: `reanchor.dev/rotation`. */
 export function isMarked(object: BuiltObject, rotation: string): boolean {
-  return object.object.metadata.annotations?.['reanchor.dev/rotation'] === rotation
+  return object.object.metadata.annotations?.[rotationAnnotation] === rotation
 }
 
 /** The folder or Flux Kustomization that a point's edit concerns, as something that can be built; null where it is neither. */

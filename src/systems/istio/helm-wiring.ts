@@ -1,4 +1,5 @@
 import type { Plain } from '../../gitops/manifests.ts'
+import { trustAnnotation } from '../../names.ts'
 import {
   changedValues as changedChartValues,
   helmCarrier as chartCarrier,
@@ -18,7 +19,7 @@ import { istioOf } from './settings.ts'
 export const managedPaths: readonly (readonly string[])[] = [
   ['pilot', 'env', multirootSetting],
   ['meshConfig', 'defaultConfig', 'proxyMetadata', xdsAgentSetting],
-  ['pilot', 'podAnnotations', 'reanchor.dev/trust'],
+  ['pilot', 'podAnnotations', trustAnnotation],
 ]
 
 /** How istiod is installed as a chart. Null where it is not (Sail). */

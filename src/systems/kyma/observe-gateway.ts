@@ -1,5 +1,6 @@
 import { ClusterError, type KubernetesObject } from '../../cluster/cluster.ts'
 import { resources } from '../../cluster/resources.ts'
+import { trustAnnotation } from '../../names.ts'
 import type { Fingerprint, Instant, PlannedCertificate } from '../../rotation.ts'
 import { unreadable } from '../../verify/exceptions.ts'
 import { absent, observed, present } from '../../verify/looking.ts'
@@ -20,8 +21,6 @@ import {
 import type { Looking } from './looking.ts'
 import { kymaOf } from './settings.ts'
 
-/** Pod-template annotation with the token of a restart. */
-const trustAnnotation = 'reanchor.dev/trust'
 /** Envoy's admin, on the loopback of every proxy. */
 const adminPort = 15000
 

@@ -1,8 +1,10 @@
 import { createPrivateKey } from 'node:crypto'
+import { valuesFile, valuesName } from '../../../phases/linkerd/files.ts'
 import type { LinkerdChart } from '../../../phases/linkerd/props.ts'
 import { exitCodes, ReanchorError } from '../../errors.ts'
 import { type ChartNames, valueAt } from '../../gitops/helm.ts'
 import type { Plain } from '../../gitops/manifests.ts'
+import { trustAnnotation } from '../../names.ts'
 import { joinPem } from '../../pki/bundle.ts'
 import { type HelmInstall, helmCarrier, presentValues, valuesBeside } from '../../render/helm-wiring.ts'
 import type { FileTree, Site, WiringPoint } from '../../rotation.ts'
@@ -17,7 +19,6 @@ export const controlPlaneCharts: ChartNames = new Set(['linkerd-control-plane', 
 const certificateValue = ['identity', 'issuer', 'tls', 'crtPEM'] as const
 const keyValue = ['identity', 'issuer', 'tls', 'keyPEM'] as const
 const expiryValue = ['identity', 'issuer', 'crtExpiry'] as const
-const trustToken = 'reanchor.dev/trust'
 
 /** One site whose control plane a chart installs. */
 export interface ChartSite {
@@ -77,8 +78,8 @@ function installOf(linkerd: LinkerdSettings, managed: readonly (readonly string[
     places: Object.fromEntries(places),
     sets: 'the anchors, the issuer and the restart of the control plane',
     managed,
-    valuesName: 'reanchor-linkerd-values',
-    valuesFile: 'linkerd-values.yaml',
+    valuesName,
+    valuesFile,
     ...(takesKey
       ? {
           secret: {
@@ -97,7 +98,7 @@ function installOf(linkerd: LinkerdSettings, managed: readonly (readonly string[
 function managedOf(chart: LinkerdChart, issuerFrom: ChartSite['issuerFrom']): readonly (readonly string[])[] {
   return [
     ...(chart.anchors === null ? [] : [chart.anchors.path]),
-    ...(chart.podAnnotations === null ? [] : [[...chart.podAnnotations, trustToken]]),
+    ...(chart.podAnnotations === null ? [] : [[...chart.podAnnotations, trustAnnotation]]),
     ...(issuerFrom === 'values' ? [certificateValue, keyValue] : []),
     ...(chart.issuerExpiry ? [expiryValue] : []),
   ]
