@@ -159,7 +159,7 @@ function workloadObjects(options: MeshOptions, workload: MeshWorkload, place: nu
           metadata: { labels: { app: name }, annotations: podAnnotations(workload) },
           spec: {
             serviceAccountName: name,
-            terminationGracePeriodSeconds: 15,
+            terminationGracePeriodSeconds: 30,
             containers: [
               {
                 name: 'app',

@@ -5,8 +5,9 @@
 //
 // Environment: NAME of this workload (default: HOSTNAME), PORT to serve on 127.0.0.1 (none: no server; ADDRESS for another address), PEERS
 // "name=host:port,…" to ask every INTERVAL milliseconds (default 200) each, patience TIMEOUT milliseconds (default 3000), WARMUP milliseconds
-// (default 10000) in which failures before a peer's first answer are counted apart, LINGER milliseconds (default 3000) for which the server
-// goes on after SIGTERM, as a server should until every client knows that it leaves.
+// (default 10000) in which failures before a peer's first answer are counted apart, LINGER milliseconds (default 3000): after SIGTERM the
+// server goes on until nobody has come for that long, as a server should until every client knows that it leaves. How long that takes is a
+// matter of the control plane, on a busy machine of many seconds; the pod's grace bounds it.
 //
 // Standard output, one JSON object per line. A failed request:
 //
@@ -30,6 +31,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -73,12 +75,13 @@ func work() error {
 	interval, timeout := milliseconds("INTERVAL", 200), milliseconds("TIMEOUT", 3000)
 	warmup, linger := milliseconds("WARMUP", 10_000), milliseconds("LINGER", 3000)
 
+	var came atomic.Int64
 	if port := os.Getenv("PORT"); port != "" {
 		listener, err := net.Listen("tcp", net.JoinHostPort(text("ADDRESS", "127.0.0.1"), port))
 		if err != nil {
 			return err
 		}
-		go serve(listener, name+" "+pod)
+		go serve(listener, name+" "+pod, &came)
 	}
 	leaving := make(chan os.Signal, 1)
 	signal.Notify(leaving, syscall.SIGTERM, syscall.SIGINT)
@@ -90,10 +93,14 @@ func work() error {
 		clients.Go(func() { client.run(interval, stop) })
 	}
 	<-leaving
+	left := time.Now().UnixMilli()
 	close(stop)
 	clients.Wait()
 	if os.Getenv("PORT") != "" {
-		time.Sleep(linger)
+		came.Store(max(came.Load(), left))
+		for quiet := time.Duration(0); quiet < linger; quiet = time.Since(time.UnixMilli(came.Load())) {
+			time.Sleep(min(linger-quiet, 100*time.Millisecond))
+		}
 	}
 	return nil
 }
@@ -115,8 +122,8 @@ func parsePeers(list string) ([]peer, error) {
 	return peers, nil
 }
 
-// serve answers every line with its name and the line.
-func serve(listener net.Listener, name string) {
+// serve answers every line with its name and the line. In came stands when somebody came last, in milliseconds since 1970.
+func serve(listener net.Listener, name string, came *atomic.Int64) {
 	for {
 		connection, err := listener.Accept()
 		if err != nil {
@@ -124,6 +131,7 @@ func serve(listener net.Listener, name string) {
 			time.Sleep(50 * time.Millisecond)
 			continue
 		}
+		came.Store(time.Now().UnixMilli())
 		go func() {
 			defer connection.Close()
 			asked := bufio.NewScanner(connection)
