@@ -1,8 +1,12 @@
 import { ReanchorError } from '../errors.ts'
 
+/** `sarif` and `annotations` are of `check` alone: what code hosts show beside a change. */
+export const outputFormats = ['text', 'json', 'sarif', 'annotations'] as const
+export type OutputFormat = (typeof outputFormats)[number]
+
 /** Options that every command has. */
 export interface CommonOptions {
-  readonly output: 'text' | 'json'
+  readonly output: OutputFormat
   readonly rotation?: string
   readonly repo: string
   readonly base?: string

@@ -1,5 +1,6 @@
 import { unreadable } from '../commands/unreadable.ts'
 import { type ExitCode, exitCodes, ReanchorError } from '../errors.ts'
+import type { OutputFormat } from './options.ts'
 
 /** What every command prints with `--output json`: one object, on stdout. A contract with scripts. */
 export interface Envelope {
@@ -43,7 +44,7 @@ export function systemTerminal(options: { readonly color: boolean }): Terminal {
 export function printResult(
   terminal: Terminal,
   command: string,
-  format: 'text' | 'json',
+  format: OutputFormat,
   result: CommandResult,
 ): ExitCode {
   if (format === 'json') {
@@ -56,7 +57,7 @@ export function printResult(
 }
 
 /** A user's error as text without a stack; anything else is a defect of ours and keeps its stack. */
-export function printError(terminal: Terminal, command: string, format: 'text' | 'json', caught: unknown): ExitCode {
+export function printError(terminal: Terminal, command: string, format: OutputFormat, caught: unknown): ExitCode {
   const error = unreadable(caught, null)
   if (error instanceof ReanchorError) {
     if (format === 'json') {

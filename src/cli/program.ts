@@ -1,6 +1,6 @@
 import { Command, CommanderError, Option } from 'commander'
 import { type ExitCode, exitCodes } from '../errors.ts'
-import type { CommonOptions } from './options.ts'
+import { type CommonOptions, type OutputFormat, outputFormats } from './options.ts'
 import { type CommandResult, printError, printResult, systemTerminal, type Terminal } from './output.ts'
 import { packageVersion } from './version.ts'
 
@@ -22,13 +22,11 @@ export async function run(words: readonly string[], terminal?: Terminal): Promis
     .exitOverride()
   if (terminal !== undefined) program.configureOutput({ writeOut: terminal.out, writeErr: terminal.err })
 
-  const add = (parent: Command, name: string, description: string, handler: Handler): Command =>
+  const add: Add = (parent, name, description, handler, formats = ['text', 'json']) =>
     parent
       .command(name)
       .description(description)
-      .addOption(
-        new Option('-o, --output <format>', 'how to print the result').choices(['text', 'json']).default('text'),
-      )
+      .addOption(new Option('-o, --output <format>', 'how to print the result').choices(formats).default('text'))
       .option('--rotation <name>', 'which rotation, where there are several')
       .option('--repo <dir>', 'the repository: a clone, or a bare one', '.')
       .option('--base <branch>', 'branch to look for rotations on; the default one unless said otherwise')
@@ -61,7 +59,13 @@ function commandPath(command: Command): string {
   return parent === null || parent.parent === null ? command.name() : `${commandPath(parent)} ${command.name()}`
 }
 
-type Add = (parent: Command, name: string, description: string, handler: Handler) => Command
+type Add = (
+  parent: Command,
+  name: string,
+  description: string,
+  handler: Handler,
+  formats?: readonly OutputFormat[],
+) => Command
 
 /** Every command, written out in one place. A handler's module loads only when its command runs. */
 async function addCommands(program: Command, add: Add): Promise<void> {
@@ -149,8 +153,12 @@ async function addCommands(program: Command, add: Add): Promise<void> {
     (await import('./handlers/status.ts')).statusHandler(options, terminal),
   ).option('--live', 'look at the clusters too', false)
 
-  add(program, 'check [range]', 'is this change of trust (BASE..HEAD) safe now?', async (options, terminal, words) =>
-    (await import('./handlers/check.ts')).checkHandler(options, terminal, words),
+  add(
+    program,
+    'check [range]',
+    'is this change of trust (BASE..HEAD) safe now?',
+    async (options, terminal, words) => (await import('./handlers/check.ts')).checkHandler(options, terminal, words),
+    outputFormats,
   )
 
   add(program, 'undo', 'open the pull request that goes back one step, where that is safe', async (options, terminal) =>

@@ -18,6 +18,8 @@ export interface CheckOutcome {
   readonly base: string
   readonly head: string
   readonly verdict: ChangeVerdict
+  /** Path of each site's folder, by the site's name. */
+  readonly folders: Readonly<Record<string, string>>
 }
 
 /** Is this change of trust safe from what is live? Live is the newest committed evidence, and where each folder stands. */
@@ -51,7 +53,13 @@ export async function check(context: Context, options: CheckOptions): Promise<Ch
   const live =
     plan === null || name === null ? { sites: {}, certificates: [] } : await liveTrust([base, head], plan, name)
   const at = `${context.now().toISOString().slice(0, 19)}Z`
-  return { rotation: name, base: from, head: to, verdict: checkChange(before, after, { at, plan, ...live }) }
+  return {
+    rotation: name,
+    base: from,
+    head: to,
+    verdict: checkChange(before, after, { at, plan, ...live }),
+    folders: Object.fromEntries((plan?.sites ?? []).map(site => [site.name, site.path])),
+  }
 }
 
 async function rangeOf(

@@ -235,6 +235,28 @@ describe('check', () => {
     expect(stdout).toMatch(/no path to a trusted root/)
     const json = await reading(bare, 'check', 'main..oops', '--output', 'json')
     expect(parsed(json.stdout)).toMatchObject({ command: 'check', exit: 5, result: { safe: false } })
+    const sarif = await reading(bare, 'check', 'main..oops', '--output', 'sarif')
+    expect(sarif.exit).toBe(5)
+    expect(JSON.parse(sarif.stdout)).toMatchObject({
+      version: '2.1.0',
+      runs: [
+        {
+          results: [
+            {
+              ruleId: 'breaks',
+              locations: [
+                { physicalLocation: { artifactLocation: { uri: expect.stringMatching(/^trust\/eu-1\/[^/]+$/) } } },
+              ],
+            },
+          ],
+        },
+      ],
+    })
+    const annotated = await reading(bare, 'check', 'main..oops', '--output', 'annotations')
+    expect(annotated.exit).toBe(5)
+    expect(annotated.stdout).toMatch(
+      /^::error file=trust\/eu-1\/[^,]+,title=reanchor check%3A breaks::.*no path to a trusted root/,
+    )
   })
 
   test('refuses (5) a bundle that loses the root in use (F17)', async () => {

@@ -1,8 +1,10 @@
 import { check } from '../../commands/check.ts'
 import { exitCodes } from '../../errors.ts'
+import { annotationsOf, findingsOf, named, sarifOf } from '../../report/check-findings.ts'
 import { trustDiffText } from '../../report/trust-diff.ts'
-import type { CommonOptions } from '../options.ts'
+import type { CommonOptions, OutputFormat } from '../options.ts'
 import type { CommandResult, Terminal } from '../output.ts'
+import { packageVersion } from '../version.ts'
 import { chosen, contextFor } from './common.ts'
 
 export async function checkHandler(
@@ -13,9 +15,7 @@ export async function checkHandler(
   const context = await contextFor(options, terminal, true)
   const outcome = await check(context, { ...chosen(options), range: words[0] ?? null })
   const { verdict } = outcome
-  // With one verdict the sentence above says it all; most sentences begin with their sites' names.
-  const named = ({ sites, sentence }: (typeof verdict.sites)[number]) =>
-    sites[0] !== undefined && sentence.startsWith(sites[0]) ? sentence : `${sites.join(', ')}: ${sentence}`
+  // With one verdict the sentence above says it all.
   const sites = verdict.sites.length < 2 ? [] : verdict.sites.map(site => `  ${site.safe ? '✔' : '×'} ${named(site)}`)
   const lines = [
     verdict.change.none ? 'no change of trust' : trustDiffText(verdict.change).trimEnd(),
@@ -24,10 +24,16 @@ export async function checkHandler(
     ...sites,
     ...(verdict.goodUntil === null ? [] : [`good until ${verdict.goodUntil}`]),
   ]
+  const findings = findingsOf(verdict, outcome.folders)
+  const textIn = (format: OutputFormat): string => {
+    if (format === 'sarif') return JSON.stringify(sarifOf(findings, packageVersion()), null, 2)
+    if (format === 'annotations') return annotationsOf(findings, verdict)
+    return lines.join('\n')
+  }
   return {
     rotation: outcome.rotation,
     exit: verdict.safe ? exitCodes.done : exitCodes.refused,
     result: { base: outcome.base, head: outcome.head, ...verdict },
-    text: lines.join('\n'),
+    text: textIn(options.output),
   }
 }
