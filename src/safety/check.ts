@@ -17,6 +17,7 @@ import { systemOf } from '../systems/systems.ts'
 import { type Holding, holdingKey, type Trusting, trustingKey } from './model.ts'
 import { type PathJudge, pathJudge } from './paths.ts'
 import { instant, judgeLinks, type Mix, siteGroupName, stepLabel } from './prove.ts'
+import { buildsOtherwise, resourcesOf, saysTheSame } from './same-meaning.ts'
 
 /** What parties of one site present and trust now, as seen or as far as Git tells. */
 export interface LiveSite {
@@ -193,7 +194,9 @@ function judgeSites(
     const timeline = timelineOf(plan, site)
     const from = placeAt(timeline, folder.before, plan)
     const to = placeAt(timeline, folder.after, plan)
-    const declared = declaredState(system, folder.placesAfter, to)
+    // Comments and format alone: what was declared still is, though the folder's digest is no step's any more.
+    const meant = to ?? (saysTheSame(folder.before, folder.after) ? from : null)
+    const declared = declaredState(system, folder.placesAfter, meant)
     const present = declaredState(system, folder.placesBefore, from)
     const mix = mixOf(site, timeline, from, to, present, declared, live)
     const finished = mixOf(site, timeline, from, to, present, declared, live, true)
@@ -354,6 +357,18 @@ function orderFinding(
     return {
       reason: 'removes',
       sentence: `${gone.join(', ')} is removed: an undo keeps the object and takes back what it holds`,
+    }
+  const listed = resourcesOf(folder.after)
+  const left = [...resourcesOf(folder.before)].filter(path => system.keptFiles.includes(path) && !listed.has(path))
+  if (to === null && left.length > 0)
+    return {
+      reason: 'removes',
+      sentence: `kustomization.yaml does not list ${left.join(', ')} any more, so nobody delivers it`,
+    }
+  if (to === null && buildsOtherwise(folder.before, folder.after))
+    return {
+      reason: 'unreadable',
+      sentence: 'kustomization.yaml does more than list files, or other than before, so what it builds cannot be told',
     }
   if (to === null) {
     const broken = contradiction(folder)

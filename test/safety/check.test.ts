@@ -259,6 +259,44 @@ describe('edits by hand', () => {
     expect(garbled).toMatchObject({ safe: false, reason: 'unreadable' })
   })
 
+  it('lets comments and format pass where no cacerts stands in the folder yet, and a bundle that changes not', () => {
+    const place = '1-enable-multiroot/1-data'
+    const patch = 'trust/eu-1/components/istiod/patch.yaml'
+    const commented = edited(place, files => ({ ...files, [patch]: `# see the runbook\n${files[patch]}` }))
+    expect(commented).toMatchObject({ safe: true, reason: 'every-mix-holds' })
+    const other = edited(place, files => ({ ...files, 'trust/eu-1/root-cert.pem': made.newRoot.facts.pem }))
+    expect(other).toMatchObject({ safe: false, reason: 'unreadable' })
+  })
+
+  describe('of kustomization.yaml', () => {
+    const list = 'trust/eu-1/kustomization.yaml'
+    const text = 'kind: Kustomization\nresources:\n  - ./cacerts.yaml\n  - canary.yaml\n'
+    const built = (before: string, after: string): ReturnType<typeof checkChange> => {
+      const files = one.files('eu-1', '3-issue-new/2-restart')
+      return checkChange(
+        { ...files, [list]: before },
+        { ...files, [list]: after },
+        live(one, seenAt('3-issue-new/2-restart')),
+      )
+    }
+
+    it('refuses one that no longer lists the CA, though its file stays (F18)', () => {
+      const verdict = built(text, text.replace('  - ./cacerts.yaml\n', ''))
+      expect(verdict).toMatchObject({ safe: false, reason: 'removes' })
+      expect(verdict.sentence).toContain('does not list cacerts.yaml any more')
+    })
+
+    it.each(['namespace: elsewhere\n', 'patches:\n  - path: patch.yaml\n', 'secretGenerator: [{name: a}]\n'])(
+      'refuses one that makes other objects of the same files: %j',
+      addition => expect(built(text, text + addition)).toMatchObject({ safe: false, reason: 'unreadable' }),
+    )
+
+    it('takes one in another order', () => {
+      const turned = 'kind: Kustomization\n# sorted\nresources: [canary.yaml, cacerts.yaml]\n'
+      expect(built(text, turned)).toMatchObject({ safe: true })
+    })
+  })
+
   it('refuses a private key in the clear before anything else', () => {
     const key = '-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n'
     const verdict = edited('2-trust-both/2-restart', files => ({

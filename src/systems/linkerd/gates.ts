@@ -271,7 +271,13 @@ const controlPlaneTrusts: LinkerdRule = {
   id: 'linkerd/control-plane-trusts',
   claim: 'every container of the control plane was started with the anchors of this step',
   hint: 'its anchors are read once, at the start of the container: wait for the roll-out, or look at what holds it up',
-  judge: subject => judgeConsumers(subject, ['control-plane', 'identity'], ['roots', 'restart', 'running']),
+  judge(subject) {
+    const classes = ['control-plane', 'identity'] as const
+    // There is always one of each: proxies of the control plane that are not there were not seen, whatever identity shows.
+    const unseen = classes.find(each => !subject.evidence.groups.some(({ consumer }) => consumer === each))
+    if (unseen !== undefined) return notRead(`no ${unseen} was seen`)
+    return judgeConsumers(subject, classes, ['roots', 'restart', 'running'])
+  },
 }
 
 const proxiesTrust: LinkerdRule = {

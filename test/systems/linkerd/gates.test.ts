@@ -184,6 +184,17 @@ describe('the links to the control plane (F12)', () => {
   })
 })
 
+describe('the gate on what the control plane trusts', () => {
+  it('does not hold where identity alone was seen, or nothing but the proxies beside it (F12, F27)', () => {
+    const both = [old.root, next.root]
+    const identity: EvidenceGroup = { ...proxy('identity', both, old.issuer), consumer: 'identity' }
+    const beside: EvidenceGroup = { ...proxy('identity', both, old.issuer), consumer: 'control-plane' }
+    const verdict = (groups: readonly EvidenceGroup[]) => judged('linkerd/control-plane-trusts', evidenceAt(1, groups))
+    expect(verdict([identity])).toMatchObject({ verdict: 'unknown', because: ['no control-plane was seen'] })
+    expect(verdict([beside])).toMatchObject({ verdict: 'unknown', because: ['no identity was seen'] })
+  })
+})
+
 describe('machines outside the cluster (F20)', () => {
   it('block until they are declared', () => {
     const exceptions = [
