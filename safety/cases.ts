@@ -1,8 +1,9 @@
 import { readdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { parseDocument } from 'yaml'
 import { ReanchorError } from '../src/errors.ts'
 import { checkChange, judgeGate, provePlan } from '../src/index.ts'
+import { readEvidence } from '../src/verify/evidence-file.ts'
 
 /** What a case names, and what the library said; docs/safety-cases.md gives the format. */
 export interface CaseResult {
@@ -11,6 +12,8 @@ export interface CaseResult {
   /** Null: as expected. Else what was found in its place. */
   readonly failure: string | null
 }
+
+const noCase = 'this is no case'
 
 type Values = Readonly<Record<string, unknown>>
 
@@ -40,7 +43,7 @@ function casesIn(folder: string, file: string): readonly CaseResult[] {
 }
 
 function read(path: string): unknown {
-  const document = parseDocument(readFileSync(path, 'utf8'), { uniqueKeys: true })
+  const document = parseDocument(readFileSync(path, 'utf8'), { uniqueKeys: true, merge: true })
   const [error] = document.errors
   if (error !== undefined) throw wrong(path, 'YAML or JSON', error.message.split('\n')[0] ?? '')
   return document.toJS({ maxAliasCount: 100 })
@@ -90,20 +93,36 @@ function say(fields: Values, folder: string, where: string): Said {
     }
   } catch (error) {
     // An input that is refused is an answer, too. What is no case at all is not.
-    if (error instanceof ReanchorError && error.where.file !== where)
-      return { verdict: 'refused', reasons: [error.message] }
+    if (error instanceof ReanchorError && error.what !== noCase) return { verdict: 'refused', reasons: [error.message] }
     throw error
   }
 }
 
-/** `{$file: plan.yaml}` stands for what that file holds, from the folder of the cases; `{$text: a.pem}` for its text. */
+/** What stands in files, by their paths from the folder of the cases: `$file` a value, `$text` its text, `$evidence` a file of evidence, `$folder` all files of a folder. */
 function resolved(value: unknown, folder: string): unknown {
   if (Array.isArray(value)) return value.map(each => resolved(each, folder))
   if (typeof value !== 'object' || value === null) return value
   const fields = value as Values
   if (typeof fields.$file === 'string') return read(join(folder, fields.$file))
   if (typeof fields.$text === 'string') return readFileSync(join(folder, fields.$text), 'utf8')
+  if (typeof fields.$evidence === 'string') {
+    const path = join(folder, fields.$evidence)
+    return readEvidence(readFileSync(path, 'utf8'), path)
+  }
+  if (typeof fields.$folder === 'string') return textsOf(join(folder, fields.$folder), String(fields.at ?? ''))
   return Object.fromEntries(Object.entries(fields).map(([key, each]) => [key, resolved(each, folder)]))
+}
+
+/** Files by the path that they would have in the repository. */
+function textsOf(folder: string, at: string): Values {
+  const entries = readdirSync(folder, { recursive: true, withFileTypes: true }).filter(entry => entry.isFile())
+  return Object.fromEntries(
+    entries.map(entry => {
+      const path = join(entry.parentPath, entry.name)
+      const inside = relative(folder, path).replaceAll('\\', '/')
+      return [at === '' ? inside : `${at}/${inside}`, readFileSync(path, 'utf8')]
+    }),
+  )
 }
 
 function mapOf(value: unknown, where: string): Values {
@@ -113,7 +132,7 @@ function mapOf(value: unknown, where: string): Values {
 
 function wrong(file: string, expected: string, found: string): ReanchorError {
   return new ReanchorError({
-    what: 'this is no case',
+    what: noCase,
     where: { file },
     expected,
     found,
