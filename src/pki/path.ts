@@ -318,7 +318,7 @@ function leadingToAnchors(
 }
 
 /** RFC 5280 §4.2.1.1, judged as X509_check_akid does: what the AKI names must be what the issuer says of itself. */
-function authorityKeyProblem(child: Certificate, issuer: Certificate): Problem | null {
+export function authorityKeyProblem(child: Certificate, issuer: Certificate): Problem | null {
   const authority = child.parts.extensions.authorityKey
   if (authority === null) return null
   const wrong = (detail: string): Problem => ({ reason: 'authority-key-mismatch', detail })

@@ -2,6 +2,7 @@ import type { KeyObject, X509Certificate } from 'node:crypto'
 import { ReanchorError } from '../errors.ts'
 import { type Certificate, publicKeyOf, readCertificate } from '../pki/certificate.ts'
 import { findPaths, type PathReason } from '../pki/path.ts'
+import { accepts, opensslDeadEnd, type Peer } from '../pki/verifiers.ts'
 import type { CertificateFacts, Fingerprint } from '../rotation.ts'
 import { type Holding, holdingKey, type Trusting, trustingKey } from './model.ts'
 
@@ -54,12 +55,16 @@ export function pathJudge(certificates: readonly CertificateFacts[]): PathJudge 
     if (trusting.anchors.length === 0) return { ok: false, why: 'it trusts nothing' }
     const chain = [issuer, ...holding.chain.flatMap(sha256 => certificate(sha256) ?? [])]
     const anchors = trusting.anchors.flatMap(sha256 => certificate(sha256) ?? [])
-    const { paths, failure } = findPaths(standIn(issuer), chain, anchors, { at: new Date(at), purpose: 'server' })
+    const leaf = standIn(issuer)
+    const { paths, failure } = findPaths(leaf, chain, anchors, { at: new Date(at), purpose: 'server' })
     if (failure !== null)
       return { ok: false, why: reasonText(failure.reason, failure.detail, failure.certificate, name) }
     const plain = paths.filter(path => confusable(path, [...chain, ...anchors]) === null)
     const twin = plain.length === 0 ? confusable(paths[0] ?? [], [...chain, ...anchors]) : null
-    if (twin === null) return { ok: true, paths: plain }
+    if (twin === null) {
+      const refusal = refusedByStack({ leaf, chain, anchors }, at, name)
+      return refusal === null ? { ok: true, paths: plain } : { ok: false, why: refusal }
+    }
     return {
       ok: false,
       why: `${name(twin[0])} and ${name(twin[1])} share a subject, and no key identifier tells a verifier which of them signed`,
@@ -76,11 +81,22 @@ export function pathJudge(certificates: readonly CertificateFacts[]): PathJudge 
     for (let round = 0; answer === null; round++) {
       const found = find(holding, trusting, at)
       if (!found.ok) answer = { until: at - 1, why: found.why }
-      else if (round > facts.size) answer = { until: at, why: 'the paths could not be followed to their end' }
-      else at = Math.max(...found.paths.map(endOf)) + 1
+      else if (round > 3 * facts.size) answer = { until: at, why: 'the paths could not be followed to their end' }
+      else at = Math.min(Math.max(...found.paths.map(endOf)) + 1, turnAfter(at, holding, trusting))
     }
     answers.set(key, answer)
     return answer
+  }
+
+  /** A verifier that does not turn back chooses among namesakes by date: it may choose anew whenever one begins or ends. */
+  const turnAfter = (at: number, holding: Holding, trusting: Trusting): number => {
+    const all = new Set([holding.issuer, ...holding.chain, ...trusting.anchors])
+    const met = [...all].flatMap(sha256 => certificate(sha256) ?? [])
+    const namesakes = met.filter(one =>
+      met.some(other => other !== one && other.parts.subject.der.equals(one.parts.subject.der)),
+    )
+    const turns = namesakes.flatMap(({ parts }) => [parts.notBefore.getTime(), parts.notAfter.getTime() + 1000])
+    return Math.min(...turns.filter(turn => turn > at))
   }
 
   return { knows: sha256 => facts.has(sha256), name, until }
@@ -114,7 +130,8 @@ function standIn(issuer: Certificate): Certificate {
       notAfter: new Date(253_402_300_799_000),
       // The leaf's own key and hash are istiod's to choose; here they only must not be what fails.
       publicKey: { kind: 'ECDSA', curve: '1.2.840.10045.3.1.7' },
-      signatureAlgorithm: '1.2.840.113549.1.1.11',
+      // SHA-256 by a key of the issuer's kind: OpenSSL looks at that before it looks at the signature.
+      signatureAlgorithm: issuer.parts.publicKey.kind === 'RSA' ? '1.2.840.113549.1.1.11' : '1.2.840.10045.4.3.2',
       pssHash: null,
       problems: [],
       extensions: {
@@ -130,6 +147,18 @@ function standIn(issuer: Certificate): Certificate {
       },
     },
   }
+}
+
+/** A path is there, but a stack of the mesh does not come to it. Null: Envoy's and Go's do. */
+function refusedByStack(peer: Peer, at: number, name: (sha256: Fingerprint) => string): string | null {
+  const when = new Date(at)
+  const dead = opensslDeadEnd(peer, when)
+  if (dead !== null) {
+    const [top] = dead.slice(-1)
+    return `a verifier of the OpenSSL family takes ${name(top?.sha256 ?? '')} for the issuer, finds no valid path there and does not turn back`
+  }
+  if (accepts('go', peer, when)) return null
+  return 'Go refuses each path: it counts every CA for a path length, and takes no critical constraint on directory names'
 }
 
 function readNamed(known: CertificateFacts): Certificate {

@@ -1,0 +1,71 @@
+import { describe, expect, it } from 'vitest'
+import { accepts, opensslDeadEnd } from '../../src/pki/verifiers.ts'
+import { pathJudge } from '../../src/safety/paths.ts'
+import { at, cross, issuing, leaf, root } from './family.ts'
+
+describe('OpenSSL, which does not turn back', () => {
+  it('refuses a self-signed CA that is sent before its cross-certificate, and takes the reverse', async () => {
+    const [own, next] = [await root('CN=Own'), await root('CN=Next')]
+    const crossed = await cross(own, next)
+    const peer = { leaf: await leaf(own), anchors: [next.certificate] }
+    const wrong = { ...peer, chain: [own.certificate, crossed.certificate] }
+    const right = { ...peer, chain: [crossed.certificate, own.certificate] }
+    expect(accepts('openssl', wrong, at)).toBe(false)
+    expect(accepts('openssl', right, at)).toBe(true)
+    expect(accepts('go', wrong, at)).toBe(true)
+    expect(opensslDeadEnd(wrong, at)).not.toBeNull()
+    expect(opensslDeadEnd(right, at)).toBeNull()
+  })
+
+  it('makes the proof refuse what a search would find a path for', async () => {
+    const [own, next] = [await root('CN=Own'), await root('CN=Next')]
+    const crossed = await cross(own, next)
+    const judge = pathJudge([own.certificate, next.certificate, crossed.certificate])
+    const trusting = { at: 'new', anchors: [next.certificate.sha256] }
+    const answer = (issuer: string, chain: readonly string[]) =>
+      judge.until({ at: 'old', issuer, chain }, trusting, at.getTime())
+    const [ownId, crossId] = [own.certificate.sha256, crossed.certificate.sha256]
+    expect(answer(ownId, [crossId]).until).toBeLessThan(at.getTime())
+    expect(answer(ownId, [crossId]).why).toContain('does not turn back')
+    expect(answer(crossId, [ownId]).until).toBeGreaterThan(at.getTime())
+  })
+
+  it('wants a self-signed anchor where partial chains are off', async () => {
+    const top = await root('CN=Root')
+    const ca = await issuing('CN=Issuing', top)
+    const peer = { leaf: await leaf(ca), chain: [ca.certificate], anchors: [ca.certificate] }
+    expect(accepts('openssl', peer, at)).toBe(true)
+    expect(accepts('openssl-whole-chain', peer, at)).toBe(false)
+  })
+})
+
+describe('Go', () => {
+  it('refuses a critical constraint on directory names, and so does the proof', async () => {
+    const top = await root('CN=Root', { nameConstraints: { permitted: { directories: ['O=Example'] } } })
+    const ca = await issuing('CN=Issuing,O=Example', top)
+    const peer = { leaf: await leaf(ca), chain: [ca.certificate], anchors: [top.certificate] }
+    expect([accepts('openssl', peer, at), accepts('go', peer, at)]).toEqual([true, false])
+    const judge = pathJudge([top.certificate, ca.certificate])
+    const holding = { at: '', issuer: ca.certificate.sha256, chain: [] }
+    const answer = judge.until(holding, { at: '', anchors: [top.certificate.sha256] }, at.getTime())
+    expect(answer.until).toBeLessThan(at.getTime())
+    expect(answer.why).toContain('Go refuses')
+  })
+})
+
+describe('Java', () => {
+  it('does not look at the dates of an anchor', async () => {
+    const top = await root('CN=Root', { notAfter: new Date('2026-05-01T00:00:00Z') })
+    const peer = { leaf: await leaf(top), chain: [top.certificate], anchors: [top.certificate] }
+    expect(accepts('java-pkix', peer, at)).toBe(true)
+    expect(accepts('java-sunx509', peer, at)).toBe(true)
+    expect(accepts('openssl', peer, at)).toBe(false)
+  })
+
+  it('takes the chain as it was sent with SunX509, and searches with PKIX', async () => {
+    const [top, other] = [await root('CN=Root'), await root('CN=Other')]
+    const ca = await issuing('CN=Issuing', top)
+    const peer = { leaf: await leaf(ca), chain: [other.certificate, ca.certificate], anchors: [top.certificate] }
+    expect([accepts('java-sunx509', peer, at), accepts('java-pkix', peer, at)]).toEqual([false, true])
+  })
+})
