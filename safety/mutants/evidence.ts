@@ -89,7 +89,7 @@ function struck(look: Look, random: Random, change: (evidence: Evidence) => Evid
 }
 
 /** As a verifier that saw so twice would have written it. */
-export function resealed(evidence: Evidence): Evidence {
+function resealed(evidence: Evidence): Evidence {
   const observation = observationDigest(evidence)
   const { agreesWith } = evidence
   return { ...evidence, observation, agreesWith: agreesWith === null ? null : { ...agreesWith, observation } }
