@@ -151,11 +151,12 @@ function goAccepts({ leaf, chain, anchors }: Peer, at: Date): boolean {
 /**
  * Java's `PKIX` (sun.security.validator.PKIXValidator). Where the chain as sent is in order and ends at something trusted, that very chain is
  * validated, and its anchor is a name and a key (RFC 5280 §6.1.1 (d)): dates, path length and constraints of it do not count. Else a path is searched
- * (ForwardBuilder.getMatchingCACerts), where they do.
+ * (ForwardBuilder.getMatchingCACerts), where its dates do, and its path length does not.
  */
 function pkixAccepts({ leaf, chain, anchors }: Peer, at: Date): boolean {
   const sent = [leaf, ...chain]
-  const build = () => findPaths(leaf, chain, anchors, { at, purpose: 'server' }).paths.some(commonNamesFit)
+  const unlimited = anchors.map(anchor => ({ ...anchor, pathLength: null }))
+  const build = () => findPaths(leaf, chain, unlimited, { at, purpose: 'server' }).paths.some(commonNamesFit)
   const validate = (path: readonly Certificate[]) =>
     commonNamesFit([...path, leaf]) && anchors.some(anchor => isWhole([...path, anchor], at, 'name-and-key'))
   for (const [index, one] of sent.entries()) {
