@@ -1,10 +1,10 @@
 import type { ConsumerClass, EvidenceException, ObjectEvidence, Plan, Verdict } from '../../rotation.ts'
-import { canaryUnsealed, deliveredWith, deliverers } from '../../verify/common-gates.ts'
+import { attested, canaryUnsealed, deliveredWith, deliverers } from '../../verify/common-gates.ts'
 import type { Case, Judged, Rule } from '../../verify/gate.ts'
-import { bundleDigest, type PlannedPlace, stoodBefore } from '../../verify/planned.ts'
+import { type PlannedPlace, stoodBefore } from '../../verify/planned.ts'
 import { instantOf } from '../../verify/values.ts'
 import { worst } from '../../verify/verdict.ts'
-import { type Departure, departures, type Expected, expectedOf, short } from './expected.ts'
+import { type Departure, departures, type Expected, expectedOf } from './expected.ts'
 
 /** A rule of a Cassandra step, whose `expected` is what the state at its place declares. */
 interface CassandraRule extends Pick<Rule, 'id' | 'claim' | 'hint'> {
@@ -34,7 +34,6 @@ export function cassandraRules(plan: Plan, place: PlannedPlace): readonly Rule[]
   if (helpersIn(plan)) rules.push(helpersRestarted)
   rules.push(strangersDeclared, everythingSeen)
   if (place.phase > 0) rules.push(stable)
-  if (plan.gates.attest.length > 0 && needsWord(plan, place)) rules.push(attested)
   return [
     deliveredWith(at => [at.tree.state.settings.secret ?? '']),
     canaryUnsealed('cassandra/canary', everythingSeen.claim),
@@ -42,12 +41,22 @@ export function cassandraRules(plan: Plan, place: PlannedPlace): readonly Rule[]
       ...rule,
       judge: (subject: Case) => rule.judge({ ...subject, expected: expectedOf(subject.plan, subject.place) }),
     })),
+    ...(plan.gates.attest.length > 0 && needsWord(plan, place) ? [attested('cassandra/attested', asked(place))] : []),
   ]
+}
+
+/** Of an undo only that of swap asks. */
+function asked({ phase, variant }: PlannedPlace): string {
+  if (variant === 'undo') return 'whether all present certificates of the old CA again, where they present any'
+  return phase === 1
+    ? 'whether all trust the new CA beside the old one'
+    : 'whether all present certificates of the new CA, where they present any'
 }
 
 /**
  * Who is not seen must trust the new CA before anyone presents it, and present it before the old one goes. On the way back from where the new CA signs,
- * whoever presents certificates of it by now must take the old ones again before a further step back takes trust in it away.
+ * whoever presents certificates of it by now must take the old ones again before a further step back takes trust in it away. All are asked: that
+ * a name has no word for the new CA yet does not say that nobody behind it has begun.
  */
 function needsWord(plan: Plan, place: PlannedPlace): boolean {
   const { state } = place.tree
@@ -278,23 +287,6 @@ const stable: CassandraRule = {
     if (until <= Date.parse(evidence.to)) return holds
     const retryAt = instantOf(new Date(until))
     return { verdict: 'pending', because: [`last change at ${lastChange}, stable from ${retryAt}`], retryAt }
-  },
-}
-
-const attested: CassandraRule = {
-  id: 'cassandra/attested',
-  claim: 'a person has vouched for the clients and regions that no API shows',
-  hint: 'ask their owners: in phase add whether they trust the new CA, in phase swap whether they present certificates of it, after an undo of swap whether they present those of the old CA again; then run `reanchor attest NAME --phase N`',
-  judge({ plan, place, attestations }) {
-    const bundle = bundleDigest(plan, place.tree.state)
-    const given = attestations.filter(word => word.phase === place.phase)
-    const names = plan.gates.attest.map(({ name }) => name)
-    // After an undo only those are asked who were told to present the new CA, by the word that was given for it.
-    const asked = place.variant === 'undo' ? names.filter(name => given.some(word => word.name === name)) : names
-    const waiting = asked.filter(name => !given.some(word => word.name === name && word.bundle === bundle))
-    const because = waiting.map(name => `${name}: no word yet for bundle ${short(bundle)}`)
-    const counted = { of: asked.length, conform: asked.length - waiting.length }
-    return { verdict: waiting.length > 0 ? 'pending' : 'holds', because, counted }
   },
 }
 

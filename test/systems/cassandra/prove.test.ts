@@ -151,7 +151,7 @@ function attested(of: Plan, phase: number, words: readonly Attestation[], varian
   if (rule === undefined) return null
   const nothing = { groups: [], exceptions: [], objects: [], lastChange: null, certificates: [], complete: true }
   const evidence = evidenceOf(nothing, place, '2026-11-22T12:00:00Z')
-  const judged: Pick<GateResult, 'verdict' | 'because'> = rule.judge({
+  const judged: Pick<GateResult, 'verdict' | 'because'> & { readonly hint?: string } = rule.judge({
     plan: of,
     place,
     evidence,
@@ -189,16 +189,22 @@ describe('a person’s word for CQL clients and unmanaged regions (F20)', () => 
     for (const phase of [1, 3]) expect(attested(of, phase, [], 'undo')).toBeNull()
   })
 
-  it('is asked for again after an undo of swap, of those who were told to present the new CA: a further step back refuses them (F26)', () => {
+  it('is asked for again after an undo of swap, of everyone: a further step back refuses whoever presents the new CA by now (F26)', () => {
     const of = plan({ ca: 'client', attest: names })
     const swapped = bundleDigest(of, placeIn(of, 2).tree.state)
     const back = bundleDigest(of, placeIn(of, 2, 'undo').tree.state)
     expect(back).not.toBe(swapped)
-    expect(attested(of, 2, [], 'undo')?.verdict).toBe('holds')
     const told: Attestation = { name: 'cql-clients', phase: 2, bundle: swapped }
-    expect(attested(of, 2, [told], 'undo')).toMatchObject({ verdict: 'pending' })
     const returned = { ...told, bundle: back }
-    expect(attested(of, 2, [returned], 'undo')?.verdict).toBe('holds')
+    // No word for the new CA yet does not say that no one behind the name has begun to present it.
+    for (const words of [[], [told], [told, { ...told, name: 'partner-region' }]])
+      expect(attested(of, 2, words, 'undo')?.because).toHaveLength(2)
+    expect(attested(of, 2, [returned], 'undo')).toMatchObject({
+      verdict: 'pending',
+      because: [expect.stringMatching(/^partner-region: no word yet/)],
+      hint: 'ask its owner whether all present certificates of the old CA again, where they present any, then run `reanchor attest partner-region --phase 2`',
+    })
+    expect(attested(of, 2, [returned, { ...returned, name: 'partner-region' }], 'undo')?.verdict).toBe('holds')
     // And forward again: that they present the old CA is no word for the new one.
     expect(attested(of, 2, [returned, { ...told, name: 'partner-region' }])?.because.join()).toMatch(/^cql-clients: no/)
   })
