@@ -1,0 +1,62 @@
+import { afterEach, expect, it } from 'vitest'
+import { advanceUntil, planAndMerge, recordMerge } from '../../src/commands/demo.ts'
+import { loadRotation } from '../../src/commands/rotation.ts'
+import { outsidersOf } from '../../src/rehearsal/cassandra/fleet.ts'
+import { bundleDigest } from '../../src/verify/planned.ts'
+import { type CassandraTestWorld, cassandraWorld } from '../rehearsal/cassandra/world.ts'
+import { commitWord, waiting } from './cassandra-words.ts'
+import { closeRequest, isClosed, mergeVariant, openStep } from './drive.ts'
+
+let test: CassandraTestWorld | null = null
+
+afterEach(async () => {
+  await test?.close()
+  test = null
+})
+
+it('goes with a region that no operator looks after: no step opens before a person vouches for it, about that very phase and bundle, on the way back too (F20, F26)', async () => {
+  test = await cassandraWorld({ variant: 'unmanaged-region', seed: 'unmanaged' })
+  const { world } = test
+  const { attested: name } = outsidersOf['unmanaged-region']
+  await planAndMerge(world)
+  const { plan } = await loadRotation(world.repository, { rotation: world.rotation, base: 'main' })
+  const bundleOf = (phase: number): string => {
+    const state = plan.phases[phase]?.steps[0]?.sites['eu-1']?.state
+    if (state === undefined) throw new Error(`no phase ${phase}`)
+    return bundleDigest(plan, state)
+  }
+  await recordMerge(world, await openStep(world, 'add'))
+  await world.rehearsal.run(10 * 60_000)
+  for (const word of [
+    { phase: 1, bundle: bundleOf(2) },
+    { phase: 3, bundle: bundleOf(1) },
+  ]) {
+    await commitWord(world, { name, ...word })
+    expect(await waiting(world)).toEqual({
+      'cassandra/attested': `on-premises: no word yet for bundle ${bundleOf(1).slice(0, 12)} | ask its owner whether all trust the new CA beside the old one, then run \`reanchor attest on-premises --phase 1\``,
+    })
+  }
+  // From here on people of the demo do what they are asked, and say so.
+  await closeRequest(world, await openStep(world, 'drop'))
+  await mergeVariant(world, 'undo')
+  await world.rehearsal.run(10 * 60_000)
+  // Forward again would be safe; a further step back is not, before it has left the new CA.
+  const back = await waiting(world, { abandon: true })
+  expect(Object.keys(back)).toEqual(['cassandra/attested'])
+  expect(back['cassandra/attested']).toContain('whether all present certificates of the old CA again')
+  await advanceUntil(world, () => false)
+  expect(await isClosed(world)).toBe(true)
+  const { counts, failures } = world.rehearsal.handshakes
+  expect(failures).toEqual([])
+  expect(counts.attempted).toBeGreaterThan(200)
+  // It was among those who met, with all that it had been told to trust and present.
+  const words = [
+    ...(
+      await world.repository.snapshot(await world.repository.head('main')).list('rotations/first/attestations')
+    ).keys(),
+  ]
+  expect(words.filter(path => !path.endsWith('by-hand.yaml'))).toEqual([
+    'rotations/first/attestations/1-add-on-premises.yaml',
+    'rotations/first/attestations/2-swap-on-premises.yaml',
+  ])
+}, 300_000)
