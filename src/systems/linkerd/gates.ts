@@ -31,6 +31,7 @@ import { type Departure, departures, type Expected, expectedOf, withStuck } from
 import { deliveredIssuer, issuerSecretName, schemeKeys } from './issuer-secret.ts'
 import { controlPlaneKey } from './phases.ts'
 import { linkerdVersion, rulesOf } from './version.ts'
+import { injectorWebhook, webhookOwner } from './webhooks.ts'
 
 /** A rule of a Linkerd step, whose `expected` is what the state at its place declares. */
 interface LinkerdRule extends Pick<Rule, 'id' | 'claim' | 'hint'> {
@@ -109,8 +110,9 @@ const wiringInEffect: LinkerdRule = {
     if (!restartsWorkloads(plan, evidence.site)) return { verdict: because.length === 0 ? 'holds' : 'pending', because }
     const workloads = evidence.objects.find(({ id }) => id === 'Workloads')
     if (workloads === undefined) return notRead('workloads were not listed')
-    if (!workloads.present) because.push('no workload carries annotation reanchor.dev/rotation of this rotation')
-    return { verdict: because.length === 0 ? 'holds' : 'pending', because }
+    if (workloads.present) return { verdict: because.length === 0 ? 'holds' : 'pending', because }
+    because.push('no workload carries annotation reanchor.dev/rotation of this rotation')
+    return { verdict: 'pending', because, ...validatorsHint(evidence) }
   },
 }
 
@@ -217,7 +219,8 @@ const workloadsRestarted: LinkerdRule = {
     if (expected.full && carrying < wired)
       because.unshift(`${wired - carrying} of ${wired} wired workloads lack the restart token`)
     const counted = { of: wired, conform: Math.max(0, carrying - rolling.length) }
-    return { verdict: because.length === 0 ? 'holds' : 'pending', because: limited(because), counted }
+    const verdict = because.length === 0 ? 'holds' : 'pending'
+    return { verdict, because: limited(because), counted, ...validatorsHint(evidence) }
   },
 }
 
@@ -348,19 +351,45 @@ const webhookAccepted: LinkerdRule = {
   claim: 'the API server accepts the injector, by certificates that are not the mesh’s',
   hint: 'pods that are made now are refused, or come up without a proxy: renew Secret linkerd-proxy-injector-k8s-tls and caBundle first (linkerd upgrade, Helm or cert-manager makes both)',
   judge({ evidence, plan }) {
-    const found = evidence.objects.find(({ id }) => id.startsWith('MutatingWebhookConfiguration/'))
+    const found = evidence.objects.find(({ id }) => id === webhookOwner(injectorWebhook))
     if (found === undefined) return notRead('the webhook of the injector could not be read')
     if (!found.present) return { verdict: 'violated', because: [`${found.id} does not exist: nothing injects proxies`] }
     const groups = evidence.groups.filter(({ consumer }) => consumer === 'webhook')
+    const injector = groups.filter(({ facts }) => facts.webhook === undefined)
     const mesh = new Set(plan.certificates.map(({ sha256 }) => sha256))
-    const because = groups.flatMap(({ owner, trusts, facts }) => [
-      ...((trusts ?? []).some(root => mesh.has(root)) ? [`${owner}: caBundle holds a CA of the mesh`] : []),
-      ...(facts.accepted === 'false' ? [`${owner}: ${facts.why ?? 'refused'}`] : []),
+    const because = injector.flatMap(group => [
+      ...((group.trusts ?? []).some(root => mesh.has(root)) ? [`${group.owner}: caBundle holds a CA of the mesh`] : []),
+      ...refusedWebhook(group),
     ])
     if (because.length > 0) return { verdict: 'violated', because }
-    const served = groups.filter(({ facts }) => facts.accepted === 'true')
+    // tap's injector, where the API server refuses pods without its word.
+    const others = groups.filter(({ facts }) => facts.asks === 'pods')
+    const refused = others.flatMap(refusedWebhook)
+    if (refused.length > 0) {
+      const hint =
+        'pods that are made now are refused, as its failurePolicy is Fail: renew Secret tap-injector-k8s-tls and caBundle first (linkerd viz install, Helm or cert-manager makes both)'
+      return { verdict: 'violated', because: refused, hint }
+    }
+    const served = injector.filter(({ facts }) => facts.accepted === 'true')
     return served.length === 0 ? notRead('what the injector serves was not seen') : holds
   },
+}
+
+function refusedWebhook({ owner, facts }: EvidenceGroup): readonly string[] {
+  return facts.accepted === 'false' ? [`${owner}: ${facts.why ?? 'refused'}`] : []
+}
+
+/**
+ * Validators of ServiceProfiles and policies that the API server refuses. No step writes such an object, so they stop none; but the deliverer tries
+ * every object of a kustomization before it applies one, and then a workload beside a policy does not get its restart.
+ */
+function validatorsHint({ groups }: Evidence): { readonly hint?: string } {
+  const refused = groups.filter(({ facts }) => facts.asks === 'objects' && facts.accepted === 'false')
+  if (refused.length === 0) return {}
+  const names = refused.map(({ facts }) => `${facts.webhook ?? ''} (${facts.why ?? 'refused'})`)
+  return {
+    hint: `the API server refuses ${[...new Set(names)].join(' and ')}, so a kustomization with ServiceProfiles or policies in it cannot be applied: renew the certificate and caBundle (linkerd upgrade, Helm or cert-manager makes both); see \`linkerd check\``,
+  }
 }
 
 const issuerLoaded: LinkerdRule = {
