@@ -219,10 +219,9 @@ function loadedBy(
 ): readonly Fingerprint[] | null {
   const { plan, site, place } = looking.options
   const token = pod.restart ?? undefined
-  const loaded = loadedRoots(container, published, {
-    roots: rootsByToken(plan, site, token),
-    fresh: token !== undefined && token === freshToken(plan, site, place),
-  })
+  const roots = rootsByToken(plan, site, token)
+  const fresh = token === undefined ? roots === null : token === freshToken(plan, site, place)
+  const loaded = loadedRoots(container, published, { roots, fresh })
   if (loaded.roots !== null) return loaded.roots
   const name = nameOf(pod)
   looking.exceptions.push({ consumer, name, reason: 'unreadable', detail: loaded.why, verdict: 'unknown' })
