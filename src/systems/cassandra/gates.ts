@@ -126,7 +126,7 @@ const secretDelivered: CassandraRule = {
 const clusterReady: CassandraRule = {
   id: 'cassandra/cluster',
   claim: 'the operator calls the cluster ready, and takes its CA from the planned Secret',
-  hint: 'see the events of the CassandraCluster (TLSSecretNotFound, TLSSecretInvalid, RegionInit) and the prober',
+  hint: 'nothing is done to nodes before the maintenance is over',
   judge({ evidence, expected }) {
     const found = evidence.objects.find(({ id }) => id.startsWith('CassandraCluster/'))
     if (found === undefined) return unread('the CassandraCluster could not be read')
@@ -142,8 +142,12 @@ const clusterReady: CassandraRule = {
     if ((found.facts.maintenance ?? '') !== '')
       return { verdict: 'pending', because: [`${found.id}: held down for maintenance: ${found.facts.maintenance}`] }
     // Necessary and never enough: it stays true until the operator reacts, and between the restarts of two pods.
-    if (found.facts.ready !== 'true') return { verdict: 'pending', because: [`${found.id}: status.ready is not true`] }
-    return holds
+    if (found.facts.ready === 'true') return holds
+    return {
+      verdict: 'pending',
+      because: [`${found.id}: status.ready is not true`],
+      hint: 'so it is while nodes restart; if it stays so, see its events (TLSSecretNotFound, TLSSecretInvalid, RegionInit) and the prober',
+    }
   },
 }
 
@@ -167,7 +171,7 @@ const dataTakenUp: CassandraRule = {
 const setsRolled: CassandraRule = {
   id: 'cassandra/rolled',
   claim: 'every datacenter’s StatefulSet is rolled out to its newest revision, all with one POD_RESTART_CHECKSUM',
-  hint: 'a pod that hangs says why in its events; where hosts’ ports are used, nodes of a later region wait for the earlier ones',
+  hint: 'the operator restarts nodes one by one; a pod that hangs says why in its events, and where hosts’ ports are used, nodes of a later region wait for the earlier ones',
   judge({ evidence }) {
     const sets = evidence.objects.filter(({ id }) => id.startsWith('StatefulSet/'))
     if (sets.length === 0) return unread('no StatefulSet of the cluster was seen')
@@ -197,14 +201,20 @@ const rootsTrusted: CassandraRule = {
   id: 'cassandra/roots-trusted',
   claim: 'every node trusts exactly the planned CAs',
   hint: 'a node takes its truststore up at its start only',
-  judge: subject => judgeConsumers(subject, ['node'], ['running', 'restart', 'roots']),
+  judge: subject => afterRestart(subject, ['roots'], ['running', 'restart']),
 }
 
 const leavesPresented: CassandraRule = {
   id: 'cassandra/leaves-presented',
   claim: 'every node presents a certificate of the planned CA',
-  hint: 'it is seen by a TLS handshake with the node: see that port-forwards are allowed (roles/cassandra-portforward.yaml)',
-  judge: subject => judgeConsumers(subject, ['node'], ['running', 'issuer']),
+  hint: 'a node presents what its keystore held when it started',
+  judge(subject) {
+    const judged = afterRestart(subject, ['issuer'], ['running'])
+    if (judged.verdict !== 'unknown') return judged
+    const hint =
+      'it is seen by a TLS handshake with the node: see that port-forwards are allowed (roles/cassandra-portforward.yaml)'
+    return { ...judged, hint }
+  },
 }
 
 const helpersRestarted: CassandraRule = {
@@ -321,6 +331,20 @@ function judgeConsumers(
   const counted = { of, conform }
   if (of === 0 && !mayBeNone) return { ...unread(`no ${classes.join(' or ')} was seen`), counted }
   return { verdict: worst(verdicts), because: [...new Set(because)], counted }
+}
+
+/** As `judgeConsumers`, for what only a restart brings: whom it waits for is named by the gate on restarts, and counted here. */
+function afterRestart(
+  subject: CassandraCase,
+  own: readonly Departure['aspect'][],
+  before: readonly Departure['aspect'][],
+): Judged {
+  const judged = judgeConsumers(subject, ['node'], own)
+  const all = judgeConsumers(subject, ['node'], [...before, ...own])
+  const waiting = (judged.counted?.conform ?? 0) - (all.counted?.conform ?? 0)
+  if (waiting === 0) return { ...judged, verdict: all.verdict }
+  const because = `${waiting} of ${all.counted?.of} nodes have not come that far: see “${nodesRestarted.claim}”`
+  return { ...all, because: [...judged.because, because] }
 }
 
 function unread(because: string): Judged {
