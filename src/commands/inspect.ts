@@ -101,7 +101,12 @@ function usersText(groups: readonly EvidenceGroup[]): readonly string[] {
     const users = `${consumer} of ${owner}`
     counts.set(users, (counts.get(users) ?? 0) + count)
   }
-  return [...counts].map(([users, count]) => `${count} ${count === 1 ? users : users.replace(' of ', 's of ')}`)
+  return [...counts].map(([users, count]) => `${count} ${count === 1 ? users : users.replace(/(y?) of /, plural)}`)
+}
+
+/** proxies, identities; but gateways. */
+function plural(_found: string, y: string, at: number, users: string): string {
+  return y === '' ? 's of ' : /[aeiou]$/.test(users.slice(0, at)) ? 'ys of ' : 'ies of '
 }
 
 /** What runs today, looked at as if `adopt` had just been merged. */

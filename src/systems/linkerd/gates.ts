@@ -47,6 +47,9 @@ const seenClaim = 'every proxy runs, and its leaf and anchors were read'
 
 const holds: Judged = { verdict: 'holds', because: [] }
 
+/** Where a gate only repeats that nothing has been applied yet. */
+const bringsHint = 'the deliverer brings it: see above what that waits for'
+
 /**
  * The gates of one step, in the order in which a roll-out fulfils them. What each expects is derived from the declared state, so steps, undos
  * and nudges of every strategy have the gates that fit them.
@@ -107,12 +110,16 @@ const wiringInEffect: LinkerdRule = {
       if (!release.present) because.push(`${release.id} does not exist`)
       else if (release.facts.wired !== 'true') because.push(`${release.id}: valuesFrom does not name ${valuesName}`)
     }
-    if (!restartsWorkloads(plan, evidence.site)) return { verdict: because.length === 0 ? 'holds' : 'pending', because }
+    const { treeDigest } = evidence.delivery
+    const applied = treeDigest !== null && (plan.formerDigests[treeDigest] ?? treeDigest) === place.tree.digest
+    const early = applied ? {} : { hint: bringsHint }
+    if (!restartsWorkloads(plan, evidence.site))
+      return { verdict: because.length === 0 ? 'holds' : 'pending', because, ...early }
     const workloads = evidence.objects.find(({ id }) => id === 'Workloads')
     if (workloads === undefined) return notRead('workloads were not listed')
-    if (workloads.present) return { verdict: because.length === 0 ? 'holds' : 'pending', because }
+    if (workloads.present) return { verdict: because.length === 0 ? 'holds' : 'pending', because, ...early }
     because.push('no workload carries annotation reanchor.dev/rotation of this rotation')
-    return { verdict: 'pending', because, ...validatorsHint(evidence) }
+    return { verdict: 'pending', because, ...early, ...validatorsHint(evidence) }
   },
 }
 
@@ -135,6 +142,9 @@ const issuerDelivered: LinkerdRule = {
     return judged.find(({ verdict }) => verdict === worst(judged.map(each => each.verdict))) ?? holds
   },
 }
+
+/** Who has made the Secret with Linkerd itself, and writes it no more: `linkerd install | kubectl apply`, and Helm by hand. */
+const installers: ReadonlySet<string> = new Set(['kubectl-create', 'kubectl-client-side-apply', 'kubectl', 'helm'])
 
 /** `known`: field managers that may own a key of it. */
 function judgeIssuer({ evidence, place }: LinkerdCase, name: string, known: readonly string[]): Judged {
@@ -160,6 +170,11 @@ function judgeIssuer({ evidence, place }: LinkerdCase, name: string, known: read
   if (objectNamed(evidence, 'SealedSecret', name) !== null) return holds
   const foreign = keys.filter(key => (found.managers[key] ?? []).some(manager => !known.includes(manager)))
   if (foreign.length === 0) return holds
+  const owners = [...new Set(wanted.flatMap(key => found.managers[key] ?? []))]
+  if (place.phase === 0 && owners.length > 0 && owners.every(owner => installers.has(owner))) {
+    const because = [`${found.id} is owned by ${owners.join(', ')}, as before: the deliverer has not taken it over yet`]
+    return { verdict: 'pending', because, hint: bringsHint }
+  }
   return {
     verdict: 'violated',
     because: foreign.map(key => `${found.id}: key ${key} is also owned by ${(found.managers[key] ?? []).join(', ')}`),
