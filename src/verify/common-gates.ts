@@ -3,7 +3,7 @@ import { canaryName } from '../names.ts'
 import type { Evidence, ObjectEvidence, Plan, Verdict } from '../rotation.ts'
 import type { Judged, Rule } from './gate.ts'
 import { sealedManagers } from './objects.ts'
-import { bundleDigest, type PlannedPlace } from './planned.ts'
+import { type PlannedPlace, vouchedBundle } from './planned.ts'
 import { short } from './values.ts'
 
 /** Gates that every system has, and what gates are made with. */
@@ -128,7 +128,7 @@ export function attested(id: string, asked = 'whether it trusts this bundle'): R
     claim: 'a person has vouched for every consumer that no API shows',
     hint: `ask its owner ${asked}, then run \`reanchor attest NAME --phase N\``,
     judge({ plan, place, attestations }) {
-      const bundle = bundleDigest(plan, place.tree.state)
+      const bundle = vouchedBundle(plan, place)
       const declared = plan.gates.attest.map(({ name }) => name)
       const waiting = declared.filter(
         name => !attestations.some(word => word.name === name && word.phase === place.phase && word.bundle === bundle),
