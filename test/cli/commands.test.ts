@@ -365,6 +365,16 @@ describe('a cluster that does not answer', () => {
     return bare
   }
 
+  test('is what inspect asks for before there is a plan, which it does not need', async () => {
+    const bare = await withKubeconfig(join(temporary(), 'not-there'))
+    const plan = `rotations/${rotation}/plan.yaml`
+    await commitTo(bare, userGit(bare, 'rev-parse', 'main'), { [plan]: null })
+    expect((await reading(bare, 'status')).stderr).toContain('plan')
+    const inspected = await reading(bare, 'inspect')
+    expect(inspected.stderr).toContain('not-there')
+    expect(inspected.stderr).not.toContain('plan pull request')
+  })
+
   test('is unknown, which opens nothing: no cluster, one that answers 403, and one that gives half a list (F27)', async () => {
     const api = await startFakeApi()
     api.objects.set('/namespaces', [{ metadata: { name: 'kube-system', uid: 'u-1' } }])
