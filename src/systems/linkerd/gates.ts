@@ -9,6 +9,7 @@ import type {
   Fingerprint,
   Instant,
   Plan,
+  TrustState,
   Verdict,
 } from '../../rotation.ts'
 import {
@@ -29,7 +30,7 @@ import { worst } from '../../verify/verdict.ts'
 import { type IdentityView, identityChecks } from './checks.ts'
 import { type Departure, departures, type Expected, expectedOf, withStuck } from './expected.ts'
 import { deliveredIssuer, issuerSecretName, schemeKeys } from './issuer-secret.ts'
-import { controlPlaneKey } from './phases.ts'
+import { anchorsSetting, controlPlaneKey } from './phases.ts'
 import { linkerdVersion, rulesOf } from './version.ts'
 import { injectorWebhook, webhookOwner } from './webhooks.ts'
 
@@ -217,7 +218,7 @@ const workloadsRestarted: LinkerdRule = {
   id: 'linkerd/workloads-restarted',
   claim: 'every wired workload carries the restart and is rolled out',
   hint: 'the owner of a workload that hangs has to look at it; reanchor restarts nothing itself',
-  judge({ evidence, expected }) {
+  judge({ evidence, expected, place }) {
     const found = evidence.objects.find(({ id }) => id === 'Workloads')
     if (found === undefined) return notRead('workloads were not listed')
     const tokens = [
@@ -231,12 +232,19 @@ const workloadsRestarted: LinkerdRule = {
     const rolling = evidence.exceptions.filter(({ reason }) => reason === 'not-rolled')
     const because = rolling.map(exceptionText)
     if (carried.some(count => count === 0)) because.unshift('no workload carries the restart token of this step')
-    if (expected.full && carrying < wired)
+    if (expected.full && everyBatchRestarts(place.tree.state) && carrying < wired)
       because.unshift(`${wired - carrying} of ${wired} wired workloads lack the restart token`)
     const counted = { of: wired, conform: Math.max(0, carrying - rolling.length) }
     const verdict = because.length === 0 ? 'holds' : 'pending'
     return { verdict, because: limited(because), counted, ...validatorsHint(evidence) }
   },
+}
+
+/** A way back from between two batches restarts only those that the phase had come to: the others have no token, and what they trust was never changed. */
+function everyBatchRestarts({ settings, restarts }: TrustState): boolean {
+  const literal = anchorsSetting('')
+  const batches = Object.keys(settings).filter(key => key.startsWith(anchorsSetting('data-plane')))
+  return batches.every(key => restarts[key.slice(literal.length)] !== undefined)
 }
 
 // --------------------------------------------------------------------------------------------------- consumers
