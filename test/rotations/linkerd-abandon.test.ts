@@ -1,0 +1,36 @@
+import { afterEach, describe, expect, it } from 'vitest'
+import { planAndMerge } from '../../src/commands/demo.ts'
+import { textsAt } from '../../src/rehearsal/objects.ts'
+import { abandonBefore, isClosed } from './drive.ts'
+import { inBatches, trusting, twoBatches } from './linkerd-fleet.ts'
+import { type TestWorld, testWorld } from './world.ts'
+
+let test: TestWorld | null = null
+afterEach(async () => {
+  await test?.close()
+  test = null
+})
+
+async function smallWorld(): Promise<TestWorld> {
+  test = await testWorld({ system: 'linkerd', fleet: twoBatches, change: inBatches })
+  return test
+}
+
+describe('abandon', () => {
+  it('leads back from both issuers in use to the old root alone: the new one goes after the last leaf of it', async () => {
+    const here = await smallWorld()
+    const { world } = here
+    const before = here.secret('eu-1', 'linkerd', 'linkerd-identity-issuer')
+    const anchors = () =>
+      textsAt(here.store('eu-1').get('', 'ConfigMap', 'linkerd', 'linkerd-identity-trust-roots'), 'data')
+    const old = anchors()
+    await planAndMerge(world)
+    await abandonBefore(world, 'trust-new')
+    expect(await isClosed(world)).toBe(true)
+    expect(here.secret('eu-1', 'linkerd', 'linkerd-identity-issuer')).toEqual(before)
+    expect(anchors()['ca-bundle.crt']?.trim()).toBe(old['ca-bundle.crt']?.trim())
+    expect(trusting(world)).toEqual(new Set([1]))
+    await world.rehearsal.handshakes.round()
+    expect(world.rehearsal.handshakes.counts.failed).toBe(0)
+  }, 900_000)
+})
