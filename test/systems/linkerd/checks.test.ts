@@ -1,6 +1,6 @@
 import { generateKeyPairSync } from 'node:crypto'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { createIssuing, createRoot, systemKeys } from '../../../src/pki/authority.ts'
+import { createIssuing, createLeaf, createRoot, systemKeys } from '../../../src/pki/authority.ts'
 import { checksJson, checksText, type IdentityView, identityChecks } from '../../../src/systems/linkerd/checks.ts'
 import { acceptLinkerdCa, createLinkerdRoot, type LinkerdIssuer } from '../../../src/systems/linkerd/next-ca.ts'
 import { linkerdVersion, refuseFlow, rulesOf } from '../../../src/systems/linkerd/version.ts'
@@ -182,6 +182,20 @@ linkerd-identity-data-plane
       )
     },
   )
+
+  it('are held up front: an issuer that is no CA is refused in linkerd’s words, as identity would not start with it', async () => {
+    const rootKey = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey
+    const dates = { notBefore: new Date(now.getTime() - 86_400_000), notAfter: new Date(now.getTime() + 86_400_000) }
+    const root = await createRoot({ subject: 'CN=root', key: rootKey, serial: '41', ...dates })
+    const leaf = await createLeaf({
+      key: generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey,
+      issuer: { certificate: root, key: rootKey },
+      dns: ['identity.linkerd.cluster.local'],
+      serial: '42',
+      ...dates,
+    })
+    expect(() => acceptLinkerdCa({ root, issuer: leaf }, names, modern)).toThrow('issuer cert is not a CA')
+  })
 
   it('see an issuer that no anchor verifies', () => {
     const check = identityChecks(view({ anchors: [next.root], pods: [] })).find(each => each.result === 'error')
