@@ -237,6 +237,7 @@ describe('what a certificate is for', () => {
     const issuing = rendered('linkerd-graceful-trust-roots', '1-trust-both/3-data-plane', '2-issue-new/1-data')
     expect(rolesOf(issuing)).toEqual({ 'issuer.pem:null': 'issuer', 'issuer.yaml:crt.pem': 'issuer' })
     expect(issuing.affected.join('\n')).not.toMatch(/refused|accept/)
+    expect(issuing.affected).toContain('The sealed private key of the CA changes.')
     const both = rendered('linkerd-graceful-trust-roots', '0-adopt/1-adopt', '1-trust-both/1-data')
     expect(rolesOf(both)).toMatchObject({
       'components/control-plane/linkerd-config.yaml:values.identityTrustAnchorsPEM': 'trusted',

@@ -47,7 +47,7 @@ export async function demoHandler(
   const lines = [
     '',
     `${new Set(result.phases.map(phase => phase.pr)).size} pull requests merged and verified in ${(outcome.virtualTime / 3_600_000).toFixed(1)} hours of the clusters' time, ${((Date.now() - started) / 1000).toFixed(0)} seconds of yours`,
-    `${attempted} handshakes attempted, ${failed} failed${foretold > 0 ? `, ${foretold} foretold` : ''}`,
+    `${attempted} handshakes attempted, ${failed} failed${foretold > 0 ? `, beside ${foretold} that the plan had foretold to fail` : ''}`,
     `restarts: ${restarts.map(each => `${sites > 1 ? `${each.site}/` : ''}${each.consumer} ${each.count} (planned ${each.planned})`).join(', ')}`,
     ...(result.fault === undefined ? [] : faultLines(result.fault)),
     ...(options.dir === undefined
