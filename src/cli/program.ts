@@ -220,7 +220,10 @@ async function addCommands(program: Command, add: Add): Promise<void> {
     .option('--regions <number>', 'Cassandra: the same as --sites')
     .option('--install <how>', 'Istio: sail, helmRelease, argocd or argocdMultiSource; sail unless given')
     .option('--flow <flow>', 'Linkerd: how trust reaches the proxies')
-    .option('--scenario <scenario>', 'Kyma: which strategy is acted out; Cassandra: server-ca or client-ca')
+    .option(
+      '--scenario <scenario>',
+      'Kyma: which strategy is acted out; Cassandra: server-ca, client-ca or unmanaged-region',
+    )
     .option('--fault <fault>', 'never-reloads, replica-lags, out-of-order, edited-pr, revert-trust-both or one-step')
     .option('--seed <number>', 'seed of the lags', '1')
 }

@@ -42,6 +42,8 @@ export interface ListOptions {
   readonly namespace?: string
   readonly labelSelector?: string
   readonly fieldSelector?: string
+  /** Only metadata is asked for, as by `metadata`: of Secrets nothing else need travel. @default whole objects */
+  readonly metadataOnly?: boolean
 }
 
 /**

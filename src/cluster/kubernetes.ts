@@ -145,6 +145,7 @@ function chooseContext(config: KubeConfig, context: string, choice: ClusterChoic
 
 const wholeObjects = 'application/json'
 const metadataOnly = 'application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1'
+const metadataOnlyList = 'application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1'
 
 /** A hostile or broken answer ends here rather than in memory. A page of 500 pods is about 5 MiB. */
 const largestAnswer = 256 * 1024 * 1024
@@ -261,7 +262,8 @@ async function* pages(
     if (options.labelSelector !== undefined) query.set('labelSelector', options.labelSelector)
     if (options.fieldSelector !== undefined) query.set('fieldSelector', options.fieldSelector)
     if (token !== '') query.set('continue', token)
-    const reply = await begin(`${collectionPath(type, options.namespace ?? null)}?${query}`, wholeObjects, asked)
+    const accept = options.metadataOnly === true ? metadataOnlyList : wholeObjects
+    const reply = await begin(`${collectionPath(type, options.namespace ?? null)}?${query}`, accept, asked)
     try {
       // The resource type itself is unknown here: an empty list, as `get` gives null.
       if (reply.status === 404 && token === '') return

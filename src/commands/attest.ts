@@ -1,11 +1,11 @@
 import { parse } from 'yaml'
 import { exitCodes, ReanchorError } from '../errors.ts'
 import type { PullRequest } from '../forge/forge.ts'
-import { rotationFolder } from '../plan/steps.ts'
+import { rotationFolder, type Variant } from '../plan/steps.ts'
 import { yamlText } from '../render/yaml.ts'
 import { code } from '../report/escape.ts'
 import type { Snapshot } from '../repository/repository.ts'
-import type { PlannedPhase, SitePosition, TrustState } from '../rotation.ts'
+import type { PlannedPhase, SitePosition } from '../rotation.ts'
 import type { Attestation } from '../verify/gate.ts'
 import type { Context } from './context.ts'
 import { somebodyElse } from './requests.ts'
@@ -71,8 +71,8 @@ export async function attest(
   }
   const phase = plan.phases.find(each => each.number === options.phase)
   const positions = Object.values(await positionsAt(rotation.snapshot, plan))
-  const state = vouchedState(positions, phase)
-  if (phase === undefined || state === undefined) {
+  const vouched = vouchedPlace(positions, phase)
+  if (phase === undefined || vouched === undefined) {
     throw new ReanchorError({
       what: 'the plan has no such phase',
       expected: plan.phases.map(each => `${each.number} (${each.name})`).join(', '),
@@ -90,8 +90,8 @@ export async function attest(
       exit: exitCodes.refused,
     })
   }
-  const { bundleDigest } = await import('../verify/planned.ts')
-  const bundle = bundleDigest(plan, state)
+  const { vouchedBundle } = await import('../verify/planned.ts')
+  const bundle = vouchedBundle(plan, vouched)
   const path = `${rotationFolder(name)}/attestations/${phase.number}-${phase.name}-${slug(options.name)}.yaml`
   const text = yamlText({
     apiVersion: 'reanchor.dev/v1alpha1',
@@ -141,19 +141,19 @@ export async function attest(
 }
 
 /** What a word for a phase is about: its last step, or the way back from it where sites have gone back. */
-function vouchedState(positions: readonly SitePosition[], phase: PlannedPhase | undefined): TrustState | undefined {
+function vouchedPlace(
+  positions: readonly SitePosition[],
+  phase: PlannedPhase | undefined,
+): { readonly phase: number; readonly step: number; readonly variant: Variant } | undefined {
   const step = phase?.steps.at(-1)
-  const [site] = Object.values(step?.sites ?? {})
-  if (phase === undefined || step === undefined || site === undefined) return undefined
+  if (phase === undefined || step === undefined || Object.keys(step.sites).length === 0) return undefined
   const back = positions.some(
     at => at.kind === 'at' && at.phase === phase.number && at.step === step.number && at.variant === 'undo',
   )
-  return back ? (site.undo?.state ?? site.state) : site.state
+  return { phase: phase.number, step: step.number, variant: back ? 'undo' : 'step' }
 }
 
+/** A name of one's own as it is; `shop/till`, `shop/*` and `shop-till` each to another. Legal in a path and in a branch. */
 function slug(name: string): string {
-  return name
-    .toLowerCase()
-    .replaceAll(/[^a-z0-9]+/g, '-')
-    .replaceAll(/^-+|-+$/g, '')
+  return name.replaceAll(/[/*]/g, '_').replaceAll('.', '=')
 }

@@ -1,6 +1,6 @@
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join, resolve } from 'node:path'
 import { type ExitCode, exitCodes, ReanchorError } from '../errors.ts'
 import type { PullRequest } from '../forge/forge.ts'
 import type { LocalForge } from '../forge/local.ts'
@@ -150,7 +150,7 @@ export interface FleetRehearsal extends Omit<DemoOptions, 'sites' | 'system'> {
 }
 
 export async function rehearseFleet(options: FleetRehearsal): Promise<DemoOutcome> {
-  const folder = options.dir ?? mkdtempSync(join(tmpdir(), 'reanchor-demo-'))
+  const folder = options.dir === null ? mkdtempSync(join(tmpdir(), 'reanchor-demo-')) : resolve(options.dir)
   const world = await makeWorld(options, folder)
   try {
     const started = world.rehearsal.clock.millis()
@@ -187,10 +187,10 @@ async function actOut(world: World, fault: FaultName): Promise<DemoFault> {
 export async function makeWorld(options: FleetRehearsal, folder: string): Promise<World> {
   const { generateX25519Identity, identityToRecipient } = await import('age-encryption')
   const { startRehearsal } = await import('../rehearsal/rehearsal.ts')
-  mkdirSync(folder, { recursive: true })
   const bare = join(folder, 'fleet.git')
   const ageKeyFile = join(folder, 'age.key')
-  refuseUsedFolder(folder, [bare, ageKeyFile])
+  refuseUsedFolder(folder, [bare, ageKeyFile, rootKeyFile(folder, options.rotation)])
+  mkdirSync(folder, { recursive: true })
   await initBare(bare, 'main')
   const identity = await generateX25519Identity()
   writeFileSync(ageKeyFile, `${identity}\n`, { mode: 0o600, flag: 'wx' })
@@ -278,14 +278,28 @@ async function sealingPair(): Promise<{ readonly certificate: string; readonly k
   })
 }
 
+function rootKeyFile(folder: string, rotation: string): string {
+  return join(folder, `${rotation}-root.key.age`)
+}
+
+/** What else lies in the folder stays, so that nobody is told to remove more than an earlier demo has written. */
 function refuseUsedFolder(folder: string, files: readonly string[]): void {
-  const taken = files.find(file => existsSync(file))
-  if (taken === undefined) return
+  if (existsSync(folder) && !statSync(folder).isDirectory())
+    throw new ReanchorError({
+      what: 'the demo needs a folder',
+      where: { file: folder },
+      expected: 'a folder, or a name that is free',
+      found: 'a file',
+      todo: 'name another folder with --dir',
+    })
+  const taken = files.filter(file => existsSync(file))
+  if (taken.length === 0) return
   throw new ReanchorError({
     what: 'an earlier demo lies in this folder',
-    where: { file: taken },
+    where: { file: folder },
     expected: 'a folder without one',
-    todo: `name another folder, or remove ${folder}`,
+    found: taken.map(file => basename(file)).join(', '),
+    todo: 'name another folder with --dir, or remove these',
   })
 }
 
@@ -334,7 +348,7 @@ export async function planAndMerge(world: World): Promise<Plan> {
   const outcome = await plan(world.context, {
     rotation: world.rotation,
     base: null,
-    rootKeyOut: join(world.folder, `${world.rotation}-root.key.age`),
+    rootKeyOut: rootKeyFile(world.folder, world.rotation),
     chain: null,
     acceptOutage: world.acceptOutage,
   })
@@ -355,7 +369,7 @@ export async function advanceUntil(world: World, stop: (opened: Place) => boolea
     if (outcome.kind !== 'opened' || outcome.pullRequest === null) throw stuck(outcome)
     const request = outcome.pullRequest
     const place = await placeOf(world, request)
-    announce(world, request, null)
+    announce(world, request, place.name === 'close' ? 'the sealed copies go; nothing that is deployed changes' : null)
     if (stop(place)) return request
     await recordMerge(world, request)
   }

@@ -62,11 +62,11 @@ export async function inspectSites(
     leafHours = system.leafHours(site.declared)
     const places = system.words.places(site.declared, site, current)
     const { groups, exceptions } = await consumers(site, current, options.now)
-    const trusted = (sha256: string) => groups.filter(group => group.trusts?.includes(sha256)).map(groupText)
-    const presented = (sha256: string) => groups.filter(group => group.presents?.[0] === sha256).map(groupText)
+    const usedBy = (sha256: string) =>
+      usersText(groups.filter(({ trusts, presents }) => trusts?.includes(sha256) === true || presents?.[0] === sha256))
     for (const root of current.roots)
-      note(found, root, 'anchor', `${site.name}: ${places.anchors}`, trusted(root.sha256))
-    note(found, current.issuer, 'issuer', `${site.name}: ${places.issuer}`, presented(current.issuer.sha256))
+      note(found, root, 'anchor', `${site.name}: ${places.anchors}`, usedBy(root.sha256))
+    note(found, current.issuer, 'issuer', `${site.name}: ${places.issuer}`, usedBy(current.issuer.sha256))
     remarks.push(...exceptions.map(each => `${site.name}: ${each.name}: ${each.detail}`))
   }
   const strategies = first === undefined ? [] : systemOf(first.declared.system).words.fitting(currents, options.now)
@@ -94,8 +94,19 @@ function note(
   found.set(certificate.sha256, known)
 }
 
-function groupText(group: EvidenceGroup): string {
-  return `${group.count} ${group.consumer}${group.count === 1 ? '' : 's'} of ${group.owner}`
+/** Consumers of one owner that differ in something stand in groups of their own. */
+function usersText(groups: readonly EvidenceGroup[]): readonly string[] {
+  const counts = new Map<string, number>()
+  for (const { consumer, owner, count } of groups) {
+    const users = `${consumer} of ${owner}`
+    counts.set(users, (counts.get(users) ?? 0) + count)
+  }
+  return [...counts].map(([users, count]) => `${count} ${count === 1 ? users : users.replace(/(y?) of /, plural)}`)
+}
+
+/** proxies, identities; but gateways. */
+function plural(_found: string, y: string, at: number, users: string): string {
+  return y === '' ? 's of ' : /[aeiou]$/.test(users.slice(0, at)) ? 'ys of ' : 'ies of '
 }
 
 /** What runs today, looked at as if `adopt` had just been merged. */

@@ -57,6 +57,7 @@ export async function plan(context: Context, options: PlanOptions): Promise<Plan
   await repository.fetch()
   const declared = await findDeclaration(context, options)
   const { declaration } = declared
+  refuseMissingStrategy(declared)
   const base = await repository.head(declaration.base)
   const snapshot = repository.snapshot(base)
 
@@ -99,7 +100,6 @@ interface Scene {
 async function planAnew(scene: Scene): Promise<PlanOutcome> {
   const { context, declared, snapshot, options } = scene
   const { declaration } = declared
-  refuseMissingStrategy(declared)
   const requests =
     declaration.next.from === 'csr' ? await openRequests(context, declaration, scene.current, snapshot) : null
   const next =

@@ -18,7 +18,15 @@ import {
   url,
   validity,
 } from './fields.ts'
-import { branchProblem, labelPattern, labelProblem, recipientPattern, recipientProblem } from './values.ts'
+import {
+  branchProblem,
+  labelPattern,
+  labelProblem,
+  recipientPattern,
+  recipientProblem,
+  vouchedPattern,
+  vouchedProblem,
+} from './values.ts'
 
 /**
  * The form of rotation.yaml: the one source of its checks, of its defaults and of `schemas/rotation.schema.json`. `title` says
@@ -564,12 +572,13 @@ const gates = z
             name: text(
               {
                 title: 'a name',
-                description: 'Name for `reanchor attest NAME`.',
-                examples: ['partner-vms'],
-                pattern: labelPattern,
-                maxLength: 63,
+                description:
+                  'Name for `reanchor attest NAME`; for WorkloadEntries and ExternalWorkloads `namespace/name`, or `namespace/*`.',
+                examples: ['partner-vms', 'legacy/*'],
+                pattern: vouchedPattern,
+                maxLength: 317,
               },
-              value => labelProblem(value, 63),
+              vouchedProblem,
             ),
             why: plainText(
               'a sentence',

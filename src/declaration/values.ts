@@ -105,6 +105,21 @@ export function subdomainProblem(text: string): Problem | null {
   }
 }
 
+/** Who is vouched for: a name of one's own, or what a gate found, as `namespace/name` or `namespace/*`. */
+export const vouchedPattern = '^[a-z0-9]([-a-z0-9]*[a-z0-9])?(/([*]|[a-z0-9]([-a-z0-9.]*[a-z0-9])?))?$'
+
+export function vouchedProblem(text: string): Problem | null {
+  const slash = text.indexOf('/')
+  if (slash < 0) return labelProblem(text, 63)
+  const [namespace, name] = [text.slice(0, slash), text.slice(slash + 1)]
+  if (labelProblem(namespace, 63) === null && (name === '*' || subdomainProblem(name) === null)) return null
+  return {
+    what: 'is not a legal name',
+    expected:
+      'a name of your own, such as partner-vms, or machines in a cluster: namespace/name, or namespace/* for all',
+  }
+}
+
 /** `namespace/name` of an object. */
 export const objectPattern = '^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-a-z0-9.]*[a-z0-9])?$'
 

@@ -73,8 +73,7 @@ export function readableCluster(site: Site, workloads: Workloads): Cluster {
       await asking(`get ${type.plural} ${namespace === null ? '' : `${namespace}/`}${name}`)
       const found = find(type, namespace, name)
       if (found === null) return null
-      const { metadata } = asRead(found)
-      return { apiVersion: 'meta.k8s.io/v1', kind: 'PartialObjectMetadata', metadata }
+      return metadataOf(asRead(found))
     },
     async *list(type, options = {}) {
       const asked = `list ${type.plural}${options.namespace === undefined ? '' : ` in ${options.namespace}`}`
@@ -87,7 +86,11 @@ export function readableCluster(site: Site, workloads: Workloads): Cluster {
       // A list is one moment's: pages of it do not change while they are read.
       const pages: KubernetesObject[][] = []
       for (let start = 0; start < found.length; start += pageSize)
-        pages.push(found.slice(start, start + pageSize).map(asRead))
+        pages.push(
+          found
+            .slice(start, start + pageSize)
+            .map(object => (options.metadataOnly === true ? metadataOf(asRead(object)) : asRead(object))),
+        )
       if (partial !== undefined) {
         if (partial.times !== undefined) partial.times -= 1
         if (pages[0] !== undefined) yield pages[0].slice(0, Math.ceil(pages[0].length / 2))
@@ -169,4 +172,8 @@ function chainServed(endpoint: Endpoint, serverName: string, asked: string): Pro
       resolve(chain)
     })
   })
+}
+
+function metadataOf({ metadata }: KubernetesObject): KubernetesObject {
+  return { apiVersion: 'meta.k8s.io/v1', kind: 'PartialObjectMetadata', metadata }
 }

@@ -86,6 +86,7 @@ const kinds: readonly KindEntry[] = [
   { group: 'source.toolkit.fluxcd.io', kind: 'GitRepository', plural: 'gitrepositories', namespaced: true },
   ...group('kustomize.toolkit.fluxcd.io', 'Kustomization', true),
   ...group('helm.toolkit.fluxcd.io', 'HelmRelease', true),
+  ...group('workload.linkerd.io', 'ExternalWorkload', true),
   ...group('db.ibm.com', 'CassandraCluster', true),
   ...group('applicationconnector.kyma-project.io', 'CertificateRequest CentralConnection', false),
   ...group('compass.kyma-project.io', 'CompassConnection', false),

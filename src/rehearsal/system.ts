@@ -162,3 +162,9 @@ export function withoutFirst(folder: FileTree, file: string): { readonly file: s
   const text = folder.get(file) ?? ''
   return { file, text: text.slice(text.indexOf('-----BEGIN CERTIFICATE-----', 1)) }
 }
+
+/** A bundle without its last root. */
+export function withoutLast(folder: FileTree, file: string): { readonly file: string; readonly text: string } {
+  const text = folder.get(file) ?? ''
+  return { file, text: text.slice(0, text.lastIndexOf('-----BEGIN CERTIFICATE-----')) }
+}

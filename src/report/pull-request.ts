@@ -191,15 +191,16 @@ function whatChanges(view: PullRequestView, detail: Detail): string {
 /** What a step sets and restarts beside the certificates, told once for all sites where it is the same. */
 function settingsChanged(view: PullRequestView): readonly string[] {
   if (view.kind !== 'step') return []
+  const { words } = systemOf(view.plan.system)
   const found = new Map<string, string[]>()
   for (const site of view.sites) {
     const now = stepOf(view.plan, view.phase, view.step)?.sites[site]?.state
     const before = stateBefore(view, site)
     if (now === undefined || before === undefined) continue
     for (const line of [
-      ...changedKeys(before.settings, now.settings).map(
-        ([key, from, to]) => `**setting** ${code(key)}: ${settingValue(from)} → ${settingValue(to)}`,
-      ),
+      ...changedKeys(before.settings, now.settings)
+        .filter(([key]) => words.toldElsewhere?.(key) !== true)
+        .map(([key, from, to]) => `**setting** ${code(key)}: ${settingValue(from)} → ${settingValue(to)}`),
       ...changedKeys(before.restarts, now.restarts).map(
         ([key, from, to]) => `**restart** of ${code(key)}: token ${settingValue(from)} → ${settingValue(to)}`,
       ),

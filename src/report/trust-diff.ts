@@ -214,22 +214,27 @@ function affectedBy(places: readonly PlaceChange[]): readonly string[] {
   for (const place of places) {
     for (const problem of place.problems) grave.push(`${placeName(place)}: ${problem}.`)
     if (place.role === 'trusted' || place.role === 'other') {
-      const beside = places.filter(other => other !== place && isOneBundle(place, other))
-      const elsewhere = (sha256: Fingerprint, when: 'before' | 'after') =>
-        beside.some(other => other.certificates.some(each => each.sha256 === sha256 && each.count[when] > 0))
-      const removed = place.certificates.filter(change => change.fate === 'removed')
-      const added = place.certificates.filter(change => change.fate === 'added')
-      const stays = new Set(place.certificates.filter(({ count }) => count.after > 0).map(({ sha256 }) => sha256))
-      const left = removed.filter(({ sha256 }) => !elsewhere(sha256, 'after'))
+      // Of the whole bundle: what leaves a key of it and stands under another stays trusted, and what leaves the key that signs may not.
+      const bundle = [place, ...places.filter(other => other !== place && isOneBundle(place, other))]
+      const inBundle = ({ sha256 }: CertificateChange, when: 'before' | 'after') =>
+        bundle.some(other => other.certificates.some(each => each.sha256 === sha256 && each.count[when] > 0))
+      const all = uniqueCertificates(bundle)
+      const left = all.filter(change => inBundle(change, 'before') && !inBundle(change, 'after'))
+      const stays = new Set(all.filter(change => inBundle(change, 'after')).map(({ sha256 }) => sha256))
       const replaced = left.filter(({ twins }) => twins.some(twin => stays.has(twin)))
       const gone = left.filter(change => !replaced.includes(change)).map(nameOf)
       for (const each of replaced)
         plain.push(
           `${nameOf(each)} goes, and nobody is refused for it: what chains to it chains to ${listed(each.twins.filter(twin => stays.has(twin)).map(twin => twin.slice(0, 12)))} too, which has the same key and subject.`,
         )
-      const come = added.filter(({ sha256 }) => !elsewhere(sha256, 'before')).map(nameOf)
-      if (left.length < removed.length || come.length < added.length)
-        plain.push('Trusted certificates change places within one bundle: who trusts it goes on trusting them.')
+      const come = all.filter(change => !inBundle(change, 'before') && inBundle(change, 'after')).map(nameOf)
+      const moved = place.certificates
+        .filter(({ fate }) => fate === 'added' || fate === 'removed')
+        .filter(change => inBundle(change, 'before') && inBundle(change, 'after'))
+      if (moved.length > 0)
+        plain.push(
+          `${listed(moved.map(nameOf).sort())} only ${moved.length === 1 ? 'changes its place' : 'change places'} within one bundle: who trusts it goes on trusting ${moved.length === 1 ? 'that CA' : 'them'}.`,
+        )
       if (gone.length > 0)
         grave.push(
           place.role === 'trusted'
@@ -265,6 +270,10 @@ function affectedBy(places: readonly PlaceChange[]): readonly string[] {
       grave.push('The sealed private key of the CA is taken away.')
   }
   return [...new Set([...grave, ...plain])]
+}
+
+function uniqueCertificates(places: readonly PlaceChange[]): readonly CertificateChange[] {
+  return [...new Map(places.flatMap(place => place.certificates).map(change => [change.sha256, change])).values()]
 }
 
 /** Keys of one object, or PEM files of one folder, that are read together: the operator of Cassandra trusts every `ca*.crt` of its Secret, the CA that signs included. */

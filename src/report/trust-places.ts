@@ -166,7 +166,8 @@ function signs(key: string, keys: ReadonlySet<string>): boolean {
 
 function roleOf(name: string): PlaceRole {
   const lower = name.toLowerCase()
-  if (/(ca-key|\.key$|private)/.test(lower)) return 'key'
+  // Linkerd's issuer has its key as `key.pem`, or `keyPEM` among the values of a chart.
+  if (/(ca-key|\.key$|private|(^|\.)key\.?pem$)/.test(lower)) return 'key'
   if (/cert-chain/.test(lower)) return 'chain'
   if (/root|anchor|bundle|ca\d*\.crt|cacerts?$|trust/.test(lower)) return 'trusted'
   if (/ca-cert|issu|tls\.crt|crt\.?pem/.test(lower)) return 'issuer'

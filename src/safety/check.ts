@@ -406,6 +406,18 @@ function sameCertificates(one: FoundPlace, other: FoundPlace): boolean {
   return of(one) === of(other)
 }
 
+/**
+ * Of a PEM file that is not named as a key: the values of the manifest of its name (Kyma's `gateway-ca.pem`, Linkerd's `issuer.pem`), or
+ * whatever the folder holds as trusted (Linkerd's `anchors.pem`, which stands in other files by flow and chart).
+ */
+function toldBy(file: FoundPlace, places: readonly FoundPlace[]): readonly FoundPlace[] {
+  const values = places.filter(place => place.object !== null && place.certificates.length > 0)
+  const manifest = file.file.replace(/\.pem$/, '.yaml')
+  const beside = values.filter(place => place.file === manifest)
+  if (beside.length > 0 || places.some(place => place.file === manifest)) return beside
+  return file.role === 'trusted' ? values.filter(place => place.role === 'trusted') : []
+}
+
 /** trust.txt and the PEM files are what people read; they must say what the Secret holds. */
 function contradiction(folder: Folders): Finding | null {
   const bySecret = new Map(
@@ -417,7 +429,12 @@ function contradiction(folder: Folders): Finding | null {
     // Named as the key, it has its bytes; with `.pem` after a key that has no such end, the certificates alone.
     const copy = bySecret.get(file)
     const twin = copy ?? bySecret.get(file.replace(/\.pem$/, ''))
-    if (twin === undefined || twin.sealed !== null) continue
+    if (twin === undefined) {
+      const [told, ...others] = toldBy(place, folder.placesAfter)
+      if (told === undefined || [told, ...others].some(each => sameCertificates(each, place))) continue
+      return { reason: 'contradiction', sentence: `${place.file} does not hold what ${placeName(told)} holds` }
+    }
+    if (twin.sealed !== null) continue
     if (copy === undefined ? sameCertificates(twin, place) : twin.bytes === place.bytes) continue
     return { reason: 'contradiction', sentence: `${place.file} does not hold what ${placeName(twin)} holds` }
   }

@@ -286,6 +286,8 @@ export interface Observation {
 export interface SystemWords {
   /** What to watch while a phase rolls out; empty: nothing beyond what `verify` tells. */
   watch(phase: string, plan: Plan): readonly string[]
+  /** Settings of a state that a pull request need not name: its table of certificates or what to watch tells them. @default none */
+  toldElsewhere?(setting: string): boolean
   /** The price of an emergency, at the head of its pull requests. */
   readonly emergency: string
   /** As `emergency`, for the refusal of `plan` without --accept-outage. */

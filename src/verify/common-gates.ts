@@ -3,7 +3,7 @@ import { canaryName } from '../names.ts'
 import type { Evidence, ObjectEvidence, Plan, Verdict } from '../rotation.ts'
 import type { Judged, Rule } from './gate.ts'
 import { sealedManagers } from './objects.ts'
-import { bundleDigest, type PlannedPlace } from './planned.ts'
+import { type PlannedPlace, vouchedBundle } from './planned.ts'
 import { short } from './values.ts'
 
 /** Gates that every system has, and what gates are made with. */
@@ -121,23 +121,31 @@ export function canaryUnsealed(id: string, seen: string): Rule {
   }
 }
 
-/** Whether every name under gates.attest has a word for this phase and bundle. */
-export function attested(id: string): Rule {
+/** Whether every name under gates.attest has a word for this phase and bundle. `asked`: what its owner is to be asked. */
+export function attested(id: string, asked = 'whether it trusts this bundle'): Rule {
   return {
     id,
     claim: 'a person has vouched for every consumer that no API shows',
-    hint: 'ask its owner whether it trusts this bundle, then run `reanchor attest NAME --phase N`',
+    hint: `ask its owner ${asked}, then run \`reanchor attest NAME --phase N\``,
     judge({ plan, place, attestations }) {
-      const bundle = bundleDigest(plan, place.tree.state)
+      const bundle = vouchedBundle(plan, place)
       const declared = plan.gates.attest.map(({ name }) => name)
       const waiting = declared.filter(
         name => !attestations.some(word => word.name === name && word.phase === place.phase && word.bundle === bundle),
       )
       const because = waiting.map(name => `${name}: no word yet for bundle ${short(bundle)}`)
       const counted = { of: declared.length, conform: declared.length - waiting.length }
-      return { verdict: waiting.length > 0 ? 'pending' : 'holds', because: limited(because), counted }
+      if (waiting.length === 0) return { verdict: 'holds', because: [], counted }
+      const commands = waiting.map(name => `\`reanchor attest ${shellWord(name)} --phase ${place.phase}\``)
+      const hint = `ask its owner ${asked}, then run ${limited(commands).join(' and ')}`
+      return { verdict: 'pending', because: limited(because), counted, hint }
     },
   }
+}
+
+/** Names such as `legacy/*` mean something else to a shell. */
+function shellWord(name: string): string {
+  return /^[\w./-]+$/.test(name) ? name : `'${name.replaceAll("'", "'\\''")}'`
 }
 
 /** Null where the Secret is what its SealedSecret says now, or comes from no SealedSecret. */

@@ -76,7 +76,20 @@ export function bundleBytes(plan: Pick<Plan, 'certificates'>, state: TrustState)
   return state.bundle.map(fingerprint => pems.get(fingerprint) ?? '').join('')
 }
 
-/** What an attestation is bound to. */
+/**
+ * What an attestation is bound to: the bundle of all sites at a step. Where they differ, as by a further CA that one site trusts, it is all of them, so that
+ * one word is enough for all.
+ */
+export function vouchedBundle(
+  plan: Pick<Plan, 'certificates' | 'phases'>,
+  { phase, step, variant }: Pick<PlannedPlace, 'phase' | 'step' | 'variant'>,
+): Digest {
+  const planned = plan.phases.find(({ number }) => number === phase)?.steps.find(({ number }) => number === step)
+  const trees = Object.values(planned?.sites ?? {}).map(site => plannedTree(site, variant) ?? site)
+  const digests = [...new Set(trees.map(({ state }) => bundleDigest(plan, state)))].sort()
+  return digests.length === 1 ? (digests[0] as Digest) : sha256(digests.join('\n'))
+}
+
 export function bundleDigest(plan: Pick<Plan, 'certificates'>, state: TrustState): Digest {
   return sha256(bundleBytes(plan, state))
 }

@@ -1,10 +1,12 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import type { Plan } from '../../src/rotation.ts'
+import { systemOf } from '../../src/systems/systems.ts'
 import { startFakeApi } from '../cluster/fake-api.ts'
-import { userGit } from '../repository/temporary.ts'
+import { recipients } from '../declaration/declarations.ts'
+import { bareRepository, userGit } from '../repository/temporary.ts'
 import {
   author,
   commit,
@@ -104,6 +106,20 @@ describe('bad usage ends with exit code 2', () => {
     ['a demo of a system that is not there', ['demo', 'consul'], /istio/],
     ['a fault that is not there', ['demo', 'istio', '--fault', 'meteor'], /never-reloads/],
     ['too many sites', ['demo', 'istio', '--sites', '99'], /1 to 6/],
+    ['no region at all', ['demo', 'cassandra', '--regions', '0'], /1 to 3\n.*found: +0\n.*--regions 3/s],
+    [
+      'two regions of a system that has one',
+      ['demo', 'kyma', '--regions', '2'],
+      /this demo has no more.*leave --regions out/s,
+    ],
+    ['sites and regions', ['demo', 'cassandra', '--sites', '2', '--regions', '3'], /one of them/],
+    ['a flow that is not there', ['demo', 'linkerd', '--flow', 'sideways'], /trust-roots, upgrade, config-map/],
+    [
+      'a scenario of another system',
+      ['demo', 'linkerd', '--scenario', 'graceful'],
+      /found: +--scenario graceful\n.*--flow/s,
+    ],
+    ['a file for the demo’s folder', ['demo', 'linkerd', '--dir', 'package.json'], /package\.json.*found: +a file/s],
     ['a duration without a unit', ['verify', '--wait', '--timeout', '10'], /--timeout/],
     ['a pull request that is no number', ['pr', 'show', 'first'], /number/],
     ['no command at all', [], /Usage/],
@@ -117,6 +133,50 @@ describe('bad usage ends with exit code 2', () => {
     expect(exit).toBe(2)
     expect(stderr + stdout).toMatch(said)
   })
+})
+
+describe('plan with a strategy that the system does not have', () => {
+  test.each([
+    ['istio', 'renew', /choose graceful, which also renews/],
+    ['linkerd', 'renew', /a proxy keeps the anchors .*choose issuer/s],
+    ['kyma', 'issuer', /its gateway trusts the very CA that signs.*choose renew/s],
+    ['cassandra', 'renew', /names its entries by Subject.*choose graceful/s],
+    ['cassandra', 'issuer', /no root above it.*choose graceful/s],
+  ] as const)(
+    '%s, %s: says why and what to use, before any cluster is asked for (F7)',
+    async (system, strategy, said) => {
+      const { demo } = await systemOf(system).rehearsal()
+      const sites = demo.sites.slice(0, demo.usualSites)
+      const [ageRecipient = ''] = recipients
+      const options = { sites, ageRecipient, sealingCertificate: '', variant: null }
+      const fleet = demo.fleet(options)
+      const paths = Object.fromEntries(sites.map(site => [site, `trust/${site}`]))
+      const declared = await demo.declare(fleet, { ...options, rotation: demo.rotation, paths, now: start })
+      const changed = declared.text.replace(/strategy: [a-z]+/, `strategy: ${strategy}`)
+      const bare = await bareRepository(Object.fromEntries([...fleet, [declared.path, changed]]))
+      const { exit, stderr } = await called('plan', '--repo', bare)
+      expect(stderr).toMatch(said)
+      expect(stderr).toMatch(new RegExp(`found: +${strategy}\\n`))
+      expect(exit).toBe(5)
+    },
+  )
+})
+
+describe('demo --dir', () => {
+  test.each(['fleet.git', 'age.key', 'mesh-2026-root.key.age'])(
+    'with %s of an earlier demo is refused by that name, and neither it nor anything else is touched',
+    async left => {
+      const dir = mkdtempSync(join(tmpdir(), 'reanchor-used-'))
+      onTestFinished(() => rmSync(dir, { recursive: true, force: true }))
+      writeFileSync(join(dir, left), 'earlier')
+      writeFileSync(join(dir, 'thesis.txt'), 'mine')
+      const { exit, stderr } = await called('demo', 'linkerd', '--dir', dir)
+      expect(exit).toBe(2)
+      expect(stderr).toMatch(new RegExp(`found: +${left}\\n`))
+      expect(stderr).not.toContain(`remove ${dir}`)
+      expect(readdirSync(dir).sort()).toEqual([left, 'thesis.txt'].sort())
+    },
+  )
 })
 
 describe('--output json', () => {
@@ -326,6 +386,16 @@ describe('a cluster that does not answer', () => {
     await commitTo(bare, userGit(bare, 'rev-parse', 'main'), { [path]: `${changed}\n` })
     return bare
   }
+
+  test('is what inspect asks for before there is a plan, which it does not need', async () => {
+    const bare = await withKubeconfig(join(temporary(), 'not-there'))
+    const plan = `rotations/${rotation}/plan.yaml`
+    await commitTo(bare, userGit(bare, 'rev-parse', 'main'), { [plan]: null })
+    expect((await reading(bare, 'status')).stderr).toContain('plan')
+    const inspected = await reading(bare, 'inspect')
+    expect(inspected.stderr).toContain('not-there')
+    expect(inspected.stderr).not.toContain('plan pull request')
+  })
 
   test('is unknown, which opens nothing: no cluster, one that answers 403, and one that gives half a list (F27)', async () => {
     const api = await startFakeApi()

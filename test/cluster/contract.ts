@@ -76,6 +76,9 @@ export function clusterContract(name: string, open: () => Promise<ContractSubjec
       expect(found?.metadata.managedFields?.length).toBeGreaterThan(0)
       expect(found).not.toHaveProperty('data')
       expect(found).not.toHaveProperty('stringData')
+      const listed = await all(subject.cluster, resources.secrets, { namespace, metadataOnly: true })
+      expect(listed.map(({ metadata }) => metadata.name)).toContain(secretName)
+      for (const each of listed) expect(each).not.toHaveProperty('data')
     })
 
     it('reads a pod over its loopback', async () => {

@@ -135,7 +135,9 @@ export async function startFakeApi(): Promise<FakeApi> {
     return send(200, {
       kind: 'List',
       metadata: { resourceVersion: '1', continue: next },
-      items: chosen.slice(from, from + limit),
+      items: chosen
+        .slice(from, from + limit)
+        .map(object => (metadataOnly ? { metadata: (object as { metadata: object }).metadata } : object)),
     })
   }
 

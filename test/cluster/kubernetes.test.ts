@@ -89,6 +89,8 @@ describe('a real connection', () => {
   it('asks for metadata alone where a Secret holds a private key', async () => {
     await cluster.metadata(resources.secrets, 'istio-system', 'cacerts')
     expect(api.accepted).toEqual(['application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1'])
+    for await (const _page of cluster.list(resources.secrets, { metadataOnly: true })) break
+    expect(api.accepted[1]).toBe('application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1')
   })
 
   it('reads an expired list once more from the start, and gives no object twice', async () => {

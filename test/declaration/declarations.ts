@@ -39,6 +39,11 @@ const trickyLabel = fc.oneof(
   label,
   fc.constantFrom('1e3', '0x1f', '123', 'true', 'null', 'no', 'on', '0o17', '2026-01-02', '1-0'),
 )
+/** A name of one's own, a machine, or all of a namespace. */
+const vouched = fc.oneof(
+  trickyLabel,
+  fc.tuple(label, fc.oneof(label, fc.constantFrom('*', 'vm-1.example'))).map(parts => parts.join('/')),
+)
 const segment = fc
   .stringMatching(/^[A-Za-z0-9_@+=][A-Za-z0-9_@+=-]{0,6}$/)
   .filter(text => text.toLowerCase() !== 'rotations')
@@ -179,7 +184,7 @@ export const declarations: fc.Arbitrary<Declaration> = fc
         hold: fc.integer({ min: 0, max: 86_400_000 }),
         fresh: fc.integer({ min: 3_700_000, max: 86_400_000 }),
         settle: fc.integer({ min: 100, max: 3_600_000 }),
-        attest: fc.uniqueArray(fc.record({ name: trickyLabel, why: name }), {
+        attest: fc.uniqueArray(fc.record({ name: vouched, why: name }), {
           maxLength: 2,
           selector: entry => entry.name,
         }),

@@ -807,6 +807,14 @@ const cases: readonly BadCase[] = [
     line: 28,
     what: 'is empty',
   },
+  ...['shop/', '/till', 'shop/*/till', 'Shop/till', 'shop/till*'].map(name => ({
+    name: `a word for ${name}, which is no machine`,
+    from: 'name: partner-vms',
+    to: `name: "${name}"`,
+    field: 'spec.gates.attest[0].name',
+    line: 28,
+    what: 'is not a legal name',
+  })),
   {
     name: 'one word for two groups',
     from: 'why: they are outside}',

@@ -202,17 +202,42 @@ describe('what a certificate is for', () => {
     expect(swap.affected).toEqual([
       expect.stringMatching(/^New leaves are signed by .* instead of .*: every peer must trust its root already\.$/),
       'The sealed private key of the CA changes.',
-      'Trusted certificates change places within one bundle: who trusts it goes on trusting them.',
+      expect.stringMatching(
+        /^`.*`.* and `.*`.* only change places within one bundle: who trusts it goes on trusting them\.$/,
+      ),
     ])
     expect(rolesOf(swap)).toMatchObject({ 'ca-secret.yaml:ca.crt': 'issuer', 'ca.crt.pem:null': 'issuer' })
     const drop = rendered('cassandra-graceful', '2-swap/1-data', '3-drop/1-data')
     expect(drop.affected.join('\n')).toContain('is refused by all that read this bundle')
   })
 
+  it.each([
+    [
+      '1-add/1-data',
+      '3-drop/1-data',
+      /only to `(?!.*2026).*` \(\w+\) is refused/,
+      /^`.*2026` \(\w+\) only changes its place/,
+    ],
+    [
+      '2-swap/1-data',
+      '0-adopt/1-adopt',
+      /only to `.*2026` \(\w+\) is refused/,
+      /^`(?!.*2026).*` \(\w+\) only changes its place/,
+    ],
+  ])(
+    'a CA of Cassandra that stops to sign and stands nowhere else is refused, though another changes its place (%s to %s)',
+    (from, to, gone, moved) => {
+      const { affected } = rendered('cassandra-graceful', from, to)
+      expect(affected[0]).toMatch(gone)
+      expect(affected).toContainEqual(expect.stringMatching(moved))
+    },
+  )
+
   it("an issuer of Linkerd is no bundle: nobody is refused when it changes, and its chart's values are read place by place", () => {
     const issuing = rendered('linkerd-graceful-trust-roots', '1-trust-both/3-data-plane', '2-issue-new/1-data')
     expect(rolesOf(issuing)).toEqual({ 'issuer.pem:null': 'issuer', 'issuer.yaml:crt.pem': 'issuer' })
     expect(issuing.affected.join('\n')).not.toMatch(/refused|accept/)
+    expect(issuing.affected).toContain('The sealed private key of the CA changes.')
     const both = rendered('linkerd-graceful-trust-roots', '0-adopt/1-adopt', '1-trust-both/1-data')
     expect(rolesOf(both)).toMatchObject({
       'components/control-plane/linkerd-config.yaml:values.identityTrustAnchorsPEM': 'trusted',

@@ -6,11 +6,11 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { attest } from '../../src/commands/attest.ts'
 import { findDeclaration } from '../../src/commands/declared.ts'
 import { advanceUntil, makeWorld, planAndMerge, recordMerge, type World } from '../../src/commands/demo.ts'
-import { next } from '../../src/commands/next.ts'
 import { rehearse } from '../../src/commands/rehearse.ts'
-import { demoClients, demoCluster } from '../../src/rehearsal/cassandra/fleet.ts'
+import { demoCluster, outsidersOf } from '../../src/rehearsal/cassandra/fleet.ts'
 import { cassandraRehearsal } from '../../src/rehearsal/cassandra/system.ts'
 import { textsAt } from '../../src/rehearsal/objects.ts'
+import { commitWord, waiting } from './cassandra-words.ts'
 import { abandonBefore, isClosed } from './drive.ts'
 
 const folders: string[] = []
@@ -65,35 +65,6 @@ function clientSecret({ rehearsal }: World): Readonly<Record<string, string>> {
   )
 }
 
-async function commitWord(
-  { repository, rotation, context }: World,
-  word: { readonly name: string; readonly phase: number; readonly bundle: string },
-): Promise<void> {
-  const parent = await repository.head('main')
-  const commit = await repository.commit({
-    parent,
-    changes: new Map([
-      [`rotations/${rotation}/attestations/by-hand.yaml`, JSON.stringify({ kind: 'Attestation', ...word })],
-    ]),
-    message: 'A word',
-    trailers: {},
-    author: context.author,
-    at: context.now(),
-  })
-  await repository.publish([{ ref: 'refs/heads/main', from: parent, to: commit }])
-}
-
-/** Gates of Cassandra that do not hold, as `next` tells them. */
-async function waiting({ context, rotation }: World): Promise<Readonly<Record<string, string>>> {
-  const { outcome } = await next(context, { rotation, base: null, variant: 'step' })
-  if (outcome.kind !== 'waiting') return {}
-  return Object.fromEntries(
-    outcome.gates
-      .filter(({ id, verdict }) => id.startsWith('cassandra/') && verdict !== 'holds')
-      .map(({ id, because, hint }) => [id, `${because.join('; ')} | ${hint}`]),
-  )
-}
-
 describe('the client CA of a Cassandra cluster', () => {
   it('rotates with CQL clients, prober and reaper and no failed handshake; add and swap wait for a word about that very bundle (F20)', async () => {
     const here = await clientWorld('clients')
@@ -105,15 +76,21 @@ describe('the client CA of a Cassandra cluster', () => {
     // Nor can it be given for what has not begun: it would open a gate that nobody has looked behind.
     for (const phase of [1, 2])
       await expect(
-        attest(here.context, { rotation: here.rotation, base: null, name: demoClients.attested, phase, by: 'someone' }),
+        attest(here.context, {
+          rotation: here.rotation,
+          base: null,
+          name: outsidersOf['client-ca'].attested,
+          phase,
+          by: 'someone',
+        }),
       ).rejects.toThrow(`phase ${phase} (${phase === 1 ? 'add' : 'swap'}) has not begun at any site`)
     // A word for another bundle is no word for this one.
-    await commitWord(here, { name: demoClients.attested, phase: 1, bundle: '0'.repeat(64) })
+    await commitWord(here, { name: outsidersOf['client-ca'].attested, phase: 1, bundle: '0'.repeat(64) })
     await recordMerge(here, add)
     await rehearsal.run(15 * 60_000)
     const held = await waiting(here)
     expect(Object.keys(held).sort()).toEqual(['cassandra/attested', 'cassandra/helpers-restarted'])
-    expect(held['cassandra/attested']).toContain(`${demoClients.attested}: no word yet for bundle`)
+    expect(held['cassandra/attested']).toContain(`${outsidersOf['client-ca'].attested}: no word yet for bundle`)
     expect(held['cassandra/helpers-restarted']).toContain(
       'kubectl --namespace cassandra rollout restart deployment example-cassandra-prober',
     )

@@ -62,6 +62,23 @@ const guarded: readonly Row[] = [
   ],
   [
     'kyma',
+    'edited-pr',
+    'the old CA is edited out of an open pull request (F25)',
+    { culprit: /edited by hand.*gateway-ca\.pem/, phase: '1-trust-both/1-data', command: 'next', exit: refused },
+  ],
+  [
+    'kyma',
+    'out-of-order',
+    'the connector would issue before the gateway trusts (F2, F25)',
+    {
+      culprit: /2-issue-new\/1-data breaks runtime to gateway/,
+      phase: '0-adopt/1-adopt',
+      command: 'check',
+      exit: refused,
+    },
+  ],
+  [
+    'kyma',
     'replica-lags',
     'a pod of the gateway misses the new bundle (F14, F21)',
     {

@@ -1,6 +1,10 @@
 import { afterEach, describe, expect, it } from 'vitest'
+import { resources } from '../../src/cluster/resources.ts'
 import { advanceUntil, nextWhenReady, planAndMerge, recordMerge, rotate } from '../../src/commands/demo.ts'
+import { loadRotation } from '../../src/commands/rotation.ts'
 import { readCertificate } from '../../src/pki/certificate.ts'
+import { demoRuntimes } from '../../src/rehearsal/kyma/fleet.ts'
+import { textsAt } from '../../src/rehearsal/objects.ts'
 import { foretoldPairs } from '../../src/safety/price.ts'
 import { extensionsOf } from '../../src/systems/kyma/same-key.ts'
 import { isClosed } from './drive.ts'
@@ -79,6 +83,16 @@ describe('a new key without an outage, which the runbook lacks', () => {
     expect(after.gateway['tls.key']).toBe(before.gateway['tls.key'])
     expect(after.gateway.cacert).toBe(after.signer['ca.crt'])
     expect(certificates(after.gateway.cacert)).toHaveLength(1)
+
+    // The trap of a runtime's own `cacert`: its agent writes the CA that the connector answered with, alone, and nobody else writes there.
+    const [site] = (await loadRotation(world.repository, { rotation: 'first', base: 'main' })).declaration.sites
+    if (site === undefined) throw new Error('no site')
+    for (const { name } of demoRuntimes) {
+      const cluster = await world.context.openCluster({ ...site, name, cluster: { kind: 'context', context: name } })
+      const own = await cluster.get(resources.secrets, 'istio-system', 'kyma-gateway-certs-cacert')
+      expect(textsAt(own, 'data')).toEqual({ cacert: Buffer.from(after.signer['ca.crt'] ?? '').toString('base64') })
+      expect(own?.metadata.managedFields?.map(({ manager }) => manager)).toEqual(['runtime-agent'])
+    }
   }, 600_000)
 })
 

@@ -47,7 +47,7 @@ export async function demoHandler(
   const lines = [
     '',
     `${new Set(result.phases.map(phase => phase.pr)).size} pull requests merged and verified in ${(outcome.virtualTime / 3_600_000).toFixed(1)} hours of the clusters' time, ${((Date.now() - started) / 1000).toFixed(0)} seconds of yours`,
-    `${attempted} handshakes attempted, ${failed} failed${foretold > 0 ? `, ${foretold} foretold` : ''}`,
+    `${attempted} handshakes attempted, ${failed} failed${foretold > 0 ? `, beside ${foretold} that the plan had foretold to fail` : ''}`,
     `restarts: ${restarts.map(each => `${sites > 1 ? `${each.site}/` : ''}${each.consumer} ${each.count} (planned ${each.planned})`).join(', ')}`,
     ...(result.fault === undefined ? [] : faultLines(result.fault)),
     ...(options.dir === undefined
@@ -66,15 +66,24 @@ function faultLines(fault: NonNullable<Awaited<ReturnType<typeof demo>>['result'
 }
 
 function sitesOf(options: DemoFlags, usual: DemoSystem): number {
+  const flag = options.regions === undefined ? 'sites' : 'regions'
+  if (options.sites !== undefined && options.regions !== undefined)
+    throw new ReanchorError({
+      what: '--sites and --regions say the same',
+      expected: 'one of them',
+      found: `--sites ${options.sites} --regions ${options.regions}`,
+      todo: 'leave one out',
+    })
   const text = options.sites ?? options.regions
   if (text === undefined) return usual.usualSites
   const sites = Number(text)
-  if (Number.isInteger(sites) && sites >= 1 && sites <= usual.sites.length) return sites
+  const most = usual.sites.length
+  if (Number.isInteger(sites) && sites >= 1 && sites <= most) return sites
   throw new ReanchorError({
-    what: `--${options.sites === undefined ? 'regions' : 'sites'} is out of range`,
-    expected: `a number from 1 to ${usual.sites.length}`,
+    what: `--${flag} is out of range`,
+    expected: most === 1 ? '1: this demo has no more' : `a number from 1 to ${most}`,
     found: text,
-    example: '--sites 2',
+    ...(most === 1 ? { todo: `leave --${flag} out` } : { example: `--${flag} ${most}` }),
   })
 }
 
@@ -113,8 +122,8 @@ function variantOf(options: DemoFlags, { variantFlag, variants }: DemoSystem): s
       what: flag === variantFlag ? `no such ${variantWords[flag]}` : `--${flag} is not of this system’s demo`,
       expected:
         flag === variantFlag ? variants.join(', ') : variantFlag === null ? 'no such option' : `--${variantFlag}`,
-      found: text,
-      ...(flag === variantFlag ? { example: `--${flag} ${variants.at(-1)}` } : {}),
+      found: flag === variantFlag ? text : `--${flag} ${text}`,
+      ...(variantFlag === null ? {} : { example: `--${variantFlag} ${variants.at(-1)}` }),
       exit: exitCodes.usage,
     })
   }

@@ -1,9 +1,11 @@
 import { readFileSync } from 'node:fs'
+import type { Context } from '../../commands/context.ts'
+import { findDeclaration } from '../../commands/declared.ts'
 import { inspectFiles, inspectSites } from '../../commands/inspect.ts'
 import { loadRotation } from '../../commands/rotation.ts'
 import { exitCodes, ReanchorError } from '../../errors.ts'
 import { endingWithin, type InspectView, inspectText } from '../../report/inspect-text.ts'
-import type { ClusterChoice, SystemPart } from '../../rotation.ts'
+import type { ClusterChoice, Declaration, SystemPart } from '../../rotation.ts'
 import { type CommonOptions, duration } from '../options.ts'
 import type { CommandResult, Terminal } from '../output.ts'
 import { chosen, contextFor, paintFor, widthOf } from './common.ts'
@@ -47,7 +49,7 @@ async function inspectLive(
     })
   } else {
     const context = await contextFor(options, terminal, true)
-    const { declaration } = await loadRotation(context.repository, chosen(options))
+    const declaration = await declarationOf(context, options)
     for (const site of declaration.sites) sites.push({ name: site.name, choice: site.cluster, declared: declaration })
   }
   const opened = []
@@ -62,6 +64,16 @@ async function inspectLive(
     return await inspectSites(opened, when)
   } finally {
     for (const site of opened) await site.cluster.close()
+  }
+}
+
+/** Before its plan is merged a rotation is its declaration alone, and what it would start from is worth a look then most of all. */
+async function declarationOf(context: Context, options: InspectFlags): Promise<Declaration> {
+  try {
+    return (await loadRotation(context.repository, chosen(options))).declaration
+  } catch (error) {
+    if (!(error instanceof ReanchorError)) throw error
+    return (await findDeclaration(context, chosen(options))).declaration
   }
 }
 

@@ -51,13 +51,13 @@ export async function operatorCa(life: Life): Promise<CaPair> {
   return { certificate: certificate.pem, key: pkcs1Pem(key) }
 }
 
-export interface ClientIdentity {
+export interface IdentityByHand {
   readonly certificate: string
   readonly key: string
 }
 
-/** What somebody with the client CA at hand makes for a CQL client. */
-export async function clientIdentity(name: string, ca: CaPair, life: Life): Promise<ClientIdentity> {
+/** What somebody with a CA at hand makes by hand: for a CQL client, or for a node that no operator looks after. */
+export async function identityByHand(name: string, ca: CaPair, life: Life): Promise<IdentityByHand> {
   const key = await rsaKey()
   const leaf = await createLeaf({
     subject: `CN=${name}`,

@@ -10,8 +10,8 @@ export interface CassandraFleetOptions {
   readonly branch?: string
   /** Replicas of each datacenter. @default 3 */
   readonly replicas?: number
-  /** Clients connect by TLS too, with a CA of their own. @default false */
-  readonly clientEncryption?: boolean
+  /** `client-ca`: clients connect by TLS too, with a CA of their own. `unmanaged-region`: a region without an operator belongs to the cluster. @default server-ca */
+  readonly scenario?: Scenario
 }
 
 /** What the demo's CassandraCluster is called, in every region alike. */
@@ -22,8 +22,8 @@ export const demoCluster = {
   clientSecret: 'example-client-manual-tls-ca',
 } as const
 
-/** Which CA the demo rotates; the usual one first. */
-export const scenarios = ['server-ca', 'client-ca'] as const
+/** Which CA the demo rotates, and with whom; the usual one first. */
+export const scenarios = ['server-ca', 'client-ca', 'unmanaged-region'] as const
 
 export type Scenario = (typeof scenarios)[number]
 
@@ -31,8 +31,20 @@ export function scenarioOf(variant: string | null): Scenario {
   return scenarios.find(each => each === variant) ?? 'server-ca'
 }
 
-/** Services that speak CQL to the demo's cluster, and the name under which one person vouches for all of them. */
-export const demoClients = { attested: 'cql-clients', names: ['orders', 'billing'] } as const
+/** Who connects to the demo's cluster without an API that shows it, and the name under which one person vouches for all of them. */
+export const outsidersOf = {
+  'client-ca': {
+    attested: 'cql-clients',
+    names: ['orders', 'billing'],
+    why: 'owners of orders and billing have changed their truststores and keystores',
+  },
+  'unmanaged-region': {
+    attested: 'on-premises',
+    /** First seeds of the region, as the CassandraCluster names it. */
+    names: ['10.20.0.11'],
+    why: 'the nodes on our own premises were changed and restarted by hand',
+  },
+} as const
 
 /**
  * A GitOps repository as an engineer has it before the first rotation: one folder of Flux objects per region, and a CassandraCluster. The CA
@@ -87,12 +99,13 @@ resources:
 
 function cassandraCluster(site: string, options: CassandraFleetOptions): string {
   const others = options.sites.filter(other => other !== site)
-  const external =
+  const scenario = options.scenario ?? 'server-ca'
+  const managed =
     others.length === 0
       ? ''
-      : `  externalRegions:
-    managed:
-${others.map(other => `      - domain: ${regionDomain(other)}\n`).join('')}`
+      : `    managed:\n${others.map(other => `      - domain: ${regionDomain(other)}\n`).join('')}`
+  const regions = `${managed}${scenario === 'unmanaged-region' ? unmanagedRegion : ''}`
+  const external = regions === '' ? '' : `  externalRegions:\n${regions}`
   return `# The cluster's part in ${site}. Owned by the storage team.
 apiVersion: db.ibm.com/v1alpha1
 kind: CassandraCluster
@@ -110,11 +123,16 @@ ${external}  encryption:
       internodeEncryption: all
       caTLSSecret:
         name: ${demoCluster.secret}
-${options.clientEncryption === true ? clientEncryption : ''}`
+${scenario === 'client-ca' ? clientEncryption : ''}`
 }
 
 const clientEncryption = `    client:
       enabled: true
       caTLSSecret:
         name: ${demoCluster.clientSecret}
+`
+
+const unmanagedRegion = `    unmanaged:
+      - seeds: [${outsidersOf['unmanaged-region'].names[0]}]
+        dcs: [{name: on-premises, replicas: 3}]
 `

@@ -60,7 +60,7 @@ export class Helper implements PodProcess {
 
   /** How it connects to a node by JMX; null: one of the two is not there. */
   linkTo(node: CassandraNode): ControlLink | null {
-    const endpoint = node.clientEndpoint
+    const endpoint = node.endpointOf('client')
     if (endpoint === null || this.#stores === null || !this.#up) return null
     return {
       link: this.kind,

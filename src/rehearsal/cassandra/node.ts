@@ -48,9 +48,9 @@ export class CassandraNode implements PodProcess {
     return null
   }
 
-  /** Where JMX and CQL are answered; present from the start on, before the node is ready. */
-  get clientEndpoint(): Endpoint | null {
-    return this.#draining ? null : (this.#endpoints.get('client') ?? null)
+  /** Where peers, or CQL and JMX, are answered; present from the start on, before the node is ready. */
+  endpointOf(ca: CassandraCa): Endpoint | null {
+    return this.#draining ? null : (this.#endpoints.get(ca) ?? null)
   }
 
   /** Clients send it queries. */
@@ -95,7 +95,7 @@ export class CassandraNode implements PodProcess {
       // `requireEndpointVerification` is false by default: no name is looked at, in either direction.
       connect: () => ({
         context: endpoint.material.context,
-        alpn: 'istio',
+        alpn: peerProtocol,
         serverName: null,
         trustDomain: '',
         anyName: true,
@@ -118,7 +118,8 @@ export class CassandraNode implements PodProcess {
   }
 }
 
-/** What client endpoints of the rehearsal take for a protocol; Cassandra itself asks for none. */
+/** What endpoints of the rehearsal take for a protocol; Cassandra itself asks for none. */
+export const peerProtocol = 'istio'
 export const cqlProtocol = 'h2'
 
 /** What a process reads of a volume with the nodes' Secret. */

@@ -1,12 +1,13 @@
 import type { LocalForge } from '../../forge/local.ts'
+import { cassandraOf } from '../../systems/cassandra/settings.ts'
 import type { StoredObject } from '../objects.ts'
 import { textAt } from '../objects.ts'
 import type { DemoMoment } from '../system.ts'
 import { cassandraRegionOf } from './region.ts'
 
 /**
- * What people do while `next` waits: they restart prober and reaper, as the gate says, and see to what no API shows. For a rotation of the client CA the
- * owners of CQL clients add the new CA to their truststores in `add`, and take certificates of it in `swap`; then one of them vouches for it.
+ * What people do while `next` waits: they restart prober and reaper, as the gate says, and see to what no API shows: the owners of CQL clients, or of
+ * a region without an operator, add the new CA to their truststores in `add`, and take certificates of it in `swap`; then one of them vouches for it.
  */
 export async function meanwhile(moment: DemoMoment): Promise<void> {
   const { gates, rehearsal } = moment
@@ -49,10 +50,11 @@ async function vouch({ context, rotation, rehearsal }: DemoMoment, site: string)
   const signs = of(back ? 'old-root' : 'new-root')
   const { store } = rehearsal.sites.get(site) ?? {}
   if (signs === undefined || store === undefined) return
-  for (const client of cassandraRegionOf(store).clients) {
-    if (!back && plan.phases.find(({ number }) => number === at.phase)?.name === 'add') client.trust(signs.pem)
+  const { ca } = cassandraOf(declaration)
+  for (const outsider of cassandraRegionOf(store).outsiders.filter(each => each.ca === ca)) {
+    if (!back && plan.phases.find(({ number }) => number === at.phase)?.name === 'add') outsider.trust(signs.pem)
     // Whoever has the pair at hand signs it for them: here it is read where the operator has it.
-    else await client.present(signingPair(store.list('', 'Secret'), signs.pem), lifeOf(signs))
+    else await outsider.present(signingPair(store.list('', 'Secret'), signs.pem), lifeOf(signs))
   }
   const forge = (await context.openForge(declaration)) as LocalForge
   for (const { name } of plan.gates.attest) {

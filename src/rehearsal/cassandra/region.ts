@@ -5,32 +5,37 @@ import { type ObjectStore, type StoredObject, textAt } from '../objects.ts'
 import { podKey, type Site } from '../site.ts'
 import type { PodMeans } from '../system.ts'
 import type { CaPair } from './certificates.ts'
-import type { CqlClient } from './cql-client.ts'
 import { Helper } from './helper.ts'
 import { CassandraNode } from './node.ts'
 import { CassandraOperator, encryptionOf, nodeVolumes } from './operator.ts'
+import type { Outsider } from './outsider.ts'
 
 export interface RegionParts {
   /** The CA that someone made for all regions; asked for where a CassandraCluster names a Secret that is not there yet. */
   readonly ca: (which: CassandraCa) => CaPair | null
-  /** Clients that connect to the nodes of every region. */
-  readonly clients: readonly CqlClient[]
+  /** Who connects to the nodes of every region. */
+  readonly outsiders: readonly Outsider[]
+  /** Brings up what the CassandraCluster names beside its own nodes, unless another region has. */
+  readonly bringUp: (seeds: readonly string[]) => Promise<void>
 }
 
-/** What runs in one region for a CassandraCluster: the operator, the nodes, prober and reapers; and the CQL clients that reach them. */
+/** What runs in one region for a CassandraCluster: the operator, the nodes, prober and reapers; and who reaches them from outside. */
 export class CassandraRegion {
   readonly operator: CassandraOperator
-  readonly clients: readonly CqlClient[]
+  readonly outsiders: readonly Outsider[]
   readonly #site: Site
   readonly #nodes = new Map<string, CassandraNode>()
   readonly #helpers = new Map<string, Helper>()
 
   constructor(site: Site, parts: RegionParts) {
     this.#site = site
-    this.clients = parts.clients
+    this.outsiders = parts.outsiders
     // Before the operator hears of a cluster: else it would make CAs up.
     site.store.onChange(({ what, object }) => {
-      if (what === 'created' && object.kind === 'CassandraCluster') this.#provideCas(object, parts)
+      if (what !== 'created' || object.kind !== 'CassandraCluster') return
+      this.#provideCas(object, parts)
+      const { unmanagedRegions } = readCassandraCluster(object, 'server', object.metadata.name)
+      if (unmanagedRegions.length > 0) site.clock.after(0, () => parts.bringUp(unmanagedRegions))
     })
     this.operator = new CassandraOperator(site)
     site.handshakes.addControls(() => {
@@ -38,7 +43,7 @@ export class CassandraRegion {
       return nodes.flatMap(node =>
         [
           ...[...this.#helpers.values()].map(helper => (node.serving ? helper.linkTo(node) : null)),
-          ...parts.clients.map(client => client.linkTo(node)),
+          ...parts.outsiders.map(outsider => outsider.linkTo(node)),
         ].filter(link => link !== null),
       )
     })

@@ -4,9 +4,9 @@ import { cassandraOf } from '../../systems/cassandra/settings.ts'
 import { namespaceOf } from '../manifests.ts'
 import { nodeOf, podKey } from '../site.ts'
 import type { RehearsalSystem, StartingCa } from '../system.ts'
-import { type CaPair, clientIdentity, scriptCa } from './certificates.ts'
-import { CqlClient } from './cql-client.ts'
-import { cassandraFleet, demoClients, demoCluster, scenarioOf, scenarios } from './fleet.ts'
+import { type CaPair, scriptCa } from './certificates.ts'
+import { cassandraFleet, demoCluster, outsidersOf, scenarioOf, scenarios } from './fleet.ts'
+import { Outsider } from './outsider.ts'
 import { meanwhile } from './people.ts'
 import { CassandraRegion } from './region.ts'
 
@@ -22,21 +22,33 @@ export const cassandraRehearsal: RehearsalSystem = {
     // "Provide the same CA TLS Secret for all regions": made once, with utils/tls.sh, by whoever asks first.
     let making: Promise<void> | null = null
     const made = new Map<CassandraCa, CaPair>()
-    const clients: CqlClient[] = []
+    const outsiders: Outsider[] = []
     const regions: CassandraRegion[] = []
+    const meet = async (ca: CassandraCa, name: string): Promise<void> => {
+      const pair = made.get(ca)
+      if (pair === undefined || outsiders.some(outsider => outsider.name === name)) return
+      outsiders.push(await Outsider.make(name, { ca, pair, life: life(tenYears), changed: () => changed() }))
+      changed()
+    }
     const make = async (): Promise<void> => {
-      const ca = await scriptCa('ca-client', life(tenYears))
-      made.set('server', await scriptCa('ca', life(tenYears))).set('client', ca)
-      if (rotated === 'server') return
-      for (const name of demoClients.names)
-        clients.push(new CqlClient(name, ca, await clientIdentity(name, ca, life(tenYears)), () => changed()))
+      made
+        .set('server', await scriptCa('ca', life(tenYears)))
+        .set('client', await scriptCa('ca-client', life(tenYears)))
+      if (rotated === 'client')
+        for (const name of outsidersOf['client-ca'].names) await meet('client', `clients/${name}`)
     }
     let changed = (): void => {}
     return {
       crossSite: sites.length > 1,
       startSite(site) {
         changed = () => site.handshakes.controlChanged()
-        const region = new CassandraRegion(site, { ca: which => made.get(which) ?? null, clients })
+        const region = new CassandraRegion(site, {
+          ca: which => made.get(which) ?? null,
+          outsiders,
+          bringUp: async seeds => {
+            for (const seed of seeds) await meet('server', `unmanaged/${seed}`)
+          },
+        })
         regions.push(region)
         return {
           async bootstrap() {
@@ -81,10 +93,14 @@ export const cassandraRehearsal: RehearsalSystem = {
     usualSites: 1,
     variantFlag: 'scenario',
     variants: scenarios,
-    variantOf: declaration => (cassandraOf(declaration).ca === 'client' ? 'client-ca' : 'server-ca'),
+    variantOf: declaration => {
+      if (cassandraOf(declaration).ca === 'client') return 'client-ca'
+      // Beside clients only unmanaged regions need a person's word.
+      return declaration.gates.attest.length > 0 ? 'unmanaged-region' : 'server-ca'
+    },
     byArgo: () => false,
     faults: variant =>
-      scenarioOf(variant) === 'client-ca'
+      scenarioOf(variant) !== 'server-ca'
         ? null
         : {
             widening: 'add',
@@ -96,8 +112,7 @@ export const cassandraRehearsal: RehearsalSystem = {
             edit: folder => ({ file: 'ca.crt.pem', text: folder.get('ca2.crt.pem') ?? '' }),
           },
     start: () => 'one Cassandra cluster, a CA of its own',
-    fleet: ({ sites, ageRecipient, variant }) =>
-      cassandraFleet({ sites, ageRecipient, clientEncryption: scenarioOf(variant) === 'client-ca' }),
+    fleet: ({ sites, ageRecipient, variant }) => cassandraFleet({ sites, ageRecipient, scenario: scenarioOf(variant) }),
     async declare(fleet, { rotation, sites, paths, ageRecipient, variant, now }) {
       const { runInit } = await import('../../declaration/init.ts')
       const written = await runInit({
@@ -115,8 +130,9 @@ export const cassandraRehearsal: RehearsalSystem = {
         now,
         ask: null,
       })
-      if (scenarioOf(variant) === 'server-ca') return written
-      return { path: written.path, text: await engineersTouch(written.text) }
+      const scenario = scenarioOf(variant)
+      if (scenario === 'server-ca') return written
+      return { path: written.path, text: await engineersTouch(written.text, scenario) }
     },
     meanwhile,
     vouches: true,
@@ -128,14 +144,12 @@ export const cassandraRehearsal: RehearsalSystem = {
   },
 }
 
-/** `init` proposes the CA between nodes where there are both; whoever rotates the other one says so, and who vouches for its clients. */
-async function engineersTouch(text: string): Promise<string> {
+/** `init` proposes the CA between nodes where there are both; whoever rotates the other one says so, and who vouches for those whom no API shows. */
+async function engineersTouch(text: string, scenario: keyof typeof outsidersOf): Promise<string> {
   const { parseDocument } = await import('yaml')
   const document = parseDocument(text)
-  document.setIn(['spec', 'cassandra', 'ca'], 'client')
-  document.setIn(
-    ['spec', 'gates', 'attest'],
-    [{ name: demoClients.attested, why: 'owners of orders and billing have changed their truststores and keystores' }],
-  )
+  if (scenario === 'client-ca') document.setIn(['spec', 'cassandra', 'ca'], 'client')
+  const { attested, why } = outsidersOf[scenario]
+  document.setIn(['spec', 'gates', 'attest'], [{ name: attested, why }])
   return document.toString()
 }

@@ -18,6 +18,8 @@ const ports = { admin: 4191, identity: 8080, metrics: 9990 } as const
 const renewAfter = 0.7
 /** Milliseconds until a certification that failed is tried again: LINKERD2_PROXY_IDENTITY_MIN_REFRESH is 10 s. */
 const retry = [10_000, 20_000] as const
+/** Milliseconds between two looks at whether a proxy that hangs still does. */
+const hung = 60_000
 /** Milliseconds. The proxy asks for its leaf as soon as it runs. */
 const lags = { certify: [100, 400], ready: [100, 300] } as const
 
@@ -158,7 +160,11 @@ export class LinkerdPod implements PodProcess {
   /** Asks for a leaf, holds it to its own anchors, and renews it after 70 % of what is left of its life. */
   async #certify(): Promise<void> {
     if (!this.running) return
-    if (this.#leaf !== null && this.#site.faults.frozen.has(this.#owner)) return
+    if (this.#leaf !== null && this.#site.faults.frozen.has(this.#owner)) {
+      // One that hangs asks again once it no longer does.
+      this.#timer = this.#site.clock.after(hung, () => this.#certify())
+      return
+    }
     const signed = await this.#request()
     if (!this.running) return
     if (signed === null || !this.#accepts(signed)) {

@@ -17,6 +17,7 @@ import {
   type StartingCa,
   type WorldOptions,
   withoutFirst,
+  withoutLast,
 } from '../system.ts'
 import { linkerdCharts } from './chart.ts'
 import { linkerdDeclaration } from './declaration.ts'
@@ -122,14 +123,15 @@ export async function linkerdRehearsal(): Promise<RehearsalSystem> {
         linkerdOf(declaration).install === 'helmRelease',
       ),
     byArgo: isByArgo,
-    faults: () => ({
+    faults: variant => ({
       widening: 'trust-both',
       switching: 'issue-new',
       cluster: {
         'never-reloads': { phase: 'issue-new', what: 'one workload’s proxy asks for no leaf any more' },
         'replica-lags': { phase: 'issue-new', what: 'one replica of identity no longer sees its Secret change' },
       },
-      edit: folder => withoutFirst(folder, 'anchors.pem'),
+      // The old root stands first in one flow alone: the others write new, then old.
+      edit: folder => (flowOf(variant) === 'config-map' ? withoutFirst : withoutLast)(folder, 'anchors.pem'),
     }),
     // Leaves of the demo live for an hour.
     patience: 3 * 3_600_000,

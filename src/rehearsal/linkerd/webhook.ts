@@ -1,4 +1,4 @@
-import { webhookName } from '../../systems/linkerd/observe-webhook.ts'
+import { injectorWebhook } from '../../systems/linkerd/webhooks.ts'
 import { companyRoot, issueLeaf } from '../certificates.ts'
 import type { ControlLink } from '../handshakes.ts'
 import { at } from '../objects.ts'
@@ -35,7 +35,7 @@ export class Webhook {
       {
         apiVersion: 'admissionregistration.k8s.io/v1',
         kind: 'MutatingWebhookConfiguration',
-        metadata: { name: webhookName, labels: { 'linkerd.io/control-plane-component': 'proxy-injector' } },
+        metadata: { name: injectorWebhook.name, labels: { 'linkerd.io/control-plane-component': 'proxy-injector' } },
         webhooks: [
           {
             name: 'linkerd-proxy-injector.linkerd.io',
@@ -59,7 +59,7 @@ export class Webhook {
   link(replica: LinkerdPod): ControlLink | null {
     const endpoint = replica.endpointAt(webhookPort)
     const group = 'admissionregistration.k8s.io'
-    const configuration = this.#site.store.get(group, 'MutatingWebhookConfiguration', null, webhookName)
+    const configuration = this.#site.store.get(group, 'MutatingWebhookConfiguration', null, injectorWebhook.name)
     const bundle = at(configuration, 'webhooks', 0, 'clientConfig', 'caBundle')
     if (endpoint === null || typeof bundle !== 'string') return null
     const roots = Buffer.from(bundle, 'base64').toString('utf8')

@@ -133,7 +133,7 @@ function issuerDepartures(seen: Looked, expected: Expected): readonly Departure[
 }
 
 /** Enough of a digest for a person to tell two apart; the whole stands in the evidence. */
-export function short(digest: string): string {
+function short(digest: string): string {
   return digest.slice(0, 12)
 }
 

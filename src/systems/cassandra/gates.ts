@@ -1,10 +1,10 @@
 import type { ConsumerClass, EvidenceException, ObjectEvidence, Plan, Verdict } from '../../rotation.ts'
-import { canaryUnsealed, deliveredWith, deliverers } from '../../verify/common-gates.ts'
+import { attested, canaryUnsealed, deliveredWith, deliverers } from '../../verify/common-gates.ts'
 import type { Case, Judged, Rule } from '../../verify/gate.ts'
-import { bundleDigest, type PlannedPlace, stoodBefore } from '../../verify/planned.ts'
+import { type PlannedPlace, stoodBefore } from '../../verify/planned.ts'
 import { instantOf } from '../../verify/values.ts'
 import { worst } from '../../verify/verdict.ts'
-import { type Departure, departures, type Expected, expectedOf, short } from './expected.ts'
+import { type Departure, departures, type Expected, expectedOf } from './expected.ts'
 
 /** A rule of a Cassandra step, whose `expected` is what the state at its place declares. */
 interface CassandraRule extends Pick<Rule, 'id' | 'claim' | 'hint'> {
@@ -34,7 +34,6 @@ export function cassandraRules(plan: Plan, place: PlannedPlace): readonly Rule[]
   if (helpersIn(plan)) rules.push(helpersRestarted)
   rules.push(strangersDeclared, everythingSeen)
   if (place.phase > 0) rules.push(stable)
-  if (plan.gates.attest.length > 0 && needsWord(plan, place)) rules.push(attested)
   return [
     deliveredWith(at => [at.tree.state.settings.secret ?? '']),
     canaryUnsealed('cassandra/canary', everythingSeen.claim),
@@ -42,12 +41,22 @@ export function cassandraRules(plan: Plan, place: PlannedPlace): readonly Rule[]
       ...rule,
       judge: (subject: Case) => rule.judge({ ...subject, expected: expectedOf(subject.plan, subject.place) }),
     })),
+    ...(plan.gates.attest.length > 0 && needsWord(plan, place) ? [attested('cassandra/attested', asked(place))] : []),
   ]
+}
+
+/** Of an undo only that of swap asks. */
+function asked({ phase, variant }: PlannedPlace): string {
+  if (variant === 'undo') return 'whether all present certificates of the old CA again, where they present any'
+  return phase === 1
+    ? 'whether all trust the new CA beside the old one'
+    : 'whether all present certificates of the new CA, where they present any'
 }
 
 /**
  * Who is not seen must trust the new CA before anyone presents it, and present it before the old one goes. On the way back from where the new CA signs,
- * whoever presents certificates of it by now must take the old ones again before a further step back takes trust in it away.
+ * whoever presents certificates of it by now must take the old ones again before a further step back takes trust in it away. All are asked: that
+ * a name has no word for the new CA yet does not say that nobody behind it has begun.
  */
 function needsWord(plan: Plan, place: PlannedPlace): boolean {
   const { state } = place.tree
@@ -117,7 +126,7 @@ const secretDelivered: CassandraRule = {
 const clusterReady: CassandraRule = {
   id: 'cassandra/cluster',
   claim: 'the operator calls the cluster ready, and takes its CA from the planned Secret',
-  hint: 'see the events of the CassandraCluster (TLSSecretNotFound, TLSSecretInvalid, RegionInit) and the prober',
+  hint: 'nothing is done to nodes before the maintenance is over',
   judge({ evidence, expected }) {
     const found = evidence.objects.find(({ id }) => id.startsWith('CassandraCluster/'))
     if (found === undefined) return unread('the CassandraCluster could not be read')
@@ -133,8 +142,12 @@ const clusterReady: CassandraRule = {
     if ((found.facts.maintenance ?? '') !== '')
       return { verdict: 'pending', because: [`${found.id}: held down for maintenance: ${found.facts.maintenance}`] }
     // Necessary and never enough: it stays true until the operator reacts, and between the restarts of two pods.
-    if (found.facts.ready !== 'true') return { verdict: 'pending', because: [`${found.id}: status.ready is not true`] }
-    return holds
+    if (found.facts.ready === 'true') return holds
+    return {
+      verdict: 'pending',
+      because: [`${found.id}: status.ready is not true`],
+      hint: 'so it is while nodes restart; if it stays so, see its events (TLSSecretNotFound, TLSSecretInvalid, RegionInit) and the prober',
+    }
   },
 }
 
@@ -158,7 +171,7 @@ const dataTakenUp: CassandraRule = {
 const setsRolled: CassandraRule = {
   id: 'cassandra/rolled',
   claim: 'every datacenter’s StatefulSet is rolled out to its newest revision, all with one POD_RESTART_CHECKSUM',
-  hint: 'a pod that hangs says why in its events; where hosts’ ports are used, nodes of a later region wait for the earlier ones',
+  hint: 'the operator restarts nodes one by one; a pod that hangs says why in its events, and where hosts’ ports are used, nodes of a later region wait for the earlier ones',
   judge({ evidence }) {
     const sets = evidence.objects.filter(({ id }) => id.startsWith('StatefulSet/'))
     if (sets.length === 0) return unread('no StatefulSet of the cluster was seen')
@@ -188,14 +201,20 @@ const rootsTrusted: CassandraRule = {
   id: 'cassandra/roots-trusted',
   claim: 'every node trusts exactly the planned CAs',
   hint: 'a node takes its truststore up at its start only',
-  judge: subject => judgeConsumers(subject, ['node'], ['running', 'restart', 'roots']),
+  judge: subject => afterRestart(subject, ['roots'], ['running', 'restart']),
 }
 
 const leavesPresented: CassandraRule = {
   id: 'cassandra/leaves-presented',
   claim: 'every node presents a certificate of the planned CA',
-  hint: 'it is seen by a TLS handshake with the node: see that port-forwards are allowed (roles/cassandra-portforward.yaml)',
-  judge: subject => judgeConsumers(subject, ['node'], ['running', 'issuer']),
+  hint: 'a node presents what its keystore held when it started',
+  judge(subject) {
+    const judged = afterRestart(subject, ['issuer'], ['running'])
+    if (judged.verdict !== 'unknown') return judged
+    const hint =
+      'it is seen by a TLS handshake with the node: see that port-forwards are allowed (roles/cassandra-portforward.yaml)'
+    return { ...judged, hint }
+  },
 }
 
 const helpersRestarted: CassandraRule = {
@@ -281,23 +300,6 @@ const stable: CassandraRule = {
   },
 }
 
-const attested: CassandraRule = {
-  id: 'cassandra/attested',
-  claim: 'a person has vouched for the clients and regions that no API shows',
-  hint: 'ask their owners: in phase add whether they trust the new CA, in phase swap whether they present certificates of it, after an undo of swap whether they present those of the old CA again; then run `reanchor attest NAME --phase N`',
-  judge({ plan, place, attestations }) {
-    const bundle = bundleDigest(plan, place.tree.state)
-    const given = attestations.filter(word => word.phase === place.phase)
-    const names = plan.gates.attest.map(({ name }) => name)
-    // After an undo only those are asked who were told to present the new CA, by the word that was given for it.
-    const asked = place.variant === 'undo' ? names.filter(name => given.some(word => word.name === name)) : names
-    const waiting = asked.filter(name => !given.some(word => word.name === name && word.bundle === bundle))
-    const because = waiting.map(name => `${name}: no word yet for bundle ${short(bundle)}`)
-    const counted = { of: asked.length, conform: asked.length - waiting.length }
-    return { verdict: waiting.length > 0 ? 'pending' : 'holds', because, counted }
-  },
-}
-
 // ---------------------------------------------------------------------------------------------- shared
 
 /** Counts consumers of some classes that conform in some aspects. `mayBeNone`: else seeing none means that something was not seen. */
@@ -329,6 +331,20 @@ function judgeConsumers(
   const counted = { of, conform }
   if (of === 0 && !mayBeNone) return { ...unread(`no ${classes.join(' or ')} was seen`), counted }
   return { verdict: worst(verdicts), because: [...new Set(because)], counted }
+}
+
+/** As `judgeConsumers`, for what only a restart brings: whom it waits for is named by the gate on restarts, and counted here. */
+function afterRestart(
+  subject: CassandraCase,
+  own: readonly Departure['aspect'][],
+  before: readonly Departure['aspect'][],
+): Judged {
+  const judged = judgeConsumers(subject, ['node'], own)
+  const all = judgeConsumers(subject, ['node'], [...before, ...own])
+  const waiting = (judged.counted?.conform ?? 0) - (all.counted?.conform ?? 0)
+  if (waiting === 0) return { ...judged, verdict: all.verdict }
+  const because = `${waiting} of ${all.counted?.of} nodes have not come that far: see “${nodesRestarted.claim}”`
+  return { ...all, because: [...judged.because, because] }
 }
 
 function unread(because: string): Judged {

@@ -1,5 +1,6 @@
 import type { Plan } from '../../rotation.ts'
 import type { SystemWords } from '../system.ts'
+import { checksumSetting, entrySetting } from './phases.ts'
 import { cassandraOf, namespaceOf } from './settings.ts'
 
 /** What to watch while a phase rolls out. Commands only read, but for those that a person has to run. */
@@ -9,18 +10,30 @@ function watchOf(phase: string, plan: Plan): readonly string[] {
   const settings = Object.values(plan.phases[0]?.steps[0]?.sites ?? {})[0]?.state.settings ?? {}
   if (phase === 'adopt') return own
   return [
-    ...rolling(settings),
+    ...rolling(settings, checksums(phase, plan)),
     ...own,
     ...(plan.parties.includes('prober') ? helpers(settings) : []),
     ...words(phase, plan),
   ]
 }
 
-function rolling({ namespace = '', cluster = '' }: Readonly<Record<string, string>>): readonly string[] {
+/** What the operator's annotation will be: of all regions the same, unless their Secrets hold other things besides. */
+function checksums(phase: string, plan: Plan): string {
+  const sites = Object.entries(plan.phases.find(({ name }) => name === phase)?.steps.at(-1)?.sites ?? {})
+  const bySite = sites.map(([site, { state }]) => ({ site, checksum: `\`${state.settings[checksumSetting] ?? ''}\`` }))
+  const different = [...new Set(bySite.map(({ checksum }) => checksum))]
+  if (different.length === 1) return different.join()
+  return bySite.map(({ site, checksum }) => `${checksum} (${site})`).join(', ')
+}
+
+function rolling(
+  { namespace = '', cluster = '', secret = '' }: Readonly<Record<string, string>>,
+  checksum: string,
+): readonly string[] {
   const ours = `-l cassandra-cluster-instance=${cluster},cassandra-cluster-component=cassandra`
   return [
     `Every node of the region restarts, one at a time in each datacenter and all datacenters side by side; each gets a new certificate, whatever changed: \`kubectl --namespace ${namespace} get statefulset,pod ${ours}\` shows how far it is.`,
-    'The operator writes its checksum into the annotation of the CA Secret before the first node restarts: it proves no restart. Within two minutes of the delivery it should have changed; if not, see that the operator runs, and its events `TLSSecretInvalid`.',
+    `Within two minutes of the delivery the operator writes ${checksum} into the annotation \`cassandra-cluster-checksum\` of the Secret ${secret}; if not, see that it runs, and its events \`TLSSecretInvalid\`. It does so before the first node restarts: it proves no restart.`,
   ]
 }
 
@@ -54,6 +67,8 @@ const watch: Readonly<Record<string, readonly string[]>> = {
 
 export const cassandraWords: SystemWords = {
   watch: watchOf,
+  // What stands under which key is in the table of certificates, the operator's checksum in what to watch.
+  toldElsewhere: setting => setting === 'keys' || setting === checksumSetting || setting.startsWith(entrySetting),
   emergency:
     'Nodes that have restarted with the new CA and those that have not refuse one another, within a region and between regions, until every node has restarted.',
   acceptOutage:

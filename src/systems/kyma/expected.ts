@@ -60,6 +60,17 @@ export function rootsByToken(plan: Plan, site: string, token: string | null): re
   return null
 }
 
+/**
+ * The token of a restart that this plan knows; null: none. One of an earlier rotation tells as little of what a pod read as no token does, and must not be waited
+ * on: nothing will take it away.
+ */
+export function knownToken({ phases }: Plan, site: string, token: string | null): string | null {
+  const trees = phases
+    .flatMap(({ steps }) => steps.map(step => step.sites[site]))
+    .flatMap(tree => [tree, tree?.undo, tree?.nudge])
+  return token !== null && trees.some(tree => tree?.state.restarts[gatewayRestart] === token) ? token : null
+}
+
 /** One way in which a consumer differs from what is expected. */
 export interface Departure {
   readonly aspect: 'running' | 'restart' | 'roots' | 'connected' | 'renewed'
@@ -157,22 +168,26 @@ function runtimeDepartures(seen: Looked, expected: Expected): readonly Departure
   if (!expected.renews) return found
   // With a new key the signature of the runtime's own certificate says all, and no clock is asked.
   const signed = presents?.includes(expected.issuer) === true
-  if (facts.renewed !== 'true' && !(signed && !expected.sameKey))
-    found.push({
-      aspect: 'renewed',
-      reason: 'old-leaf',
-      detail: facts.waits ?? 'has not renewed its certificate',
-      verdict: facts.dates === 'unknown' ? 'unknown' : 'pending',
-    })
+  const late = facts.renewed !== 'true' && !(signed && !expected.sameKey)
   // Where the runtime's own certificate could be read, its signature counts, and dates alone do not.
-  if (presents !== null && !signed)
-    found.push({
-      aspect: 'renewed',
-      reason: presents.some(issuer => expected.planned.has(issuer)) ? 'old-issuer' : 'foreign-issuer',
-      detail: `holds a certificate of ${presents.map(short).join(', ') || 'an unknown CA'}`,
-      verdict: 'pending',
-    })
+  const other = presents !== null && !signed ? presents : null
+  if (!late && other === null) return found
+  const why = late ? [facts.waits ?? 'has not renewed its certificate'] : []
+  if (other !== null)
+    why.push(
+      `its certificate came from ${other.map(short).join(', ') || 'an unknown CA'}, and the connector issues from ${short(expected.issuer)}`,
+    )
+  found.push({
+    aspect: 'renewed',
+    reason: other === null ? 'old-leaf' : issuerReason(other, expected),
+    detail: why.join('; '),
+    verdict: late && facts.dates === 'unknown' ? 'unknown' : 'pending',
+  })
   return found
+}
+
+function issuerReason(issuers: readonly Fingerprint[], { planned }: Expected): string {
+  return issuers.some(issuer => planned.has(issuer)) ? 'old-issuer' : 'foreign-issuer'
 }
 
 function short(sha256: string): string {

@@ -239,7 +239,10 @@ const runtimesRenewed: KymaRule = {
   },
 }
 
-const anyWord = attested('kyma/attested')
+const anyWord = attested(
+  'kyma/attested',
+  'whether each of them holds a certificate that it got after the connector had the CA of this step',
+)
 
 /**
  * A word is about certificates that the connector has issued since it has the CA of this step: one that was given before says nothing of it, as after an undo, when the

@@ -7,7 +7,7 @@ import { absent, observed, present } from '../../verify/looking.ts'
 import { isObserved } from '../../verify/objects.ts'
 import { inPool } from '../../verify/pool.ts'
 import { at, instant, list, objectId, sortedSet, text } from '../../verify/values.ts'
-import { rootsByToken } from './expected.ts'
+import { knownToken, rootsByToken } from './expected.ts'
 import {
   type GatewayTrust,
   gatewayCertsPath,
@@ -36,7 +36,7 @@ export async function observeGateway(looking: Looking): Promise<void> {
     selector = Object.entries(labels)
       .map(([name, value]) => `${name}=${value}`)
       .join(',')
-    return present(id, object, deploymentFacts(object))
+    return present(id, object, deploymentFacts(looking, object))
   })
   if (found === null || !found.present || selector === '') return
   const pods: KubernetesObject[] = []
@@ -49,7 +49,7 @@ export async function observeGateway(looking: Looking): Promise<void> {
   await inPool(pods, looking.options.concurrency, async pod => await observeGatewayPod(looking, pod))
 }
 
-function deploymentFacts(object: KubernetesObject): Readonly<Record<string, string>> {
+function deploymentFacts({ options }: Looking, object: KubernetesObject): Readonly<Record<string, string>> {
   const status = (field: string): number => numberOf(at(object.status, field))
   const replicas = numberOf(at(object.spec, 'replicas'), 1)
   const rolled =
@@ -57,7 +57,8 @@ function deploymentFacts(object: KubernetesObject): Readonly<Record<string, stri
     status('updatedReplicas') === replicas &&
     status('availableReplicas') === replicas &&
     status('replicas') === replicas
-  const token = text(at(object.spec, 'template', 'metadata', 'annotations', trustAnnotation))
+  const annotated = text(at(object.spec, 'template', 'metadata', 'annotations', trustAnnotation))
+  const token = knownToken(options.plan, options.site, annotated)
   return {
     rolled: String(rolled),
     rolling: `${status('updatedReplicas')} of ${replicas} of the newest template, ${status('availableReplicas')} available`,
@@ -98,7 +99,8 @@ async function observeGatewayPod(looking: Looking, pod: KubernetesObject): Promi
   const ready = list(at(pod.status, 'conditions')).find(entry => text(at(entry, 'type')) === 'Ready')
   looking.changedAt(instant(pod.metadata.creationTimestamp))
   looking.changedAt(instant(at(ready, 'lastTransitionTime')))
-  const token = pod.metadata.annotations?.[trustAnnotation] ?? null
+  const { plan, site } = looking.options
+  const token = knownToken(plan, site, pod.metadata.annotations?.[trustAnnotation] ?? null)
   const facts: Readonly<Record<string, string>> = {
     ...(state === null ? {} : { state }),
     ...(form === 'mount' && token !== null ? { token } : {}),

@@ -57,11 +57,11 @@ async function isWithoutInstaller(cluster: Cluster, cause: unknown): Promise<boo
 }
 
 /**
- * As the verifier looks: ConfigMaps whole, and of the usual Secret its keys and the time of its last change. `plan` has read its values, so what has not changed since is
- * known; what a change brought is not.
+ * As the verifier looks: ConfigMaps whole, and of Secrets their keys and the time of their last change. `plan` has read their values, so what has not changed since is
+ * known; what a change brought is not. A role can grant the usual Secret by its name; Secrets of other names are looked at where it lets them be listed (F16).
  */
 export async function observeOverrides(looking: Looking): Promise<void> {
-  const { cluster, plan } = looking.options
+  const { cluster } = looking.options
   const asked = `list configmaps with overrides in ${installer.namespace}`
   try {
     for await (const page of cluster.list(resources.configMaps, installer))
@@ -83,15 +83,36 @@ export async function observeOverrides(looking: Looking): Promise<void> {
     looking.incomplete(asked, cause)
     return
   }
-  const id = objectId('Secret', installer.namespace, usualSecret)
-  let secret: KubernetesObject | null
+  for (const secret of await overrideSecrets(looking)) await observeSecret(looking, secret)
+}
+
+/** Metadata of all Secrets of overrides, or of the usual one where the role does not let them be listed. */
+async function overrideSecrets(looking: Looking): Promise<readonly KubernetesObject[]> {
+  const { cluster } = looking.options
+  const listed = `list secrets with overrides in ${installer.namespace}`
   try {
-    secret = await cluster.metadata(resources.secrets, installer.namespace, usualSecret)
+    const found: KubernetesObject[] = []
+    for await (const page of cluster.list(resources.secrets, { ...installer, metadataOnly: true })) found.push(...page)
+    return found.filter(({ metadata }) => metadata.labels?.installer === 'overrides')
   } catch (cause) {
-    if (!(await isWithoutInstaller(cluster, cause))) looking.incomplete(id, cause)
-    return
+    if (!(cause instanceof ClusterError) || cause.failure !== 'forbidden') {
+      looking.incomplete(listed, cause)
+      return []
+    }
   }
-  if (secret === null) return
+  try {
+    const usual = await cluster.metadata(resources.secrets, installer.namespace, usualSecret)
+    return usual === null ? [] : [usual]
+  } catch (cause) {
+    const id = objectId('Secret', installer.namespace, usualSecret)
+    if (!(await isWithoutInstaller(cluster, cause))) looking.incomplete(id, cause)
+    return []
+  }
+}
+
+async function observeSecret(looking: Looking, secret: KubernetesObject): Promise<void> {
+  const { plan } = looking.options
+  const id = objectId('Secret', installer.namespace, secret.metadata.name)
   const { keys, managers } = dataOwnership(secret)
   const mayHold = keys === null || overrideKeys.some(key => keys.includes(key))
   const seen = { ...present(id, secret, mayHold ? { unread: 'true' } : {}), keys, managers }

@@ -26,7 +26,7 @@ export function expectedOf(plan: Pick<Plan, 'certificates'>, place: PlannedPlace
   const before = place.before === null ? [] : [sortedSet(place.before.bundle)]
   return {
     roots,
-    controlPlane: distinct([sortedSet(literalAnchors(state, controlPlaneKey)), roots]),
+    controlPlane: distinct([...startedWith(state), roots]),
     // Between the steps of a phase a pod may be made anew by itself, and then has what the injector has.
     dataPlane: place.full ? [roots] : distinct([...before, ...dataPlaneSets(state), roots]),
     issuer: state.issuer,
@@ -46,14 +46,20 @@ function distinct(sets: readonly (readonly Fingerprint[])[]): readonly (readonly
   return [...new Map(sets.map(set => [set.join(), set])).values()]
 }
 
-/** What the control plane's pods were made to trust, by their restart token; null: no step of the plan has that token. */
+/** What the state says of the control plane's start; what is looked at without a plan says nothing. */
+function startedWith(state: TrustState): readonly (readonly Fingerprint[])[] {
+  if (state.settings[anchorsSetting(controlPlaneKey)] === undefined) return []
+  return [sortedSet(literalAnchors(state, controlPlaneKey))]
+}
+
+/** What the control plane's pods were made to trust, by their restart token; null: no step of the plan has that token, or says it. */
 export function rootsByToken(plan: Plan, site: string, token: string | undefined): readonly Fingerprint[] | null {
   for (const { steps } of plan.phases)
     for (const step of steps) {
       const planned = step.sites[site]
       for (const tree of [planned, planned?.undo, planned?.nudge]) {
         if (tree === undefined || tree === null || tree.state.restarts[controlPlaneKey] !== token) continue
-        return sortedSet(literalAnchors(tree.state, controlPlaneKey))
+        return startedWith(tree.state)[0] ?? null
       }
     }
   return null

@@ -9,6 +9,7 @@ import type {
   Fingerprint,
   Instant,
   Plan,
+  TrustState,
   Verdict,
 } from '../../rotation.ts'
 import {
@@ -29,8 +30,9 @@ import { worst } from '../../verify/verdict.ts'
 import { type IdentityView, identityChecks } from './checks.ts'
 import { type Departure, departures, type Expected, expectedOf, withStuck } from './expected.ts'
 import { deliveredIssuer, issuerSecretName, schemeKeys } from './issuer-secret.ts'
-import { controlPlaneKey } from './phases.ts'
+import { anchorsSetting, controlPlaneKey } from './phases.ts'
 import { linkerdVersion, rulesOf } from './version.ts'
+import { injectorWebhook, webhookOwner } from './webhooks.ts'
 
 /** A rule of a Linkerd step, whose `expected` is what the state at its place declares. */
 interface LinkerdRule extends Pick<Rule, 'id' | 'claim' | 'hint'> {
@@ -45,6 +47,9 @@ interface LinkerdCase extends Case {
 const seenClaim = 'every proxy runs, and its leaf and anchors were read'
 
 const holds: Judged = { verdict: 'holds', because: [] }
+
+/** Where a gate only repeats that nothing has been applied yet. */
+const bringsHint = 'the deliverer brings it: see above what that waits for'
 
 /**
  * The gates of one step, in the order in which a roll-out fulfils them. What each expects is derived from the declared state, so steps, undos
@@ -106,11 +111,16 @@ const wiringInEffect: LinkerdRule = {
       if (!release.present) because.push(`${release.id} does not exist`)
       else if (release.facts.wired !== 'true') because.push(`${release.id}: valuesFrom does not name ${valuesName}`)
     }
-    if (!restartsWorkloads(plan, evidence.site)) return { verdict: because.length === 0 ? 'holds' : 'pending', because }
+    const { treeDigest } = evidence.delivery
+    const applied = treeDigest !== null && (plan.formerDigests[treeDigest] ?? treeDigest) === place.tree.digest
+    const early = applied ? {} : { hint: bringsHint }
+    if (!restartsWorkloads(plan, evidence.site))
+      return { verdict: because.length === 0 ? 'holds' : 'pending', because, ...early }
     const workloads = evidence.objects.find(({ id }) => id === 'Workloads')
     if (workloads === undefined) return notRead('workloads were not listed')
-    if (!workloads.present) because.push('no workload carries annotation reanchor.dev/rotation of this rotation')
-    return { verdict: because.length === 0 ? 'holds' : 'pending', because }
+    if (workloads.present) return { verdict: because.length === 0 ? 'holds' : 'pending', because, ...early }
+    because.push('no workload carries annotation reanchor.dev/rotation of this rotation')
+    return { verdict: 'pending', because, ...early, ...validatorsHint(evidence) }
   },
 }
 
@@ -133,6 +143,9 @@ const issuerDelivered: LinkerdRule = {
     return judged.find(({ verdict }) => verdict === worst(judged.map(each => each.verdict))) ?? holds
   },
 }
+
+/** Who has made the Secret with Linkerd itself, and writes it no more: `linkerd install | kubectl apply`, and Helm by hand. */
+const installers: ReadonlySet<string> = new Set(['kubectl-create', 'kubectl-client-side-apply', 'kubectl', 'helm'])
 
 /** `known`: field managers that may own a key of it. */
 function judgeIssuer({ evidence, place }: LinkerdCase, name: string, known: readonly string[]): Judged {
@@ -158,6 +171,11 @@ function judgeIssuer({ evidence, place }: LinkerdCase, name: string, known: read
   if (objectNamed(evidence, 'SealedSecret', name) !== null) return holds
   const foreign = keys.filter(key => (found.managers[key] ?? []).some(manager => !known.includes(manager)))
   if (foreign.length === 0) return holds
+  const owners = [...new Set(wanted.flatMap(key => found.managers[key] ?? []))]
+  if (place.phase === 0 && owners.length > 0 && owners.every(owner => installers.has(owner))) {
+    const because = [`${found.id} is owned by ${owners.join(', ')}, as before: the deliverer has not taken it over yet`]
+    return { verdict: 'pending', because, hint: bringsHint }
+  }
   return {
     verdict: 'violated',
     because: foreign.map(key => `${found.id}: key ${key} is also owned by ${(found.managers[key] ?? []).join(', ')}`),
@@ -200,7 +218,7 @@ const workloadsRestarted: LinkerdRule = {
   id: 'linkerd/workloads-restarted',
   claim: 'every wired workload carries the restart and is rolled out',
   hint: 'the owner of a workload that hangs has to look at it; reanchor restarts nothing itself',
-  judge({ evidence, expected }) {
+  judge({ evidence, expected, place }) {
     const found = evidence.objects.find(({ id }) => id === 'Workloads')
     if (found === undefined) return notRead('workloads were not listed')
     const tokens = [
@@ -214,11 +232,19 @@ const workloadsRestarted: LinkerdRule = {
     const rolling = evidence.exceptions.filter(({ reason }) => reason === 'not-rolled')
     const because = rolling.map(exceptionText)
     if (carried.some(count => count === 0)) because.unshift('no workload carries the restart token of this step')
-    if (expected.full && carrying < wired)
+    if (expected.full && everyBatchRestarts(place.tree.state) && carrying < wired)
       because.unshift(`${wired - carrying} of ${wired} wired workloads lack the restart token`)
     const counted = { of: wired, conform: Math.max(0, carrying - rolling.length) }
-    return { verdict: because.length === 0 ? 'holds' : 'pending', because: limited(because), counted }
+    const verdict = because.length === 0 ? 'holds' : 'pending'
+    return { verdict, because: limited(because), counted, ...validatorsHint(evidence) }
   },
+}
+
+/** A way back from between two batches restarts only those that the phase had come to: the others have no token, and what they trust was never changed. */
+function everyBatchRestarts({ settings, restarts }: TrustState): boolean {
+  const literal = anchorsSetting('')
+  const batches = Object.keys(settings).filter(key => key.startsWith(anchorsSetting('data-plane')))
+  return batches.every(key => restarts[key.slice(literal.length)] !== undefined)
 }
 
 // --------------------------------------------------------------------------------------------------- consumers
@@ -354,19 +380,45 @@ const webhookAccepted: LinkerdRule = {
   claim: 'the API server accepts the injector, by certificates that are not the mesh’s',
   hint: 'pods that are made now are refused, or come up without a proxy: renew Secret linkerd-proxy-injector-k8s-tls and caBundle first (linkerd upgrade, Helm or cert-manager makes both)',
   judge({ evidence, plan }) {
-    const found = evidence.objects.find(({ id }) => id.startsWith('MutatingWebhookConfiguration/'))
+    const found = evidence.objects.find(({ id }) => id === webhookOwner(injectorWebhook))
     if (found === undefined) return notRead('the webhook of the injector could not be read')
     if (!found.present) return { verdict: 'violated', because: [`${found.id} does not exist: nothing injects proxies`] }
     const groups = evidence.groups.filter(({ consumer }) => consumer === 'webhook')
+    const injector = groups.filter(({ facts }) => facts.webhook === undefined)
     const mesh = new Set(plan.certificates.map(({ sha256 }) => sha256))
-    const because = groups.flatMap(({ owner, trusts, facts }) => [
-      ...((trusts ?? []).some(root => mesh.has(root)) ? [`${owner}: caBundle holds a CA of the mesh`] : []),
-      ...(facts.accepted === 'false' ? [`${owner}: ${facts.why ?? 'refused'}`] : []),
+    const because = injector.flatMap(group => [
+      ...((group.trusts ?? []).some(root => mesh.has(root)) ? [`${group.owner}: caBundle holds a CA of the mesh`] : []),
+      ...refusedWebhook(group),
     ])
     if (because.length > 0) return { verdict: 'violated', because }
-    const served = groups.filter(({ facts }) => facts.accepted === 'true')
+    // tap's injector, where the API server refuses pods without its word.
+    const others = groups.filter(({ facts }) => facts.asks === 'pods')
+    const refused = others.flatMap(refusedWebhook)
+    if (refused.length > 0) {
+      const hint =
+        'pods that are made now are refused, as its failurePolicy is Fail: renew Secret tap-injector-k8s-tls and caBundle first (linkerd viz install, Helm or cert-manager makes both)'
+      return { verdict: 'violated', because: refused, hint }
+    }
+    const served = injector.filter(({ facts }) => facts.accepted === 'true')
     return served.length === 0 ? notRead('what the injector serves was not seen') : holds
   },
+}
+
+function refusedWebhook({ owner, facts }: EvidenceGroup): readonly string[] {
+  return facts.accepted === 'false' ? [`${owner}: ${facts.why ?? 'refused'}`] : []
+}
+
+/**
+ * Validators of ServiceProfiles and policies that the API server refuses. No step writes such an object, so they stop none; but the deliverer tries
+ * every object of a kustomization before it applies one, and then a workload beside a policy does not get its restart.
+ */
+function validatorsHint({ groups }: Evidence): { readonly hint?: string } {
+  const refused = groups.filter(({ facts }) => facts.asks === 'objects' && facts.accepted === 'false')
+  if (refused.length === 0) return {}
+  const names = refused.map(({ facts }) => `${facts.webhook ?? ''} (${facts.why ?? 'refused'})`)
+  return {
+    hint: `the API server refuses ${[...new Set(names)].join(' and ')}, so a kustomization with ServiceProfiles or policies in it cannot be applied: renew the certificate and caBundle (linkerd upgrade, Helm or cert-manager makes both); see \`linkerd check\``,
+  }
 }
 
 const issuerLoaded: LinkerdRule = {

@@ -21,7 +21,7 @@ export interface StartedContainer {
 export interface TokenRoots {
   /** Null: no step of the plan has that token. */
   readonly roots: readonly Fingerprint[] | null
-  /** The step that is looked at has brought this token: nothing has yet seen that it came after the anchors. */
+  /** Nothing has yet seen that it came after the anchors: the step that is looked at has brought this token, or there is none, and no plan. */
   readonly fresh: boolean
 }
 
@@ -56,9 +56,10 @@ export function loadedRoots(
     const readable = Date.parse(published.changed) + (container.lagging ? mountLag : 0)
     if (Date.parse(started) > readable) return { roots: published.roots }
   }
-  if (token.roots === null)
+  if (!token.fresh) {
+    if (token.roots !== null) return { roots: token.roots }
     return { roots: null, why: 'it was made with a restart token that is of no step of the plan' }
-  if (!token.fresh) return { roots: token.roots }
+  }
   if (published === null) return { roots: null, why: 'the ConfigMap with the anchors could not be read' }
   const changed = published.changed ?? 'at a time that is not to be told'
   return {

@@ -4,6 +4,7 @@ import type { Instant } from '../../rotation.ts'
 import { at, instant, list, record, text } from '../../verify/values.ts'
 import { anchorsVariable } from './manifests.ts'
 import type { StartedContainer } from './observe-loaded.ts'
+import { otherWebhooks } from './webhooks.ts'
 
 /** Label of every pod with a proxy: a namespace's annotation would miss extensions, which are injected by their templates. */
 export const meshLabel = 'linkerd.io/control-plane-ns'
@@ -19,6 +20,8 @@ export interface LinkerdPod {
   readonly identity: ContainerState | null
   /** The injector, which the API server asks at each admission. */
   readonly injects: boolean
+  /** Ports on which containers beside the proxy answer the API server, by the names that the charts give them. */
+  readonly webhookPorts: readonly { readonly name: string; readonly port: number }[]
   /** Name of the proxy in its certificate: `<sa>.<ns>.serviceaccount.identity.<control plane>.<trust domain>`. */
   readonly localName: string
   /** Anchors that its environment holds as a literal; null: they come from a ConfigMap, and are nowhere in the pod. */
@@ -70,6 +73,7 @@ export function linkerdPod(pod: KubernetesObject, mesh: MeshNames): LinkerdPod |
     owner: made.owner,
     identity: controlPlane && component === 'identity' ? stateOf(pod, phase, 'identity', true) : null,
     injects: controlPlane && component === 'proxy-injector',
+    webhookPorts: webhookPortsOf(containers),
     localName: localNameOf(pod, env, mesh),
     anchors: env.get(anchorsVariable) ?? null,
     adminPort: adminPortOf(proxy),
@@ -130,6 +134,19 @@ function adminPortOf(proxy: unknown): number {
   const port = list(record(proxy).ports).find(candidate => record(candidate).name === 'linkerd-admin')
   const number = record(port).containerPort
   return typeof number === 'number' ? number : 4191
+}
+
+const webhookPortNames: ReadonlySet<unknown> = new Set(otherWebhooks.map(({ port }) => port))
+/** Of nearly every pod: one list for all of them. */
+const noPorts: LinkerdPod['webhookPorts'] = []
+
+function webhookPortsOf(containers: readonly unknown[]): LinkerdPod['webhookPorts'] {
+  const ports = containers
+    .flatMap(container => list(record(container).ports).map(record))
+    .flatMap(({ name, containerPort: port }) =>
+      typeof name === 'string' && typeof port === 'number' && webhookPortNames.has(name) ? [{ name, port }] : [],
+    )
+  return ports.length === 0 ? noPorts : ports
 }
 
 /** `mounted`: it reads a mounted file at its start, which in a pod that has been there before may lag. */

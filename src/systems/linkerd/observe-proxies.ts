@@ -10,7 +10,7 @@ import { freshToken, rootsByToken } from './expected.ts'
 import type { Looking } from './observe.ts'
 import { loadedRoots, type PublishedAnchors, type StartedContainer } from './observe-loaded.ts'
 import { type LinkerdPod, linkerdPod, meshLabel } from './observe-pods.ts'
-import { observeWebhook } from './observe-webhook.ts'
+import { observeWebhooks } from './observe-webhook.ts'
 
 /** Port of identity's own metrics. */
 const identityAdmin = 9990
@@ -18,7 +18,7 @@ const identityAdmin = 9990
 /** Looks at every pod with a proxy: its anchors, and the leaf that it presents. The control plane's first, as they are few and say how long a look takes here. */
 export async function observeProxies(looking: Looking, published: PublishedAnchors | null): Promise<void> {
   const pods = await listPods(looking)
-  await observeWebhook(looking, pods)
+  await observeWebhooks(looking, pods)
   const known = new Set(pods.map(nameOf))
   const first = inTurns(pods.filter(pod => pod.consumer === 'control-plane'))
   const others = inTurns(pods.filter(pod => pod.consumer !== 'control-plane'))
@@ -219,10 +219,9 @@ function loadedBy(
 ): readonly Fingerprint[] | null {
   const { plan, site, place } = looking.options
   const token = pod.restart ?? undefined
-  const loaded = loadedRoots(container, published, {
-    roots: rootsByToken(plan, site, token),
-    fresh: token !== undefined && token === freshToken(plan, site, place),
-  })
+  const roots = rootsByToken(plan, site, token)
+  const fresh = token === undefined ? roots === null : token === freshToken(plan, site, place)
+  const loaded = loadedRoots(container, published, { roots, fresh })
   if (loaded.roots !== null) return loaded.roots
   const name = nameOf(pod)
   looking.exceptions.push({ consumer, name, reason: 'unreadable', detail: loaded.why, verdict: 'unknown' })

@@ -1,71 +1,136 @@
 import { X509Certificate } from 'node:crypto'
-import { resources } from '../../cluster/resources.ts'
+import type { KubernetesObject } from '../../cluster/cluster.ts'
 import { unreadable } from '../../verify/exceptions.ts'
 import { absent, observed, present } from '../../verify/looking.ts'
 import { nameOf } from '../../verify/looks.ts'
 import { at, list, objectId, text } from '../../verify/values.ts'
 import type { Looking } from './observe.ts'
 import type { LinkerdPod } from './observe-pods.ts'
+import { injectorWebhook, type LinkerdWebhook, otherWebhooks, webhookOwner } from './webhooks.ts'
 
-export const webhookName = 'linkerd-proxy-injector-webhook-config'
 /** Where the injector answers the API server. */
-const webhookPort = 8443
+const injectorPort = 8443
+
+/** What the API server asks, and by which CA. */
+interface Asked {
+  readonly bundle: string
+  /** Whom it takes the answer from. */
+  readonly server: string
+  readonly namespace: string
+}
+
+/** One replica that answers the API server. */
+interface Replica {
+  readonly pod: LinkerdPod
+  readonly port: number
+}
 
 /**
- * The injector's webhook, which the API server asks at each admission. Its certificates are a PKI of their own (Secret linkerd-proxy-injector-k8s-tls, which
- * is not read: what is served says as much), and a rotation of the mesh must leave them alone. But every restart of a rotation depends on them: where
- * they have ended, pods are refused, or come up without a proxy, and then no list of proxies tells (F12, linkerd2#4808).
+ * Linkerd's webhooks, which the API server asks by certificates of a PKI of their own (Secrets linkerd-*-k8s-tls, which are not read: what is served says
+ * as much). A rotation of the mesh must leave them alone, but depends on some of them (F12, linkerd2#4808).
  */
-export async function observeWebhook(looking: Looking, pods: readonly LinkerdPod[]): Promise<void> {
-  const id = objectId('MutatingWebhookConfiguration', null, webhookName)
-  let bundle: string | null = null
+export async function observeWebhooks(looking: Looking, pods: readonly LinkerdPod[]): Promise<void> {
+  await observeInjector(looking, pods)
+  for (const webhook of otherWebhooks) await observeOther(looking, webhook, pods)
+}
+
+/** Every restart depends on it: where its certificates have ended, pods are refused, or come up without a proxy, and then no list of proxies tells. */
+async function observeInjector(looking: Looking, pods: readonly LinkerdPod[]): Promise<void> {
+  const id = objectId(injectorWebhook.kind, null, injectorWebhook.name)
+  let asked: Asked | null = null
   await observed(looking, id, async () => {
-    const found = await looking.options.cluster.get(resources.mutatingWebhooks, null, webhookName)
+    const found = await looking.options.cluster.get(injectorWebhook.type, null, injectorWebhook.name)
     if (found === null) return absent(id)
-    const [webhook] = list(found.webhooks)
-    bundle = Buffer.from(text(at(webhook, 'clientConfig', 'caBundle')) ?? '', 'base64').toString('latin1')
+    asked = askedBy(looking, injectorWebhook, found)
     return present(id, found)
   })
-  if (bundle === null) return
-  addBundle(looking, bundle)
-  for (const pod of pods) if (pod.injects && pod.proxy.notRunning === null) await observeServed(looking, pod, bundle)
-}
-
-function addBundle(looking: Looking, bundle: string): void {
-  const owner = `MutatingWebhookConfiguration/${webhookName}`
-  const base = { consumer: 'webhook', owner, name: webhookName, presents: null, bundleDigest: null, facts: {} } as const
-  try {
-    looking.add({ ...base, trusts: looking.book.roots(bundle), leafExpires: null })
-  } catch (cause) {
-    looking.exceptions.push({ ...unreadable('webhook', webhookName, cause), verdict: 'violated' })
+  if (asked === null) return
+  addBundle(looking, asked)
+  for (const pod of pods) {
+    if (!pod.injects || pod.proxy.notRunning !== null) continue
+    try {
+      await observeServed(looking, { pod, port: injectorPort }, asked, {})
+    } catch (cause) {
+      looking.exceptions.push(unreadable('webhook', nameOf(pod), cause))
+    }
   }
 }
 
-async function observeServed(looking: Looking, pod: LinkerdPod, bundle: string): Promise<void> {
+function addBundle(looking: Looking, { bundle }: Asked): void {
+  const { name } = injectorWebhook
+  const base = { consumer: 'webhook', owner: webhookOwner(injectorWebhook), name, presents: null } as const
+  try {
+    const trusts = looking.book.roots(bundle)
+    looking.add({ ...base, trusts, bundleDigest: null, facts: {}, leafExpires: null })
+  } catch (cause) {
+    looking.exceptions.push({ ...unreadable('webhook', name, cause), verdict: 'violated' })
+  }
+}
+
+/**
+ * One beside the injector. With failurePolicy Ignore the API server goes on without its answer, so it stops nothing. A validator is a hint, and what cannot be
+ * seen of it is none; pods that an injector stands before are a gate's matter, so there it is unknown.
+ */
+async function observeOther(looking: Looking, webhook: LinkerdWebhook, pods: readonly LinkerdPod[]): Promise<void> {
+  const ports = (pod: LinkerdPod) => pod.webhookPorts.filter(({ name }) => name === webhook.port)
+  const running = pods.filter(pod => pod.proxy.notRunning === null)
+  const replicas = running.flatMap(pod => ports(pod).map(({ port }): Replica => ({ pod, port })))
+  const unseen = (name: string, cause: unknown): void => {
+    if (webhook.asks === 'pods') looking.exceptions.push(unreadable('webhook', name, cause))
+  }
+  // Nobody of the mesh answers: it is not installed.
+  if (replicas.length === 0) return
+  let asked: Asked | null = null
+  try {
+    const found = await looking.options.cluster.get(webhook.type, null, webhook.name)
+    const [first] = list(found?.webhooks)
+    if (found === null || text(at(first, 'failurePolicy')) === 'Ignore') return
+    asked = askedBy(looking, webhook, found)
+  } catch (cause) {
+    unseen(webhook.name, cause)
+    return
+  }
+  for (const replica of replicas) {
+    if (replica.pod.namespace !== asked.namespace) continue
+    try {
+      await observeServed(looking, replica, asked, { webhook: webhook.name, asks: webhook.asks })
+    } catch (cause) {
+      unseen(nameOf(replica.pod), cause)
+    }
+  }
+}
+
+function askedBy(looking: Looking, { service }: LinkerdWebhook, found: KubernetesObject): Asked {
+  const [webhook] = list(found.webhooks)
+  const bundle = Buffer.from(text(at(webhook, 'clientConfig', 'caBundle')) ?? '', 'base64').toString('latin1')
+  const namespace = text(at(webhook, 'clientConfig', 'service', 'namespace')) ?? looking.linkerd.namespace
+  return { bundle, namespace, server: `${service}.${namespace}.svc` }
+}
+
+async function observeServed(
+  looking: Looking,
+  { pod, port }: Replica,
+  { bundle, server }: Asked,
+  facts: Readonly<Record<string, string>>,
+): Promise<void> {
   const { cluster, now } = looking.options
-  const name = nameOf(pod)
-  try {
-    const server = `linkerd-proxy-injector.${looking.linkerd.namespace}.svc`
-    const chain = await cluster.servedChain(pod, webhookPort, server)
-    const { issuers, notBefore, notAfter } = looking.book.leafOfDer(chain)
-    const [leaf] = chain
-    const refused = leaf === undefined ? 'nothing was served' : refusal(new X509Certificate(leaf), bundle, server, now)
-    looking.add({
-      consumer: 'webhook',
-      owner: pod.owner,
-      name,
-      trusts: null,
-      presents: issuers,
-      bundleDigest: null,
-      facts: refused === null ? { accepted: 'true' } : { accepted: 'false', why: refused },
-      leafExpires: notBefore < notAfter ? notAfter : null,
-    })
-  } catch (cause) {
-    looking.exceptions.push(unreadable('webhook', name, cause))
-  }
+  const chain = await cluster.servedChain(pod, port, server)
+  const { issuers, notBefore, notAfter } = looking.book.leafOfDer(chain)
+  const [leaf] = chain
+  const refused = leaf === undefined ? 'nothing was served' : refusal(new X509Certificate(leaf), bundle, server, now)
+  looking.add({
+    consumer: 'webhook',
+    owner: pod.owner,
+    name: nameOf(pod),
+    trusts: null,
+    presents: issuers,
+    bundleDigest: null,
+    facts: { ...facts, ...(refused === null ? { accepted: 'true' } : { accepted: 'false', why: refused }) },
+    leafExpires: notBefore < notAfter ? notAfter : null,
+  })
 }
 
-/** Why the API server refuses what the injector serves; null: it accepts it. The chart makes CA and leaf in one go, with nothing between. */
+/** Why the API server refuses what a webhook serves; null: it accepts it. The chart makes CA and leaf in one go, with nothing between. */
 function refusal(leaf: X509Certificate, bundle: string, server: string, now: Date): string | null {
   const anchors = (bundle.match(/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g) ?? []).map(
     pem => new X509Certificate(pem),

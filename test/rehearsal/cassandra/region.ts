@@ -64,7 +64,11 @@ export async function startRegion(
     log: () => {},
   }
   const clientCa = options.clientEncryption === true ? await scriptCa('ca-client', site.life(10 * 365 * 24)) : null
-  const parts = new CassandraRegion(site, { ca: which => (which === 'client' ? clientCa : null), clients: [] })
+  const parts = new CassandraRegion(site, {
+    ca: which => (which === 'client' ? clientCa : null),
+    outsiders: [],
+    bringUp: async () => {},
+  })
   const { operator } = parts
   const workloads = new Workloads(site, new Kubelets(site), parts)
   for (const name of ['kube-system', demoCluster.namespace])
@@ -74,7 +78,7 @@ export async function startRegion(
   const fleet = cassandraFleet({
     sites: ['eu-1'],
     ageRecipient: 'age1',
-    clientEncryption: options.clientEncryption ?? false,
+    scenario: options.clientEncryption === true ? 'client-ca' : 'server-ca',
   })
   for (const document of parseAllDocuments(fleet.get('databases/eu-1/cassandra.yaml') ?? ''))
     store.apply(document.toJS() as Manifest, 'kustomize-controller')

@@ -28,7 +28,7 @@ async function init(files: FileTree, flags: InitFlags = {}, names = sites): Prom
 }
 
 function fleet(change: (path: string, text: string) => string = (_, text) => text, names = sites): FileTree {
-  const files = cassandraFleet({ sites: names, ageRecipient: recipient, clientEncryption: true })
+  const files = cassandraFleet({ sites: names, ageRecipient: recipient, scenario: 'client-ca' })
   return new Map([...files].map(([path, text]) => [path, change(path, text)]))
 }
 

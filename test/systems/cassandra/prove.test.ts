@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, it, vi } from 'vitest'
 import { isAbout } from '../../../src/commands/views.ts'
 import { ReanchorError } from '../../../src/errors.ts'
+import { certificateFacts } from '../../../src/pki/certificate.ts'
 import type { GateResult, Plan } from '../../../src/rotation.ts'
 import { provePlan } from '../../../src/safety/prove.ts'
 import type { NewCa } from '../../../src/systems/cassandra/ca-secret.ts'
@@ -10,7 +11,7 @@ import { refuseUnfitRegions } from '../../../src/systems/cassandra/material.ts'
 import type { CassandraCa } from '../../../src/systems/cassandra/model.ts'
 import { cassandraWords } from '../../../src/systems/cassandra/words.ts'
 import type { Attestation } from '../../../src/verify/gate.ts'
-import { bundleDigest } from '../../../src/verify/planned.ts'
+import { bundleDigest, plannedAt, vouchedBundle } from '../../../src/verify/planned.ts'
 import { caSecret, cassandraCa } from './material.ts'
 import { evidenceOf, placeIn, planOf } from './plan.ts'
 
@@ -145,13 +146,20 @@ describe('the safety table of a pull request', () => {
 })
 
 /** What the gate says of the words that were given, in a phase. */
-function attested(of: Plan, phase: number, words: readonly Attestation[], variant: 'step' | 'undo' = 'step') {
-  const place = placeIn(of, phase, variant)
+function attested(
+  of: Plan,
+  phase: number,
+  words: readonly Attestation[],
+  variant: 'step' | 'undo' = 'step',
+  site: string | null = null,
+) {
+  const place = site === null ? placeIn(of, phase, variant) : plannedAt(of, site, phase, 1, variant)
+  if (place === null) throw new Error(`no phase ${phase} at ${site}`)
   const rule = cassandraRules(of, place).find(({ id }) => id === 'cassandra/attested')
   if (rule === undefined) return null
   const nothing = { groups: [], exceptions: [], objects: [], lastChange: null, certificates: [], complete: true }
   const evidence = evidenceOf(nothing, place, '2026-11-22T12:00:00Z')
-  const judged: Pick<GateResult, 'verdict' | 'because'> = rule.judge({
+  const judged: Pick<GateResult, 'verdict' | 'because'> & { readonly hint?: string } = rule.judge({
     plan: of,
     place,
     evidence,
@@ -189,18 +197,55 @@ describe('a person’s word for CQL clients and unmanaged regions (F20)', () => 
     for (const phase of [1, 3]) expect(attested(of, phase, [], 'undo')).toBeNull()
   })
 
-  it('is asked for again after an undo of swap, of those who were told to present the new CA: a further step back refuses them (F26)', () => {
+  it('is asked for again after an undo of swap, of everyone: a further step back refuses whoever presents the new CA by now (F26)', () => {
     const of = plan({ ca: 'client', attest: names })
     const swapped = bundleDigest(of, placeIn(of, 2).tree.state)
     const back = bundleDigest(of, placeIn(of, 2, 'undo').tree.state)
     expect(back).not.toBe(swapped)
-    expect(attested(of, 2, [], 'undo')?.verdict).toBe('holds')
     const told: Attestation = { name: 'cql-clients', phase: 2, bundle: swapped }
-    expect(attested(of, 2, [told], 'undo')).toMatchObject({ verdict: 'pending' })
     const returned = { ...told, bundle: back }
-    expect(attested(of, 2, [returned], 'undo')?.verdict).toBe('holds')
+    // No word for the new CA yet does not say that no one behind the name has begun to present it.
+    for (const words of [[], [told], [told, { ...told, name: 'partner-region' }]])
+      expect(attested(of, 2, words, 'undo')?.because).toHaveLength(2)
+    expect(attested(of, 2, [returned], 'undo')).toMatchObject({
+      verdict: 'pending',
+      because: [expect.stringMatching(/^partner-region: no word yet/)],
+      hint: 'ask its owner whether all present certificates of the old CA again, where they present any, then run `reanchor attest partner-region --phase 2`',
+    })
+    expect(attested(of, 2, [returned, { ...returned, name: 'partner-region' }], 'undo')?.verdict).toBe('holds')
     // And forward again: that they present the old CA is no word for the new one.
     expect(attested(of, 2, [returned, { ...told, name: 'partner-region' }])?.because.join()).toMatch(/^cql-clients: no/)
+  })
+
+  it('is one for all regions, also where one of them trusts a further CA of its own', async () => {
+    const partner = await cassandraCa('O=partner')
+    const [alike, apart] = [caSecret(old), caSecret(old, { 'partner.crt': partner.certificate.pem })].map(secret =>
+      planOf({ secret, old: old.certificate, next, ca: 'client', attest: ['cql-clients'], sites: ['eu-1', 'us-1'] }),
+    ) as [Plan, Plan]
+    const certificates = [
+      ...apart.certificates,
+      { ...certificateFacts(partner.certificate), role: 'old-root' as const, sites: ['us-1'], file: 'partner.pem' },
+    ]
+    const phases = alike.phases.map((phase, number) => ({
+      ...phase,
+      steps: phase.steps.map((step, index) => {
+        const { 'eu-1': here } = step.sites
+        const { 'us-1': there } = apart.phases[number]?.steps[index]?.sites ?? {}
+        if (here === undefined || there === undefined) throw new Error('no tree')
+        return { ...step, sites: { 'eu-1': here, 'us-1': there } }
+      }),
+    }))
+    const of = { ...alike, certificates, phases }
+    expect(provePlan(of).safe).toBe(true)
+    const bundle = vouchedBundle(of, { phase: 1, step: 1, variant: 'step' })
+    for (const site of ['eu-1', 'us-1']) {
+      expect(attested(of, 1, [{ name: 'cql-clients', phase: 1, bundle }], 'step', site)?.verdict).toBe('holds')
+      // No word about one region is one about the other.
+      const [own] = [plannedAt(of, site, 1, 1)].map(place => bundleDigest(of, (place ?? placeIn(of, 1)).tree.state))
+      expect(attested(of, 1, [{ name: 'cql-clients', phase: 1, bundle: own ?? '' }], 'step', site)?.verdict).toBe(
+        'pending',
+      )
+    }
   })
 
   it('is none about another CA that nodes trust all along', async () => {

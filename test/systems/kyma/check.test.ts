@@ -98,6 +98,15 @@ describe('check of a hand-made commit', () => {
     })
   })
 
+  it('refuses a file for readers that says something else than its Secret, whichever of the two was edited', () => {
+    const lying = { ...folder(2), [`${path}/gateway-ca.pem`]: newPem }
+    expect(checkChange(folder(2), lying, live(2))).toMatchObject({ safe: false, reason: 'contradiction' })
+    const silent = { ...withBundle(folder(2), newPem), [`${path}/gateway-ca.pem`]: bothPem }
+    expect(checkChange(folder(2), silent, live(2))).toMatchObject({ safe: false, reason: 'contradiction' })
+    const signer = { ...folder(2), [`${path}/connector-ca.pem`]: oldPem }
+    expect(checkChange(folder(2), signer, live(2))).toMatchObject({ safe: false, reason: 'contradiction' })
+  })
+
   it('refuses an empty cacert, as the chart of Kyma 1.12 renders it', () => {
     expect(checkChange(folder(1), withBundle(folder(1), ''), live(1)).safe).toBe(false)
   })

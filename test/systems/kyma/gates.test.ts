@@ -233,6 +233,17 @@ describe('gate kyma/runtimes-renewed', () => {
     expect(judged(planned(), 2, 1, 'kyma/runtimes-renewed', { groups })?.verdict).toBe('pending')
   })
 
+  it('says of each runtime in one line what it holds and what the connector issues from', () => {
+    const facts = { kind: 'central', renewed: 'false', waits: 'holds a certificate of last year' }
+    const groups = [group({ presents: [old.certificate.sha256], facts })]
+    const because = judged(planned(), 2, 1, 'kyma/runtimes-renewed', { groups })?.because ?? []
+    expect(because).toHaveLength(1)
+    const [before, now] = [old, fresh].map(({ certificate }) => `${certificate.sha256.slice(0, 16)}…`)
+    expect(because[0]).toContain(
+      `holds a certificate of last year; its certificate came from ${before}, and the connector issues from ${now}`,
+    )
+  })
+
   it('names who still has an old certificate, and says what to run in which cluster or when it renews by itself (F1)', () => {
     const renewsAt = new Date(now.getTime() + 30 * day).toISOString()
     const facts = { kind: 'central', renewed: 'false', waits: 'holds an old certificate', renewsAt }
@@ -301,6 +312,9 @@ describe('gate kyma/attested (F20)', () => {
   it('stands where the CA that signs has changed, and holds by a word for this phase and this bundle', () => {
     expect(judged(plan(), 1, 1, 'kyma/attested', {})).toBeNull()
     expect(verdict([])).toBe('pending')
+    const asked = judged(plan(), 2, 1, 'kyma/attested', { objects: [signerSecret] })?.hint
+    expect(asked).toContain('holds a certificate that it got after the connector had the CA of this step')
+    expect(asked).toContain('`reanchor attest applications --phase 2`')
     expect(verdict([word(5)])).toBe('holds')
     expect(verdict([word(5, { bundle: '00' })])).toBe('pending')
     expect(verdict([word(5, { phase: 1 })])).toBe('pending')

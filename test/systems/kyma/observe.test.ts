@@ -133,6 +133,17 @@ function pods(count: number, token: string | null = null): Record<string, Kubern
   )
 }
 
+/** The gateway's Deployment as a restart with this token has left it. */
+function rolledBy(token: string): Record<string, KubernetesObject> {
+  const template = { metadata: { annotations: { 'reanchor.dev/trust': token } } }
+  return {
+    'deployments/istio-system/istio-ingressgateway': {
+      ...deployment,
+      spec: { ...(deployment.spec as object), template },
+    },
+  }
+}
+
 /** What Envoy answers for credential kyma-gateway-certs. */
 function pushed(...bundles: readonly (readonly KymaCa[])[]): string {
   const name = 'kubernetes://kyma-gateway-certs-cacert'
@@ -222,6 +233,18 @@ describe('gateway pods that read a file', () => {
     const later = certs(again).replace(/"valid_from":"[^"]+"/, `"valid_from":"${at(-5)}"`)
     const seen = await look({ ...scene({ 'gateway-1 /certs': later }), phase: 1, step: 2 })
     expect(seen.of('gateway')).toContainEqual(expect.objectContaining({ reason: 'foreign-root', verdict: 'violated' }))
+  })
+
+  it('of an earlier rotation’s restart are as those of none: a new rotation that waited for its own token would wait for good (F5, F22)', async () => {
+    const adopt = { ...scene({}), phase: 0, step: 1 }
+    const earlier = { ...pods(1, 'of-the-rotation-before'), ...rolledBy('of-the-rotation-before') }
+    const answers = { 'gateway-1 /config_dump': none, 'gateway-1 /certs': certs(old) }
+    const { of, groups, objects } = await look({ ...adopt, central: { objects: earlier, answers } })
+    expect(of('gateway')).toEqual([])
+    expect(groups[0]?.trusts).toEqual([old.certificate.sha256])
+    expect(objects.find(({ id }) => id.startsWith('Deployment/'))?.facts.token).toBeUndefined()
+    const mine = await look(scene({ 'gateway-1 /certs': certs(fresh) }, { objects: earlier }))
+    expect(mine.of('gateway').map(({ reason }) => reason)).toContain('not-restarted')
   })
 
   it('go by their token alone where no port-forward is allowed, and are unknown where the answer is of another form', async () => {
@@ -330,12 +353,30 @@ describe('overrides of Kyma’s installer', () => {
   })
 
   it('are known from the plan where their Secret has not changed since, and unknown once it has: its values are not read', async () => {
-    const before = await look({ central: { objects: { [id]: usual(at(-700)) } } })
+    // A role that names this one Secret, as roles/kyma.yaml does.
+    const failures = { 'list secrets': 'forbidden' } as const
+    const before = await look({ central: { objects: { [id]: usual(at(-700)) }, failures } })
     expect(before.of('object')).toEqual([])
-    const after = await look({ central: { objects: { [id]: usual(at(-10)) } } })
+    const after = await look({ central: { objects: { [id]: usual(at(-10)) }, failures } })
     expect(after.of('object')).toMatchObject([{ reason: 'override', verdict: 'unknown' }])
     const taken = secretOf('kyma-installer', 'application-connector-certificate-overrides', [], at(-10))
-    expect((await look({ central: { objects: { [id]: taken } } })).of('object')).toEqual([])
+    expect((await look({ central: { objects: { [id]: taken }, failures } })).of('object')).toEqual([])
+  })
+
+  it('are seen in Secrets of any name that appear or change in mid-rotation, where the role lets them be listed (F16)', async () => {
+    const other = (time: string, names: readonly string[] = keys): Readonly<Record<string, KubernetesObject>> => {
+      const { metadata } = secretOf('kyma-installer', 'own-ca', names, time)
+      return { 'secrets/kyma-installer/own-ca': { metadata: { ...metadata, labels } } }
+    }
+    const seen = async (objects: Readonly<Record<string, KubernetesObject>>, more: Partial<FakeCluster> = {}) =>
+      (await look({ central: { objects, ...more } })).of('object')
+    expect(await seen(other(at(-700)))).toEqual([])
+    expect(await seen(other(at(-10), ['gateways.istio']))).toEqual([])
+    const found = await seen(other(at(-10)))
+    expect(found).toMatchObject([{ name: 'Secret/kyma-installer/own-ca', reason: 'override', verdict: 'unknown' }])
+    expect(await seen(other(at(-10)), { failures: { 'list secrets': 'unreachable' } })).toMatchObject([
+      { verdict: 'unknown' },
+    ])
   })
 
   it('are none where there is no namespace of the installer (Kyma 2), and unknown where it is there and not to be read', async () => {

@@ -1,5 +1,6 @@
+import { generateKeyPairSync } from 'node:crypto'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { systemKeys } from '../../../src/pki/authority.ts'
+import { createIssuing, createLeaf, createRoot, systemKeys } from '../../../src/pki/authority.ts'
 import { checksJson, checksText, type IdentityView, identityChecks } from '../../../src/systems/linkerd/checks.ts'
 import { acceptLinkerdCa, createLinkerdRoot, type LinkerdIssuer } from '../../../src/systems/linkerd/next-ca.ts'
 import { linkerdVersion, refuseFlow, rulesOf } from '../../../src/systems/linkerd/version.ts'
@@ -139,6 +140,61 @@ linkerd-identity-data-plane
       'warning',
       `issuer certificate will expire on ${aged.issuer.notAfter}`,
     ])
+  })
+
+  it.each([
+    ['2.7', seeds, 'roots', 'Roots expiring soon:', 'Invalid roots:', 'Invalid roots:'],
+    ['2.14', modern, 'anchors', 'Anchors expiring soon:', 'Invalid anchors:', 'Invalid trustAnchors:'],
+  ] as const)(
+    'head what is wrong with anchors in the words of %s',
+    async (_version, rules, words, soon, period, crypto) => {
+      const end = Date.parse(aged.root.notAfter)
+      const of = (more: Partial<IdentityView>, from: string) =>
+        identityChecks(view({ rules, anchors: [aged.root], issuer: aged.issuer, ...more })).find(
+          ({ description }) => description === `trust ${words} ${from}`,
+        )?.error
+      const row = `    * ${BigInt(`0x${aged.root.serial}`)} identity.linkerd.cluster.local`
+      expect(of({ now: new Date(end - 59 * 86_400_000) }, 'are valid for at least 60 days')).toBe(
+        `${soon}\n${row} will expire on ${aged.root.notAfter}`,
+      )
+      expect(of({ now: new Date(end + 1000) }, 'are within their validity period')).toMatch(period)
+      const early = new Date(Date.parse(aged.root.notBefore) - 1000)
+      expect(of({ now: early }, 'are within their validity period')).toBe(
+        `${period}\n${row} not valid before: ${aged.root.notBefore}`,
+      )
+      const key = generateKeyPairSync('ec', { namedCurve: 'P-384' }).privateKey
+      const dates = { notBefore: new Date(now.getTime() - 86_400_000), notAfter: new Date(now.getTime() + 86_400_000) }
+      const strong = await createRoot({ subject: 'CN=strong', key, serial: '31', ...dates })
+      expect(of({ anchors: [strong] }, 'are using supported crypto algorithm')).toBe(
+        `${crypto}\n    * 49 strong must use P-256 curve for public key, instead P-384 was used`,
+      )
+      const issuer = await createIssuing({
+        subject: 'CN=identity.linkerd.cluster.local',
+        key: generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey,
+        issuer: { certificate: strong, key },
+        dns: [],
+        serial: '32',
+        ...dates,
+      })
+      const checks = identityChecks(view({ rules, anchors: [old.root], issuer }))
+      expect(checks.find(({ result }) => result === 'error')?.error).toBe(
+        'issuer certificate must be signed by an ECDSA P-256 key, instead ECDSA-SHA384 was used',
+      )
+    },
+  )
+
+  it('are held up front: an issuer that is no CA is refused in linkerd’s words, as identity would not start with it', async () => {
+    const rootKey = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey
+    const dates = { notBefore: new Date(now.getTime() - 86_400_000), notAfter: new Date(now.getTime() + 86_400_000) }
+    const root = await createRoot({ subject: 'CN=root', key: rootKey, serial: '41', ...dates })
+    const leaf = await createLeaf({
+      key: generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey,
+      issuer: { certificate: root, key: rootKey },
+      dns: ['identity.linkerd.cluster.local'],
+      serial: '42',
+      ...dates,
+    })
+    expect(() => acceptLinkerdCa({ root, issuer: leaf }, names, modern)).toThrow('issuer cert is not a CA')
   })
 
   it('see an issuer that no anchor verifies', () => {

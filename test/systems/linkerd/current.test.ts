@@ -130,6 +130,17 @@ describe('today’s CA', () => {
     expect(error.what).toContain('not a PEM certificate')
   })
 
+  it('goes on as bare PEM: text before a block, with what Flux or the kubelet would replace in it, goes nowhere (F30)', async () => {
+    const written = `subject=/CN=mesh of \${cluster} $(_pod_ns)\n${ca.root.pem}`
+    const read = await liveCa(cluster(objects(own(), roots(written))), settings)
+    expect(read.roots.map(({ pem }) => pem)).toEqual([ca.root.pem])
+    // A file is the user's, who can mend it.
+    const texts: Readonly<Record<string, string>> = { '/r.pem': written, '/i.pem': ca.issuer.pem, '/i.key': ca.key }
+    const source = { from: 'files', certificate: '/i.pem', key: '/i.key', chain: null, roots: '/r.pem' } as const
+    const error = await refusal(() => caFromFiles(source, path => texts[path] ?? '', settings))
+    expect(error.what).toBe('text outside a block')
+  })
+
   it('may be one certificate that is root and issuer at once, as linkerd install makes it (trap 11)', async () => {
     const self = await selfMadeCa()
     const live = objects(secret({ 'crt.pem': self.certificate.pem, 'key.pem': self.key }), roots(self.certificate.pem))

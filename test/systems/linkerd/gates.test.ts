@@ -131,6 +131,8 @@ describe('the gate before the old root goes (F1, linkerd2#4287, trap 13)', () =>
     expect(told({ IssuerUpdated: '2026-11-22T11:00:40Z' })).toContain('IssuerUpdated at 2026-11-22T11:00:40Z')
     expect(told({ IssuerUpdated: '2026-11-22T10:59:40Z' })).not.toContain('IssuerUpdated')
     expect(told({ IssuerUpdateSkipped: '2026-11-22T10:59:40Z' })).not.toContain('IssuerUpdateSkipped')
+    // Said at a request for a leaf, where the issuer that was read does not hold.
+    expect(told({ IssuerValidationFailed: '2026-11-22T11:00:40Z' })).toContain('identity said IssuerValidationFailed')
   })
 
   it('is unknown where no proxy was seen at all, and unknown opens nothing', () => {

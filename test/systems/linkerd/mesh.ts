@@ -50,7 +50,14 @@ export interface Material {
   /** A CA that no plan knows, of the same names (F10). */
   readonly foreign: Signer
   /** The injector's own PKI: caBundle, and what it serves. */
-  readonly webhook: { readonly ca: Certificate; readonly served: readonly Buffer[]; readonly ended: readonly Buffer[] }
+  readonly webhook: WebhookPki
+}
+
+/** CA in caBundle, what is served, and the same with a leaf that has ended. */
+export interface WebhookPki {
+  readonly ca: Certificate
+  readonly served: readonly Buffer[]
+  readonly ended: readonly Buffer[]
 }
 
 let made: Promise<Material> | null = null
@@ -61,7 +68,7 @@ export function material(): Promise<Material> {
     old: await signer('CN=identity.linkerd.cluster.local'),
     next: await signer('CN=root.linkerd.cluster.local,OU=mesh-2026', 700),
     foreign: await signer('CN=root.linkerd.cluster.local,OU=mesh-2026'),
-    webhook: await webhookPki(),
+    webhook: await webhookPki('linkerd-proxy-injector.linkerd.svc'),
   }))()
   return made
 }
@@ -83,8 +90,7 @@ async function signer(subject: string, days = 3650): Promise<Signer> {
   return { root: ca.root, issuer: ca.issuer, leaf, served: chain(leaf), ended: chain(await until(-1)) }
 }
 
-async function webhookPki(): Promise<Material['webhook']> {
-  const name = 'linkerd-proxy-injector.linkerd.svc'
+export async function webhookPki(name: string): Promise<WebhookPki> {
   const caKey = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey
   const key = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey
   const dated = (days: number) => ({
@@ -226,6 +232,8 @@ export interface PodState {
   metrics?: string
   /** What port 8443 serves: the injector's webhook. */
   webhook?: readonly Buffer[]
+  /** What other ports serve: webhooks beside the injector's. */
+  serves?: Readonly<Record<number, readonly Buffer[]>>
 }
 
 /** A mesh as the API would show it, which a test may bend before it looks. */
@@ -287,8 +295,9 @@ function meshCluster(mesh: Mesh): Cluster {
     async servedChain(pod, port, serverName, timeout) {
       const name = `${pod.namespace}/${pod.name}`
       const asked = `TLS handshake with pod ${name}:${port}`
-      if (port === 8443) {
-        const served = mesh.pods.get(name)?.webhook
+      if (port === 8443 || port === 9443) {
+        const asking = mesh.pods.get(name)
+        const served = asking?.serves?.[port] ?? (port === 8443 ? asking?.webhook : undefined)
         if (served === undefined) throw new ClusterError('unreachable', asked, 'connection refused')
         return served
       }
@@ -316,6 +325,7 @@ export interface PodShape {
   readonly started?: Instant
   /** Of the container beside the proxy. */
   readonly beside?: string
+  readonly besidePorts?: readonly { readonly name: string; readonly containerPort: number }[]
   readonly besideStarted?: Instant
   readonly besideRestarts?: number
   readonly state?: unknown
@@ -353,6 +363,7 @@ export function podObject(name: string, shape: PodShape = {}): KubernetesObject 
     ...running(started, 0),
     ...(shape.state === undefined ? {} : { state: shape.state }),
   }
+  const besideContainer = { name: beside, ...(shape.besidePorts === undefined ? {} : { ports: shape.besidePorts }) }
   const besideStatus = { name: beside, ...running(shape.besideStarted ?? started, shape.besideRestarts ?? 0) }
   const owner =
     shape.owner === undefined ? { kind: 'ReplicaSet', name: `${name.replace(/-[^-]+$/, '')}-${hash}` } : shape.owner
@@ -370,7 +381,7 @@ export function podObject(name: string, shape: PodShape = {}): KubernetesObject 
     },
     spec: {
       serviceAccountName: shape.account ?? name.replace(/-[^-]+$/, ''),
-      containers: native ? [{ name: beside }] : [{ name: beside }, proxy],
+      containers: native ? [besideContainer] : [besideContainer, proxy],
       ...(native ? { initContainers: [{ ...proxy, restartPolicy: 'Always' }] } : {}),
     },
     status: {

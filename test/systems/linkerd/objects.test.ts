@@ -51,6 +51,29 @@ describe('Secret linkerd-identity-issuer', () => {
     ])
   })
 
+  it('is waited for in adopt while who installed it alone owns it, and violated once the deliverer owns it with another', async () => {
+    const judgedBy = async (...managers: readonly string[]) => {
+      const mesh = await meshAt(plan, 'adopt/adopt')
+      const [first = '', ...rest] = managers
+      const object = secret('linkerd', 'linkerd-identity-issuer', ['crt.pem', 'key.pem'], first)
+      const more = rest.flatMap(
+        manager =>
+          secret('linkerd', 'linkerd-identity-issuer', ['crt.pem', 'key.pem'], manager).metadata.managedFields ?? [],
+      )
+      const managedFields = [...(object.metadata.managedFields ?? []), ...more]
+      mesh.objects.set('secrets', [{ ...object, metadata: { ...object.metadata, managedFields } }])
+      return gateOver(plan, await look(plan, mesh, 'adopt/adopt'), 'adopt/adopt', 'linkerd/issuer-secret')
+    }
+    expect(await judgedBy('kubectl-create')).toMatchObject({
+      verdict: 'pending',
+      because: [expect.stringContaining('is owned by kubectl-create, as before')],
+      hint: 'the deliverer brings it: see above what that waits for',
+    })
+    expect((await judgedBy('kubectl-create', 'kustomize-controller')).verdict).toBe('violated')
+    expect((await judgedBy('external-operator')).verdict).toBe('violated')
+    expect((await judgedBy('kustomize-controller')).verdict).toBe('holds')
+  })
+
   it('that is not there cannot be started with', async () => {
     expect((await judged([])).verdict).toBe('violated')
   })

@@ -346,6 +346,27 @@ describe('anchors that the control plane reads from the ConfigMap at its start (
     expect(gateOver(plan, await look(plan, mesh, place), place, gates[0]).verdict).toBe('pending')
   })
 
+  it('are not told where there is no plan, as in inspect, of what started before them: neither none nor those of now', async () => {
+    const [adopt] = plan.phases
+    const [step] = adopt?.steps ?? []
+    const planned = step?.sites['eu-1']
+    if (adopt === undefined || step === undefined || planned === undefined) throw new Error('no adopt')
+    const state = { ...planned.state, settings: { scheme: 'linkerd.io/tls' }, restarts: {} }
+    const sites = { 'eu-1': { ...planned, state } }
+    const today: Plan = { ...plan, phases: [{ ...adopt, steps: [{ ...step, sites }] }] }
+    const mesh = await meshAt(plan, 'adopt/adopt', { changed, started: before })
+    const seen = await look(today, mesh, 'adopt/adopt')
+    const plane = seen.groups.filter(({ consumer }) => consumer === 'control-plane' || consumer === 'identity')
+    expect([...new Set(plane.map(({ trusts }) => trusts))]).toEqual([null])
+    const why = seen.exceptions.find(({ name }) => name === 'linkerd/linkerd-destination-1')
+    expect(why).toMatchObject({
+      verdict: 'unknown',
+      detail: expect.stringContaining('may hold the anchors from before'),
+    })
+    const settled = await look(today, await meshAt(plan, 'adopt/adopt', { changed, started: after }), 'adopt/adopt')
+    expect(settled.exceptions).toEqual([])
+  })
+
   it('may be the new ones in a pod that was made anew by itself before the restart', async () => {
     const mesh = await meshAt(plan, 'trust-both/data', { changed, started: before })
     const object = planePod('linkerd-identity-2', 'identity', { started: after })
