@@ -112,7 +112,14 @@ async function addCommands(program: Command, add: Add): Promise<void> {
     .option('--within <duration>', 'exit 4 where something expires within this time, such as 60d')
     .option('--file <pem...>', 'look at PEM files instead of clusters')
     .option('--context <context>', 'look at this cluster, where no rotation is declared yet')
-    .option('--namespace <namespace>', 'with --context: the control plane’s namespace', 'istio-system')
+    .option('--system <system>', 'with --context: istio, linkerd, kyma or cassandra', 'istio')
+    .option('--namespace <namespace>', 'with --context: the control plane’s namespace, where it is not the usual one')
+    .option(
+      '--setting <field=value>',
+      'with --context: a field of spec.<system> of rotation.yaml; repeat for several',
+      collect,
+      [],
+    )
 
   add(
     program,

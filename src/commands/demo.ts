@@ -147,6 +147,8 @@ export interface FleetRehearsal extends Omit<DemoOptions, 'sites' | 'system'> {
   readonly begins?: Date
   /** Strategy emergency: handshakes that it breaks on purpose count as foretold. @default false */
   readonly acceptOutage?: boolean
+  /** Ordered pairs in one round of handshakes. @default as the rehearsal has it */
+  readonly roundLimit?: number
 }
 
 export async function rehearseFleet(options: FleetRehearsal): Promise<DemoOutcome> {
@@ -220,6 +222,7 @@ export async function makeWorld(options: FleetRehearsal, folder: string): Promis
     variant: options.variant ?? null,
     declared: options.declared ?? null,
     ...(sealing === null ? {} : { sealingKey: sealing.key }),
+    ...(options.roundLimit === undefined ? {} : { roundLimit: options.roundLimit }),
   })
   const now = () => new Date(rehearsal.clock.millis())
   const forge = await openForgeOf(repository, { now })

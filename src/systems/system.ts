@@ -143,6 +143,9 @@ export interface NewCaMeans {
 
 // -------------------------------------------------------------------------------------------------- declaration
 
+/** Of `spec` what says how a system is installed. */
+export type SystemFields = Pick<Surface['spec'], SystemName | 'reload'>
+
 /** What `spec.<system>` of rotation.yaml means. Its form is a zod schema of its own, which src/declaration/schema.ts takes in. */
 export interface SettingsRules {
   /** What counts where the file says nothing, if not what counts for Istio. */
@@ -168,7 +171,7 @@ export interface SettingsRules {
   /** What `reload.leaves` says; null: its default. Absent: leaves of this system are taken up in one way only, and the field is refused. */
   leaves?(part: SystemPart): 'restart' | null
   /** From the checked form to the typed one, every default filled in. */
-  fill(spec: Surface['spec']): SystemPart
+  fill(spec: SystemFields): SystemPart
   /** The fields of `spec.<system>`, so that reading them back gives the same. */
   write(out: DeclarationWriter, part: SystemPart): void
 }

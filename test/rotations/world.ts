@@ -49,6 +49,8 @@ export interface TestWorldOptions {
   readonly acceptOutage?: boolean
   /** Days before now at which the clusters' time begins: OpenSSL must not take certificates of a later rotation for future ones. @default 1 */
   readonly daysAgo?: number
+  /** Ordered pairs in one round of handshakes, beside those of which one side has changed. @default as the rehearsal has it */
+  readonly roundLimit?: number
 }
 
 /** The fleet of a system's demo with its rehearsal clusters, and a declared rotation `first`, ready for `plan`. */
@@ -90,6 +92,7 @@ export async function testWorld(options: TestWorldOptions = {}): Promise<TestWor
       declare: (fleet, _to, now) => declare(fleet, 'first', now, options.change),
       sharedRoot: options.sharedRoot ?? (system.name !== 'istio' && sites.length > 1),
       begins: new Date(Date.now() - (options.daysAgo ?? 1) * 24 * 3_600_000),
+      ...(options.roundLimit === undefined ? {} : { roundLimit: options.roundLimit }),
     },
     folder,
   )

@@ -3,18 +3,22 @@ import type { Context } from '../../commands/context.ts'
 import { findDeclaration } from '../../commands/declared.ts'
 import { inspectFiles, inspectSites } from '../../commands/inspect.ts'
 import { loadRotation } from '../../commands/rotation.ts'
+import { undeclaredPart } from '../../declaration/undeclared.ts'
 import { exitCodes, ReanchorError } from '../../errors.ts'
 import { endingWithin, type InspectView, inspectText } from '../../report/inspect-text.ts'
 import type { ClusterChoice, Declaration, SystemPart } from '../../rotation.ts'
 import { type CommonOptions, duration } from '../options.ts'
 import type { CommandResult, Terminal } from '../output.ts'
 import { chosen, contextFor, paintFor, widthOf } from './common.ts'
+import { knownSystem } from './system.ts'
 
 interface InspectFlags extends CommonOptions {
   readonly within?: string
   readonly file?: readonly string[]
   readonly context?: string
-  readonly namespace: string
+  readonly system: string
+  readonly namespace?: string
+  readonly setting: readonly string[]
 }
 
 export async function inspectHandler(options: InspectFlags, terminal: Terminal): Promise<CommandResult> {
@@ -45,7 +49,7 @@ async function inspectLive(
     sites.push({
       name: options.context,
       choice: { kind: 'context', context: options.context },
-      declared: plainIstio(options.namespace),
+      declared: await undeclaredPart(knownSystem(options.system, 'inspect'), settingsOf(options)),
     })
   } else {
     const context = await contextFor(options, terminal, true)
@@ -77,9 +81,19 @@ async function declarationOf(context: Context, options: InspectFlags): Promise<D
   }
 }
 
-function plainIstio(namespace: string): SystemPart {
-  const settings = { trustDomain: 'cluster.local', controlPlane: {}, ambient: false, leafHours: 24 }
-  return { system: 'istio', istio: { install: 'sail', namespace, ...settings } }
+function settingsOf({ namespace, setting }: InspectFlags): Readonly<Record<string, string>> {
+  const said = setting.map(text => {
+    const [, name, value] = /^([A-Za-z]+)=(.+)$/.exec(text) ?? []
+    if (name !== undefined && value !== undefined) return [name, value] as const
+    throw new ReanchorError({
+      what: '--setting is not a name and a value',
+      expected: 'a field of spec.<system>, `=`, and its value',
+      found: text,
+      example: '--setting version=stable-2.14.10',
+      todo: 'correct the option',
+    })
+  })
+  return { ...(namespace === undefined ? {} : { namespace }), ...Object.fromEntries(said) }
 }
 
 function readText(file: string): { readonly file: string; readonly text: string } {
