@@ -414,7 +414,9 @@ export async function nextWhenReady(
       rehearsal: world.rehearsal,
       gates: outcome.gates,
     })
-    await world.rehearsal.run(pause ?? pauseFor(outcome.gates, world))
+    // Gates name the day on which a leaf ends; who has less patience looks again before.
+    const left = Math.max(until - world.rehearsal.clock.millis(), 60_000)
+    await world.rehearsal.run(Math.min(pause ?? pauseFor(outcome.gates, world), left))
   }
 }
 
