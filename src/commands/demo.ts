@@ -56,6 +56,7 @@ export interface DemoResult {
   readonly rotation: string
   readonly repository: string
   readonly phases: readonly DemoPhase[]
+  /** `failed`: all that failed. `foretold`: those of them that the plan had said would. Where the two are equal, nothing broke that was not to break. */
   readonly handshakes: { readonly attempted: number; readonly failed: number; readonly foretold: number }
   readonly restarts: readonly {
     readonly consumer: string
@@ -163,7 +164,7 @@ export async function rehearseFleet(options: FleetRehearsal): Promise<DemoOutcom
       rotation: world.rotation,
       repository: world.repository.gitDir,
       phases: world.phases,
-      handshakes: { attempted, failed, foretold },
+      handshakes: { attempted, failed: failed + foretold, foretold },
       restarts: await restartsOf(world),
       ageKeyFile: world.ageKeyFile,
       ...(ended === null ? {} : { fault: ended }),

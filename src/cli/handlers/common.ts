@@ -22,6 +22,12 @@ export async function paintFor(terminal: Terminal): Promise<Paint> {
   return paintWith(colors.createColors(true))
 }
 
+/** How many of the handshakes that failed the plan had said would. */
+export function foretoldText(failed: number, foretold: number): string {
+  if (foretold === 0) return ''
+  return failed === foretold ? ', each of them as the plan foretold' : `, of which the plan foretold ${foretold}`
+}
+
 export function widthOf(): number {
   return Math.min(process.stdout.columns ?? 100, 140)
 }

@@ -3,7 +3,7 @@ import { findDeclaration } from '../../commands/declared.ts'
 import { rehearse } from '../../commands/rehearse.ts'
 import type { CommonOptions } from '../options.ts'
 import type { CommandResult, Terminal } from '../output.ts'
-import { chosen, contextFor } from './common.ts'
+import { chosen, contextFor, foretoldText } from './common.ts'
 
 interface RehearseFlags extends CommonOptions {
   readonly seed: string
@@ -25,7 +25,7 @@ export async function rehearseHandler(options: RehearseFlags, terminal: Terminal
     '',
     ...outcome.remarks,
     `${new Set(phases.map(phase => phase.pr)).size} pull requests merged and verified in ${(outcome.virtualTime / 3_600_000).toFixed(1)} hours of the clusters' time, ${((Date.now() - started) / 1000).toFixed(0)} seconds of yours`,
-    `${handshakes.attempted} handshakes attempted, ${handshakes.failed} failed${handshakes.foretold > 0 ? `, ${handshakes.foretold} foretold` : ''}`,
+    `${handshakes.attempted} handshakes attempted, ${handshakes.failed} failed${foretoldText(handshakes.failed, handshakes.foretold)}`,
   ].join('\n')
   return {
     rotation: outcome.result.rotation,
