@@ -422,8 +422,10 @@ function wrongKeys(recording: Recording, random: Random): Mutant | null {
     return { ...object, managers: all }
   }
   const [{ phase }] = look.evidence
-  // While Kyma's Secrets are being taken over they are still of who made them.
-  const verdict = way === 'missing' || (system === 'kyma' && phase === 0) ? 'pending' : 'violated'
+  // While Secrets are being taken over they are still of who made them: Kyma's of anyone, Linkerd's of who installs it.
+  const takenOver =
+    phase === 0 && way === 'owner' && (system === 'kyma' || (system === 'linkerd' && manager === 'helm'))
+  const verdict = way === 'missing' || takenOver ? 'pending' : 'violated'
   return mutantOf(recording, random, 'evidence/wrong-keys', look, {
     what: `${way} (${manager})`,
     evidence: struck(look, random, one => withObject(one, name, turn)),
