@@ -78,7 +78,7 @@ export const cassandraWords: SystemWords = {
     const { ca } = cassandraOf(declaration)
     return [
       ca === 'server'
-        ? 'take the old CA out of the nodes of unmanaged regions, which no operator restarts'
+        ? 'take the old CA out of the nodes of regions that no operator restarts, if there are any'
         : 'take the old CA out of the truststores of CQL clients',
     ]
   },
