@@ -1,3 +1,5 @@
+import { seededRandom } from '../src/rehearsal/clock.ts'
+
 /** All chance of a run comes from here, so that a seed tells it whole. */
 export interface Random {
   /** From 0 up to, not including, `below`. */
@@ -8,15 +10,8 @@ export interface Random {
   bytes(count: number): Buffer
 }
 
-/** Mulberry32: 32 bits of state are plenty to choose cases by, and it is ten lines. */
 export function randomFrom(seed: number): Random {
-  let state = seed >>> 0
-  const next = (): number => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 0x1_0000_0000
-  }
+  const { next } = seededRandom(seed)
   const whole = (below: number): number => Math.floor(next() * below)
   return {
     whole,

@@ -110,6 +110,9 @@ function fullLooks({ plan, looks }: Recording): readonly Look[] {
 const minute = 60_000
 const day = 86_400_000
 
+/** Gates that look at the dates of certificates. */
+const judgedByDate = /^linkerd\/(control-links|identity-checks) /
+
 // ------------------------------------------------------------------------------------------------------ times
 
 function stale(recording: Recording, random: Random): Mutant {
@@ -122,7 +125,7 @@ function stale(recording: Recording, random: Random): Mutant {
     evidence: look.evidence,
     expected: ['evidence/fresh unknown'],
     // What was seen ends, too: by then leaves and CAs have.
-    alongside: /^linkerd\/(control-links|identity-checks) /,
+    alongside: judgedByDate,
     now,
   })
 }
@@ -136,7 +139,7 @@ function future(recording: Recording, random: Random): Mutant {
     evidence: look.evidence,
     expected: ['evidence/fresh unknown'],
     // Certificates made for this rotation are not valid yet by a clock that is days behind.
-    alongside: /^linkerd\/(control-links|identity-checks) /,
+    alongside: judgedByDate,
     now,
   })
 }

@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { parse, parseAllDocuments } from 'yaml'
+import { changed } from '../../safety/mutants/plans.ts'
 import { findPrivateKeys } from '../../src/custody/leak.ts'
 import { readBundle } from '../../src/pki/bundle.ts'
 import { readPlan } from '../../src/plan/lock.ts'
@@ -70,26 +71,6 @@ function turnsOf(rendered: Rendered): Turns {
   const narrow = find(state => !state.bundle.includes(oldRoot))
   const before = (at: PlanStep): PlanStep => steps[at.index - 1] ?? at
   return { old: before(both), both, issue, issued: before(narrow), oldRoot, newRoot }
-}
-
-/** The plan with its states changed, the undo and the nudge of a changed one too. */
-function changed(plan: Plan, change: (state: TrustState, at: PlanStep) => TrustState): Plan {
-  const steps = stepsOf(plan)
-  return {
-    ...plan,
-    phases: plan.phases.map(phase => ({
-      ...phase,
-      steps: phase.steps.map(step => {
-        const at = steps.find(found => found.step === step)
-        if (at === undefined) throw new Error('no step')
-        const sites = Object.entries(step.sites).map(([site, planned]) => [
-          site,
-          { ...planned, state: change(planned.state, at) },
-        ])
-        return { ...step, sites: Object.fromEntries(sites) as typeof step.sites }
-      }),
-    })),
-  }
 }
 
 function folder({ plan, files }: Rendered, at: PlanStep, variant = ''): Record<string, string> {

@@ -1,4 +1,4 @@
-import { check } from '../../commands/check.ts'
+import { type CheckOutcome, check } from '../../commands/check.ts'
 import { exitCodes } from '../../errors.ts'
 import { annotationsOf, findingsOf, named, sarifOf } from '../../report/check-findings.ts'
 import { trustDiffText } from '../../report/trust-diff.ts'
@@ -15,25 +15,24 @@ export async function checkHandler(
   const context = await contextFor(options, terminal, true)
   const outcome = await check(context, { ...chosen(options), range: words[0] ?? null })
   const { verdict } = outcome
+  return {
+    rotation: outcome.rotation,
+    exit: verdict.safe ? exitCodes.done : exitCodes.refused,
+    result: { base: outcome.base, head: outcome.head, ...verdict },
+    text: textIn(options.output, outcome),
+  }
+}
+
+function textIn(format: OutputFormat, { verdict, folders }: CheckOutcome): string {
+  if (format === 'sarif') return JSON.stringify(sarifOf(findingsOf(verdict, folders), packageVersion()), null, 2)
+  if (format === 'annotations') return annotationsOf(findingsOf(verdict, folders), verdict)
   // With one verdict the sentence above says it all.
   const sites = verdict.sites.length < 2 ? [] : verdict.sites.map(site => `  ${site.safe ? '✔' : '×'} ${named(site)}`)
-  const lines = [
+  return [
     verdict.change.none ? 'no change of trust' : trustDiffText(verdict.change).trimEnd(),
     '',
     `${verdict.safe ? 'safe' : 'NOT SAFE'}: ${verdict.sentence}`,
     ...sites,
     ...(verdict.goodUntil === null ? [] : [`good until ${verdict.goodUntil}`]),
-  ]
-  const findings = findingsOf(verdict, outcome.folders)
-  const textIn = (format: OutputFormat): string => {
-    if (format === 'sarif') return JSON.stringify(sarifOf(findings, packageVersion()), null, 2)
-    if (format === 'annotations') return annotationsOf(findings, verdict)
-    return lines.join('\n')
-  }
-  return {
-    rotation: outcome.rotation,
-    exit: verdict.safe ? exitCodes.done : exitCodes.refused,
-    result: { base: outcome.base, head: outcome.head, ...verdict },
-    text: textIn(options.output),
-  }
+  ].join('\n')
 }

@@ -1,4 +1,5 @@
 import type { Context } from '../../commands/context.ts'
+import type { DemoOutcome } from '../../commands/demo.ts'
 import { noPaint, type Paint, paintWith } from '../../report/paint.ts'
 import { systemContext } from '../context.ts'
 import type { CommonOptions } from '../options.ts'
@@ -22,8 +23,19 @@ export async function paintFor(terminal: Terminal): Promise<Paint> {
   return paintWith(colors.createColors(true))
 }
 
+/** How a rehearsal went, in two lines. `started`: milliseconds since 1970. */
+export function rehearsedLines({ result, virtualTime }: DemoOutcome, started: number): readonly string[] {
+  const { attempted, failed, foretold } = result.handshakes
+  const requests = new Set(result.phases.map(phase => phase.pr)).size
+  const [virtual, real] = [(virtualTime / 3_600_000).toFixed(1), ((Date.now() - started) / 1000).toFixed(0)]
+  return [
+    `${requests} pull requests merged and verified in ${virtual} hours of the clusters' time, ${real} seconds of yours`,
+    `${attempted} handshakes attempted, ${failed} failed${foretoldText(failed, foretold)}`,
+  ]
+}
+
 /** How many of the handshakes that failed the plan had said would. */
-export function foretoldText(failed: number, foretold: number): string {
+function foretoldText(failed: number, foretold: number): string {
   if (foretold === 0) return ''
   return failed === foretold ? ', each of them as the plan foretold' : `, of which the plan foretold ${foretold}`
 }

@@ -5,7 +5,7 @@ import { type FaultName, faultNames } from '../../rehearsal/faults.ts'
 import type { DemoSystem } from '../../rehearsal/system.ts'
 import type { CommonOptions } from '../options.ts'
 import type { CommandResult, Terminal } from '../output.ts'
-import { foretoldText } from './common.ts'
+import { rehearsedLines } from './common.ts'
 import { knownSystem } from './system.ts'
 
 interface DemoFlags extends CommonOptions {
@@ -43,12 +43,10 @@ export async function demoHandler(
     },
   })
   const { result } = outcome
-  const { attempted, failed, foretold } = result.handshakes
   const restarts = result.restarts.filter(restart => restart.count > 0)
   const lines = [
     '',
-    `${new Set(result.phases.map(phase => phase.pr)).size} pull requests merged and verified in ${(outcome.virtualTime / 3_600_000).toFixed(1)} hours of the clusters' time, ${((Date.now() - started) / 1000).toFixed(0)} seconds of yours`,
-    `${attempted} handshakes attempted, ${failed} failed${foretoldText(failed, foretold)}`,
+    ...rehearsedLines(outcome, started),
     `restarts: ${restarts.map(each => `${sites > 1 ? `${each.site}/` : ''}${each.consumer} ${each.count} (planned ${each.planned})`).join(', ')}`,
     ...(result.fault === undefined ? [] : faultLines(result.fault)),
     ...(options.dir === undefined

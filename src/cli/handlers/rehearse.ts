@@ -3,7 +3,7 @@ import { findDeclaration } from '../../commands/declared.ts'
 import { rehearse } from '../../commands/rehearse.ts'
 import type { CommonOptions } from '../options.ts'
 import type { CommandResult, Terminal } from '../output.ts'
-import { chosen, contextFor, foretoldText } from './common.ts'
+import { chosen, contextFor, rehearsedLines } from './common.ts'
 
 interface RehearseFlags extends CommonOptions {
   readonly seed: string
@@ -21,12 +21,7 @@ export async function rehearseHandler(options: RehearseFlags, terminal: Terminal
     },
   })
   const { handshakes, phases, restarts } = outcome.result
-  const text = [
-    '',
-    ...outcome.remarks,
-    `${new Set(phases.map(phase => phase.pr)).size} pull requests merged and verified in ${(outcome.virtualTime / 3_600_000).toFixed(1)} hours of the clusters' time, ${((Date.now() - started) / 1000).toFixed(0)} seconds of yours`,
-    `${handshakes.attempted} handshakes attempted, ${handshakes.failed} failed${foretoldText(handshakes.failed, handshakes.foretold)}`,
-  ].join('\n')
+  const text = ['', ...outcome.remarks, ...rehearsedLines(outcome, started)].join('\n')
   return {
     rotation: outcome.result.rotation,
     exit: outcome.exit,

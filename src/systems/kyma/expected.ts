@@ -64,11 +64,8 @@ export function rootsByToken(plan: Plan, site: string, token: string | null): re
  * The token of a restart that this plan knows; null: none. One of an earlier rotation tells as little of what a pod read as no token does, and must not be waited
  * on: nothing will take it away.
  */
-export function knownToken({ phases }: Plan, site: string, token: string | null): string | null {
-  const trees = phases
-    .flatMap(({ steps }) => steps.map(step => step.sites[site]))
-    .flatMap(tree => [tree, tree?.undo, tree?.nudge])
-  return token !== null && trees.some(tree => tree?.state.restarts[gatewayRestart] === token) ? token : null
+export function knownToken(plan: Plan, site: string, token: string | null): string | null {
+  return rootsByToken(plan, site, token) === null ? null : token
 }
 
 /** One way in which a consumer differs from what is expected. */

@@ -40,8 +40,12 @@ export async function overridesIn(cluster: Cluster): Promise<readonly string[]> 
   return found.sort()
 }
 
+function isOverride({ metadata }: KubernetesObject): boolean {
+  return metadata.labels?.installer === 'overrides'
+}
+
 function filledKeys(object: KubernetesObject): readonly string[] {
-  if (object.metadata.labels?.installer !== 'overrides') return []
+  if (!isOverride(object)) return []
   const { data } = object
   return overrideKeys.filter(key => (text(at(data, key)) ?? '').trim() !== '')
 }
@@ -93,7 +97,7 @@ async function overrideSecrets(looking: Looking): Promise<readonly KubernetesObj
   try {
     const found: KubernetesObject[] = []
     for await (const page of cluster.list(resources.secrets, { ...installer, metadataOnly: true })) found.push(...page)
-    return found.filter(({ metadata }) => metadata.labels?.installer === 'overrides')
+    return found.filter(isOverride)
   } catch (cause) {
     if (!(cause instanceof ClusterError) || cause.failure !== 'forbidden') {
       looking.incomplete(listed, cause)
