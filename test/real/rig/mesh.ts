@@ -167,6 +167,12 @@ function workloadObjects(options: MeshOptions, workload: MeshWorkload, place: nu
                 // The proxy's port for it, so that istiod knows the endpoint.
                 ports: [{ containerPort: meshPort }],
                 env: applicationEnv(name, options.interval, peers),
+                // Without it the pod is ready, and asked, while its server is still being started.
+                startupProbe: {
+                  exec: { command: ['/usr/local/bin/workload', 'ready', String(appPort)] },
+                  periodSeconds: 1,
+                  failureThreshold: 60,
+                },
               },
             ],
           },

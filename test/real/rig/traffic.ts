@@ -35,8 +35,8 @@ export interface TrafficFailure {
   readonly error: string
   /** What the client's proxy held then; null where it has none, or had not been read. */
   readonly client: ProxyCertificates | null
-  /** The same of every pod that the peer had then. */
-  readonly server: readonly ProxyCertificates[]
+  /** The same of every pod that the peer had then, and for how long it had been there. */
+  readonly server: readonly (ProxyCertificates & { readonly ageMs: number })[]
 }
 
 /** Requests of one workload to one peer. */
@@ -142,13 +142,13 @@ export async function watchTraffic(kubelet: Kubelet, interval = 200): Promise<Tr
   }
 
   /** What each pod of a workload held at a time. Its pods are named after it. */
-  async function serversAt(namespace: string, workload: string, time: number): Promise<readonly ProxyCertificates[]> {
-    const found: ProxyCertificates[] = []
+  async function serversAt(namespace: string, workload: string, time: number): Promise<TrafficFailure['server']> {
+    const found: (ProxyCertificates & { readonly ageMs: number })[] = []
     for (const entry of watched.values()) {
       if (entry.pod.namespace !== namespace || !isOf(entry.pod.name, workload)) continue
       if (entry.from > time || (entry.to ?? Number.POSITIVE_INFINITY) < time) continue
       const held = await at(entry, time)
-      if (held !== null) found.push(held)
+      if (held !== null) found.push({ ...held, ageMs: time - entry.from })
     }
     return found
   }
@@ -286,7 +286,7 @@ export function trafficText(traffic: Traffic, names: ReadonlyMap<string, string>
     return `${held.pod}: leaf by ${leaves}, trusts ${held.roots.map(set => set.map(name).join('+')).join('/')}`
   }
   const lines = traffic.failures.slice(0, most).map(failure => {
-    const servers = failure.server.map(end).join('; ')
+    const servers = failure.server.map(held => `${end(held)}, ${held.ageMs} ms old`).join('; ')
     return `${failure.at} ${failure.from} → ${failure.to}: ${failure.error} [${end(failure.client)} | ${servers}]`
   })
   const left = traffic.failures.length - lines.length

@@ -2,10 +2,11 @@
 //
 //	workload            serves and asks, by the environment below
 //	workload relay N    joins standard input and output to port N on the loopback of its network namespace
+//	workload ready N    succeeds where something listens on port N of the loopback
 //
 // Environment: NAME of this workload (default: HOSTNAME), PORT to serve on 127.0.0.1 (none: no server; ADDRESS for another address), PEERS
 // "name=host:port,…" to ask every INTERVAL milliseconds (default 200) each, patience TIMEOUT milliseconds (default 3000), WARMUP milliseconds
-// (default 10000) in which failures before a peer's first answer are counted apart, LINGER milliseconds (default 3000): after SIGTERM the
+// (default 10000) in which failures before a peer's first answer are counted apart, LINGER milliseconds (default 5000): after SIGTERM the
 // server goes on until nobody has come for that long, as a server should until every client knows that it leaves. How long that takes is a
 // matter of the control plane, on a busy machine of many seconds; the pod's grace bounds it.
 //
@@ -38,9 +39,12 @@ import (
 
 func main() {
 	var err error
-	if len(os.Args) == 3 && os.Args[1] == "relay" {
+	switch {
+	case len(os.Args) == 3 && os.Args[1] == "relay":
 		err = relay(os.Args[2])
-	} else {
+	case len(os.Args) == 3 && os.Args[1] == "ready":
+		err = ready(os.Args[2])
+	default:
 		err = work()
 	}
 	if err != nil {
@@ -64,6 +68,14 @@ func relay(port string) error {
 	return err
 }
 
+func ready(port string) error {
+	connection, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", port))
+	if err != nil {
+		return err
+	}
+	return connection.Close()
+}
+
 func work() error {
 	pod, _ := os.Hostname()
 	pod = text("HOSTNAME", pod)
@@ -73,7 +85,7 @@ func work() error {
 		return err
 	}
 	interval, timeout := milliseconds("INTERVAL", 200), milliseconds("TIMEOUT", 3000)
-	warmup, linger := milliseconds("WARMUP", 10_000), milliseconds("LINGER", 3000)
+	warmup, linger := milliseconds("WARMUP", 10_000), milliseconds("LINGER", 5000)
 
 	var came atomic.Int64
 	if port := os.Getenv("PORT"); port != "" {
