@@ -63,8 +63,8 @@ export interface ControlLink {
   readonly client: string
   readonly server: string
   readonly endpoint: Endpoint
-  /** PEM that the client verifies with. */
-  readonly roots: string
+  /** PEM that the client verifies with; null: it takes every server. */
+  readonly roots: string | null
   /** Null: it looks at no name. */
   readonly serverName: string | null
   /** What the client presents, PEM, leaf first. @default nothing */
@@ -269,15 +269,16 @@ export class Handshakes {
         serverName: link.serverName,
         trustDomain: '',
         ...(link.serverName === null ? { anyName: true } : {}),
+        ...(link.roots === null ? { anyServer: true } : {}),
       },
     }
   }
 
   #contextOf({ roots, identity }: ControlLink): KnownContext {
-    const key = identity === undefined ? roots : `${roots}\n${identity.chain}`
+    const key = `${roots ?? ''}\n${identity?.chain ?? ''}`
     const known = this.#contexts.get(key)
     if (known !== undefined) return known
-    const certificates = certificatesIn(roots)
+    const certificates = certificatesIn(roots ?? '')
     const [leaf] = certificatesIn(identity?.chain ?? '')
     const made = {
       context: createSecureContext({

@@ -150,6 +150,8 @@ export interface ConnectOptions {
   readonly trustDomain: string
   /** The client looks at no name. @default false */
   readonly anyName?: boolean
+  /** The client takes whatever the server presents. @default false */
+  readonly anyServer?: boolean
 }
 
 /** One fresh handshake, both directions verified. It ends with a byte from the server, which under TLS 1.3 only then has verified the client. */
@@ -164,6 +166,7 @@ export function handshake(server: Endpoint, options: ConnectOptions): Promise<Ha
       secureContext: options.context,
       ALPNProtocols: [options.alpn],
       ...(options.serverName === null ? {} : { servername: options.serverName }),
+      ...(options.anyServer === true ? { rejectUnauthorized: false } : {}),
       checkServerIdentity: () => nameError(server.material.certificate, options),
     })
     socket.setNoDelay(true)

@@ -10,6 +10,7 @@ import { type ObjectStore, textsAt } from '../../src/rehearsal/objects.ts'
 import type { SiteControls } from '../../src/rehearsal/rehearsal.ts'
 import type { Declaration, FileTree, SystemName } from '../../src/rotation.ts'
 import { systemOf } from '../../src/systems/systems.ts'
+import { wholeMatrix } from './matrix.ts'
 
 export interface TestWorld {
   readonly world: World
@@ -49,7 +50,10 @@ export interface TestWorldOptions {
   readonly acceptOutage?: boolean
   /** Days before now at which the clusters' time begins: OpenSSL must not take certificates of a later rotation for future ones. @default 1 */
   readonly daysAgo?: number
-  /** Ordered pairs in one round of handshakes, beside those of which one side has changed. @default as the rehearsal has it */
+  /**
+   * Ordered pairs in one round of handshakes, beside those of which one side has changed. @default a third of what the rehearsal has, since
+   * half the time of a rotation goes into handshakes of pairs that have not changed; all of it in the whole matrix
+   */
   readonly roundLimit?: number
 }
 
@@ -61,6 +65,7 @@ export async function testWorld(options: TestWorldOptions = {}): Promise<TestWor
   const variant = options.variant ?? null
   const folder = mkdtempSync(join(tmpdir(), 'reanchor-test-'))
   const said: string[] = []
+  const roundLimit = options.roundLimit ?? (wholeMatrix ? undefined : 40)
   let recipient = ''
   let strategy: Declaration['strategy'] = 'graceful'
   const declare = async (files: FileTree, rotation: string, now: Date, change: Change | undefined, as = variant) => {
@@ -92,7 +97,7 @@ export async function testWorld(options: TestWorldOptions = {}): Promise<TestWor
       declare: (fleet, _to, now) => declare(fleet, 'first', now, options.change),
       sharedRoot: options.sharedRoot ?? (system.name !== 'istio' && sites.length > 1),
       begins: new Date(Date.now() - (options.daysAgo ?? 1) * 24 * 3_600_000),
-      ...(options.roundLimit === undefined ? {} : { roundLimit: options.roundLimit }),
+      ...(roundLimit === undefined ? {} : { roundLimit }),
     },
     folder,
   )

@@ -10,9 +10,11 @@ import {
 import { operatorChecksum } from '../../systems/cassandra/checksum.ts'
 import type { CassandraCa } from '../../systems/cassandra/model.ts'
 import type { Timer } from '../clock.ts'
+import type { ControlLink } from '../handshakes.ts'
 import { at, type Manifest, numberAt, type StoredObject, textAt, textsAt } from '../objects.ts'
 import type { Site } from '../site.ts'
 import { type NodeMaterial, nodeMaterial, operatorCa } from './certificates.ts'
+import { type CassandraNode, cqlProtocol } from './node.ts'
 
 const manager = 'manager'
 /** Milliseconds from an event to the reconcile that it starts. An assumption: a controller's queue and a few reads. */
@@ -38,6 +40,7 @@ export class CassandraOperator {
   readonly #site: Site
   readonly #scheduled = new Map<string, { readonly timer: Timer; readonly at: number }>()
   readonly #running = new Set<string>()
+  #clientFiles: { readonly chain: string; readonly key: string } | null = null
   readonly events: { readonly reason: string; readonly message: string }[] = []
   /** Set by tests: the prober of another region does not answer. */
   remoteRegionsDown = false
@@ -123,6 +126,7 @@ export class CassandraOperator {
       const material = await this.#nodeSecret(cluster, facts, ca)
       if (material === null) return this.#setReady(cluster, false)
       materials[ca] = material
+      if (ca === 'client') this.#setClientFiles(material)
     }
     const [facts] = kinds.map(ca => readCassandraCluster(cluster, ca, cluster.metadata.name))
     if (facts === undefined) return this.#setReady(cluster, false)
@@ -203,6 +207,29 @@ export class CassandraOperator {
     })
     this.#site.log('cassandra-operator', `signed ${facts.nodeSecret} anew`)
     return material
+  }
+
+  /** setupClientTLSFiles: certificate and key of the nodes, for its own sessions. */
+  #setClientFiles(material: NodeMaterial): void {
+    if (this.#clientFiles?.chain === material['tls.crt']) return
+    this.#clientFiles = { chain: material['tls.crt'], key: material['tls.key'] }
+    this.#site.handshakes.controlChanged()
+  }
+
+  /** How it sees to roles and keyspaces by CQL; null: one of the two is not there. It verifies no node (cql.go: EnableHostVerification: false). */
+  linkTo(node: CassandraNode): ControlLink | null {
+    const endpoint = node.serving ? node.endpointOf('client') : null
+    if (endpoint === null || this.#clientFiles === null || this.paused) return null
+    return {
+      link: 'operator',
+      client: `${this.#site.name}/operator`,
+      server: node.id,
+      endpoint,
+      roots: null,
+      serverName: null,
+      identity: this.#clientFiles,
+      alpn: cqlProtocol,
+    }
   }
 
   /** getTLSSecret: a named Secret that is not there is made up for, under the default name. */

@@ -44,6 +44,7 @@ export class CassandraRegion {
         [
           ...[...this.#helpers.values()].map(helper => (node.serving ? helper.linkTo(node) : null)),
           ...parts.outsiders.map(outsider => outsider.linkTo(node)),
+          this.operator.linkTo(node),
         ].filter(link => link !== null),
       )
     })

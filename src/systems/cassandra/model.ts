@@ -15,13 +15,13 @@ export type CassandraCa = 'server' | 'client'
 /** Where a node serves TLS with the certificate of each CA: `ssl_storage_port`, and the native transport. */
 export const tlsPorts: Readonly<Record<CassandraCa, number>> = { server: 7001, client: 9042 }
 
-export type CassandraParty = 'node' | 'client' | 'prober' | 'reaper'
+export type CassandraParty = 'node' | 'client' | 'prober' | 'reaper' | 'operator'
 
 export interface CassandraPartyModel {
   /** As in a sentence. */
   readonly name: string
-  readonly trust: 'on restart' | 'by hand'
-  readonly leaf: 'on restart' | 'by hand'
+  readonly trust: 'on restart' | 'by hand' | 'never'
+  readonly leaf: 'on restart' | 'by hand' | 'at once'
   /** Where the fact is read: file of the upstream project. */
   readonly source: string
 }
@@ -52,11 +52,18 @@ const cassandraParties: Readonly<Record<CassandraParty, CassandraPartyModel>> = 
     leaf: 'on restart',
     source: 'mr-cassop controllers/reaper_environment.go',
   },
+  operator: {
+    name: 'operator',
+    // gocql without host verification takes every node; what it presents are the nodes' own files, written anew at every reconcile.
+    trust: 'never',
+    leaf: 'at once',
+    source: 'mr-cassop controllers/cql.go (EnableHostVerification: false), cassandra_tls.go (setupClientTLSFiles)',
+  },
 }
 
 /** The parties that use one of the two CAs. */
 export function partiesOf(ca: CassandraCa): readonly CassandraParty[] {
-  return ca === 'server' ? ['node'] : ['node', 'client', 'prober', 'reaper']
+  return ca === 'server' ? ['node'] : ['node', 'client', 'prober', 'reaper', 'operator']
 }
 
 /** Every link that uses the CA of these parties: nodes among each other for the server CA, else nodes and those that connect to them. */
@@ -64,6 +71,9 @@ function linksOf(parties: readonly string[]): ReturnType<SafetyModel['links']> {
   const others = parties.filter(party => party !== 'node')
   if (others.length === 0) return [{ name: 'node to node', holder: 'node', verifier: 'node', acrossSites: true }]
   return others.flatMap(other => {
+    // It asks the first node that it reaches for all others, those of other regions too.
+    if (other === 'operator')
+      return [{ name: 'operator to node', holder: other, verifier: 'node', acrossSites: true } as const]
     // Clients may connect to any region; prober and reaper to the nodes of theirs, and the prober to those of all.
     const acrossSites = other !== 'reaper'
     return [
