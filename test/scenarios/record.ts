@@ -2,6 +2,7 @@
 import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { playing, recording, type Tape } from '../../safety/crash/tape.ts'
 import type { Context } from '../../src/commands/context.ts'
 import { type NextOutcome, next } from '../../src/commands/next.ts'
 import { plan } from '../../src/commands/plan.ts'
@@ -10,7 +11,6 @@ import type { Handshakes } from '../../src/rehearsal/handshakes.ts'
 import { startRehearsal } from '../../src/rehearsal/rehearsal.ts'
 import { openRepository } from '../../src/repository/repository.ts'
 import type { GateResult } from '../../src/rotation.ts'
-import { playing, recording, type Tape } from './tape.ts'
 import {
   asked,
   author,

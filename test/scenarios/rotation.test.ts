@@ -3,6 +3,7 @@ import { createPrivateKey, type KeyObject } from 'node:crypto'
 import { readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { playing } from '../../safety/crash/tape.ts'
 import { next } from '../../src/commands/next.ts'
 import { plan } from '../../src/commands/plan.ts'
 import { planAt } from '../../src/commands/rotation.ts'
@@ -16,7 +17,6 @@ import { privateKeyPem } from '../../src/pki/keys.ts'
 import { openRepository } from '../../src/repository/repository.ts'
 import { userGit } from '../repository/temporary.ts'
 import { type Act, type Recording, recordRotation, rerun, stageOf } from './record.ts'
-import { playing } from './tape.ts'
 import {
   asked,
   commit,
