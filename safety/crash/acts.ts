@@ -37,6 +37,8 @@ export interface Act {
   readonly command: Command
   /** Where it can run. */
   readonly places: readonly PlaceKind[]
+  /** Whether another runner's run of the same command is tried between its writes. */
+  readonly shared: boolean
   readonly before: Refs
   /** The bare repository that has the objects. */
   readonly from: string

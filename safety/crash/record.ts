@@ -68,6 +68,8 @@ interface Recorder {
   readonly acts: Act[]
   refused: number
   forks: number
+  /** How many of each kind. */
+  readonly kept: Map<string, number>
 }
 
 async function startRecorder(subject: Subject, chance: Chance): Promise<Recorder> {
@@ -113,13 +115,15 @@ async function startRecorder(subject: Subject, chance: Chance): Promise<Recorder
     random: randomOf(chance),
     wrapDataKey: wrapOf(chance),
   }
-  return { world: { ...made, context }, subject, chance, folder, acts: [], refused: 0, forks: 0 }
+  return { world: { ...made, context }, subject, chance, folder, acts: [], refused: 0, forks: 0, kept: new Map() }
 }
 
 // -------------------------------------------------------------------------------------------------------- commands
 
 interface Tried {
   readonly what: string
+  /** Such commands are alike wherever they are given: a rotation keeps a few. @default `next`, of which every one is kept */
+  readonly like?: 'undo' | 'next --nudge' | 'abandon' | 'plan again' | 'pr merge' | 'attest'
   readonly command: Command
   readonly before: Refs
   readonly places?: readonly PlaceKind[]
@@ -135,6 +139,9 @@ interface Tried {
  */
 async function keep(recorder: Recorder, tried: Tried): Promise<Refs | null> {
   const { world, acts } = recorder
+  const like = tried.like ?? tried.command.kind
+  const seen = recorder.kept.get(like) ?? 0
+  if (tried.like !== undefined && seen >= mostAlike) return null
   const bare = tried.from ?? bareOf(recorder)
   recorder.forks += 1
   const stage = stageAt(join(recorder.folder, `fork-${recorder.forks}`), 'local', tried.before, bare)
@@ -155,6 +162,7 @@ async function keep(recorder: Recorder, tried: Tried): Promise<Refs | null> {
     rotation: world.rotation,
     command: tried.command,
     places: tried.places ?? places,
+    shared: seen < mostShared,
     before: tried.before,
     from: bare,
     workFiles: { [path]: tried.declared ?? (await declaredText(recorder)) },
@@ -175,8 +183,14 @@ async function keep(recorder: Recorder, tried: Tried): Promise<Refs | null> {
     return null
   }
   acts.push(act)
+  recorder.kept.set(like, seen + 1)
   return after
 }
+
+/** `undo`, `abandon` and so on write the same way from each step; three take each of three places. */
+const mostAlike = 3
+/** Of each kind of command, those between whose writes another runner is let run. */
+const mostShared = 3
 
 function taped(context: Context, tapes: Map<string, Tape>): Context {
   return {
@@ -218,6 +232,7 @@ async function recordPlan(recorder: Recorder): Promise<void> {
     rotation: world.rotation,
     command: { kind: 'init', path, text: await declaredText(recorder) },
     places: onLocal,
+    shared: false,
     before,
     from: bare,
     workFiles: {},
@@ -234,7 +249,7 @@ async function recordPlan(recorder: Recorder): Promise<void> {
     rootKeyFile: join(recorder.folder, 'root.age'),
   }
   await runCommand(world.context, { command: planCommand(world.acceptOutage), rotation: world.rotation }, stage)
-  await keepMerges(recorder, 'plan')
+  await keepMerge(recorder, 'plan')
   const [request] = await world.forge.list('open')
   if (request === undefined) throw new Error('plan opened no pull request')
   await world.forge.merge(request.number, { method: 'merge', by: author, at: world.context.now() })
@@ -313,15 +328,20 @@ function offlineSubject(system: SystemName): string {
 
 const methods = ['merge', 'squash', 'rebase'] as const
 
-/** Each way of merging the request that is open. */
-async function keepMerges(recorder: Recorder, what: string): Promise<void> {
+/** Merges the request that is open on a fork, each time in another way. */
+async function keepMerge(recorder: Recorder, what: string): Promise<void> {
   const before = refsOf(bareOf(recorder))
   const [request] = await recorder.world.forge.list('open')
-  if (request === undefined) throw new Error('no pull request is open')
-  for (const method of methods) {
-    const command: Command = { kind: 'merge', number: request.number, method }
-    await keep(recorder, { what: `${what}: pr merge --method ${method}`, command, before, places: onLocal })
-  }
+  const method = methods[recorder.kept.get('pr merge') ?? 0]
+  if (request === undefined || method === undefined) return
+  const command: Command = { kind: 'merge', number: request.number, method }
+  await keep(recorder, {
+    what: `${what}: pr merge --method ${method}`,
+    like: 'pr merge',
+    command,
+    before,
+    places: onLocal,
+  })
 }
 
 async function recordSteps(recorder: Recorder, steps: number): Promise<void> {
@@ -348,12 +368,13 @@ async function recordSteps(recorder: Recorder, steps: number): Promise<void> {
     const place = await placeOf(world, outcome.pullRequest)
     const what = outcome.branch.replace(`reanchor/${world.rotation}/`, '')
     await keep(recorder, { what: `next to ${what}`, command: step, before })
-    const others: readonly [string, Command][] = [
+    const others: readonly (readonly ['undo' | 'next --nudge' | 'abandon', Command])[] = [
       ['undo', { kind: 'next', variant: 'undo', abandon: false }],
       ['next --nudge', { kind: 'next', variant: 'nudge', abandon: false }],
       ['abandon', { kind: 'next', variant: 'step', abandon: true }],
     ]
-    for (const [name, command] of others) await keep(recorder, { what: `${name} before ${what}`, command, before })
+    for (const [name, command] of others)
+      await keep(recorder, { what: `${name} before ${what}`, like: name, command, before })
     if (place.name !== 'close') {
       const otherwise = await redeclared(recorder, before, declaration => ({
         ...declaration,
@@ -365,7 +386,7 @@ async function recordSteps(recorder: Recorder, steps: number): Promise<void> {
         ...otherwise,
       })
     }
-    await keepMerges(recorder, what)
+    await keepMerge(recorder, what)
     await recordMerge(world, outcome.pullRequest)
     left = until()
   }
@@ -382,7 +403,12 @@ async function keepWords(recorder: Recorder, gates: readonly GateResult[], given
     if (given.has(`${phase} ${name}`)) continue
     given.add(`${phase} ${name}`)
     const before = refsOf(bareOf(recorder))
-    await keep(recorder, { what: `attest ${name} of phase ${phase}`, command: { kind: 'attest', name, phase }, before })
+    await keep(recorder, {
+      what: `attest ${name} of phase ${phase}`,
+      like: 'attest',
+      command: { kind: 'attest', name, phase },
+      before,
+    })
   }
 }
 

@@ -48,7 +48,7 @@ export const subjects: readonly Subject[] = [
   { system: 'cassandra', variant: 'client-ca', sites: 1 },
 ]
 
-/** Below this scale only the first rotation of each system is taken, and of it only the first pull requests. */
+/** Below this scale only the first rotations are taken, and of each only the first pull request after the plan's. */
 const wholeWay = 0.2
 
 /** One point in so many is a real SIGKILL of a process of its own, which costs a start of Node. */
@@ -67,7 +67,7 @@ interface Tally {
 export async function runCrashPoints(options: CrashOptions): Promise<CrashResult> {
   const { seed, scale, say } = options
   const tally: Tally = { swept: 0, equal: 0, killed: 0, commands: 0, interleaved: 0, one: 0, failures: [] }
-  const chosen = options.subjects ?? (scale < wholeWay ? subjects.slice(0, 4) : subjects)
+  const chosen = options.subjects ?? (scale < wholeWay ? subjects.slice(0, Math.ceil(scale * 20)) : subjects)
   const steps = scale < wholeWay ? 1 : Number.POSITIVE_INFINITY
   for (const subject of chosen) {
     const chance = chanceOf(seed)
@@ -78,7 +78,9 @@ export async function runCrashPoints(options: CrashOptions): Promise<CrashResult
       try {
         const before = { ...tally }
         say(`${labelOf(subject)}: ${recording.acts.length} commands that write, recorded in ${seconds(began)} s`)
-        for (const act of recording.acts) await sweepAct(act, chance, options, tally)
+        // Each command in one of its places, the next one in the next: every command meets every place on its way.
+        for (const [index, act] of recording.acts.entries())
+          await sweepAct(act, act.places[index % act.places.length] ?? 'local', chance, options, tally)
         say(
           `${labelOf(subject)}: ${tally.swept - before.swept} crash points, ${tally.equal - before.equal} equal; ` +
             `${tally.interleaved - before.interleaved} interleavings, ${tally.one - before.one} with one result; ${seconds(began)} s`,
@@ -94,41 +96,47 @@ export async function runCrashPoints(options: CrashOptions): Promise<CrashResult
   return { crashPoints: { swept, equal, killed, commands }, runners: { interleaved, one }, failures }
 }
 
-async function sweepAct(act: Act, chance: Chance, options: CrashOptions, tally: Tally): Promise<void> {
-  const random = randomFrom(options.seed + tally.swept)
-  const taken = (): boolean => random.chance(Math.min(1, options.scale))
+/** Points are taken by chance where the scale is below 1; as many commands are left out as points of a command, since trying one out costs as much. */
+async function sweepAct(
+  act: Act,
+  place: PlaceKind,
+  chance: Chance,
+  options: CrashOptions,
+  tally: Tally,
+): Promise<void> {
+  const random = randomFrom(options.seed + tally.commands)
+  const taken = (): boolean => random.chance(Math.sqrt(Math.min(1, options.scale)))
   tally.commands += 1
-  for (const place of act.places) {
-    const wanted = await undisturbed(act, place, chance)
-    const fail = (where: string, wrong: readonly string[]) =>
-      tally.failures.push(`${act.name}, on ${place}, ${where}\n  ${wrong.join('\n  ')}`)
-    if (wanted.end.leftovers.length > 0) fail('undisturbed', wanted.end.leftovers)
-    for (const at of crashPoints(wanted)) {
+  if (!taken()) return
+  const wanted = await undisturbed(act, place, chance)
+  const fail = (where: string, wrong: readonly string[]) =>
+    tally.failures.push(`${act.name}, on ${place}, ${where}\n  ${wrong.join('\n  ')}`)
+  if (wanted.end.leftovers.length > 0) fail('undisturbed', wanted.end.leftovers)
+  for (const at of crashPoints(wanted)) {
+    if (!taken()) continue
+    const really = options.kills !== false && tally.swept % killEvery === 0
+    const wrong = await crashedAndRunAgain(wanted, chance, at, really ? killed : stopped)
+    tally.swept += 1
+    if (really) tally.killed += 1
+    if (wrong.length === 0) tally.equal += 1
+    else fail(`${really ? 'killed' : 'stopped'} ${at.when} write ${at.write}, ${wanted.writes[at.write - 1]}`, wrong)
+  }
+  for (const meanwhile of meanwhiles(act, place)) {
+    for (const index of wanted.writes.keys()) {
       if (!taken()) continue
-      const really = options.kills !== false && tally.swept % killEvery === 0
-      const wrong = await crashedAndRunAgain(wanted, chance, at, really ? killed : stopped)
-      tally.swept += 1
-      if (really) tally.killed += 1
-      if (wrong.length === 0) tally.equal += 1
-      else fail(`${really ? 'killed' : 'stopped'} ${at.when} write ${at.write}, ${wanted.writes[at.write - 1]}`, wrong)
-    }
-    for (const meanwhile of meanwhiles(act, place)) {
-      for (const index of wanted.writes.keys()) {
-        if (!taken()) continue
-        const wrong = await twoRunners(wanted, chance, index + 1, meanwhile)
-        tally.interleaved += 1
-        if (wrong.length === 0) tally.one += 1
-        else fail(`another ${meanwhile} before write ${index + 1}, ${wanted.writes[index]}`, wrong)
-      }
+      const wrong = await twoRunners(wanted, chance, index + 1, meanwhile)
+      tally.interleaved += 1
+      if (wrong.length === 0) tally.one += 1
+      else fail(`another ${meanwhile} before write ${index + 1}, ${wanted.writes[index]}`, wrong)
     }
   }
 }
 
 /** What another runner may do in between: nothing for `init`, which writes a file of one's own; merge what brings a step. */
 function meanwhiles(act: Act, place: PlaceKind): readonly Meanwhile[] {
-  if (act.command.kind === 'init') return []
+  if (!act.shared) return []
   if (act.command.kind !== 'next' || place === 'clone') return ['opens']
-  return ['opens', 'opens, and somebody merges and removes the branch']
+  return ['opens', 'opens, and somebody merges', 'opens, and somebody merges and removes the branch']
 }
 
 function seconds(since: number): string {

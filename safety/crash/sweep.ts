@@ -32,11 +32,10 @@ export async function undisturbed(act: Act, place: PlaceKind, chance: Chance): P
   })
 }
 
+/** Before the first write, and after each: what lies between two writes is one state of the disk, however near to which of them. */
 export function crashPoints({ writes }: Pick<Undisturbed, 'writes'>): readonly CrashPoint[] {
-  return writes.flatMap((_, index) => [
-    { write: index + 1, when: 'before' as const },
-    { write: index + 1, when: 'after' as const },
-  ])
+  const after = writes.map((_, index) => ({ write: index + 1, when: 'after' as const }))
+  return writes.length === 0 ? [] : [{ write: 1, when: 'before' }, ...after]
 }
 
 /** How a command is ended at a point. */

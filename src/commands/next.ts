@@ -274,12 +274,63 @@ async function openRequest(
       author: context.author,
       at: context.now(),
     })
-    const result = await repository.publish([{ ref: `refs/heads/${request.branch}`, from: null, to: head }])
-    if (!result.ok) throw somebodyElse(result.ref)
+    await publishOnce(context, rotation, request.branch, head)
   }
-  const pullRequest = await forge.open({ title, body, branch: request.branch, base: rotation.base })
+  const pullRequest = await openOnce(context, rotation, forge, { title, body, branch: request.branch, head })
   await forge.setStatus(pullRequest.head, gateStatus(looks))
   return { kind: 'opened', pullRequest, branch: request.branch, title, body, looks }
+}
+
+/**
+ * The branch of a step comes into being only while the base branch still has the rotation as it was read: where another runner's request was merged
+ * meanwhile and its branch removed, the same step would go out a second time.
+ */
+async function publishOnce(context: Context, rotation: OpenRotation, branch: string, head: string): Promise<void> {
+  const { repository } = context
+  const base = `refs/heads/${rotation.base}`
+  let seen = rotation.commit
+  for (;;) {
+    const result = await repository.publish([
+      { ref: `refs/heads/${branch}`, from: null, to: head },
+      { ref: base, from: seen, to: seen },
+    ])
+    if (result.ok) return
+    if (result.ref !== base) throw somebodyElse(result.ref)
+    await repository.fetch()
+    const now = await repository.head(rotation.base)
+    // Others' commits on a busy branch are no reason to look at every cluster again.
+    if (now === seen || (await concernsRotation(context, rotation, seen, now))) throw somebodyElse(base)
+    seen = now
+  }
+}
+
+async function concernsRotation(context: Context, rotation: OpenRotation, was: string, is: string): Promise<boolean> {
+  const { plan, name } = rotation
+  const folders = [rotationFolder(name), ...plan.sites.map(site => site.path)]
+  const files = new Set(plan.wiring.map(point => point.file))
+  const changed = [...(await context.repository.changedPaths(was, is)).keys()]
+  return changed.some(path => files.has(path) || folders.some(folder => path.startsWith(`${folder}/`)))
+}
+
+/** Opens the request, unless another runner has opened it and it is merged already. */
+async function openOnce(
+  context: Context,
+  rotation: OpenRotation,
+  forge: Forge,
+  wanted: { readonly title: string; readonly body: string; readonly branch: string; readonly head: string },
+): Promise<PullRequest> {
+  const { title, body, branch, head } = wanted
+  const { repository } = context
+  const ref = `refs/heads/${branch}`
+  const opened = await forge.open({ title, body, branch, base: rotation.base }).catch(async (error: unknown) => {
+    await repository.fetch()
+    const there = await repository.branch(branch)
+    if (there !== head || (await repository.isAncestor(head, await repository.head(rotation.base))))
+      throw somebodyElse(ref)
+    throw error
+  })
+  if (opened.state !== 'open') throw somebodyElse(ref)
+  return opened
 }
 
 function evidenceTrailer(looks: readonly SiteLook[]): Record<string, string> {

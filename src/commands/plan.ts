@@ -223,7 +223,13 @@ async function commitPlan(
   const written: string[] = []
   if (next !== null && next.rootKey !== null && options.rootKeyOut !== null) {
     await keepPending(context, pendingRef(declaration.name), commit)
-    await writeRootKey(declaration, next, options.rootKeyOut, snapshot, context.repository.onWrite)
+    try {
+      await writeRootKey(declaration, next, options.rootKeyOut, snapshot, context.repository.onWrite)
+    } catch (error) {
+      // Without its root key nobody can finish this plan: it must not lie about as if somebody could.
+      await dropPending(context.repository, declaration.name, commit)
+      throw error
+    }
     written.push(options.rootKeyOut)
   }
   const outcome = await publish(scene, { plan: made, commit, proof }, written)
