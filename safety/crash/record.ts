@@ -25,6 +25,11 @@ export interface Subject {
   /** The demo's variant; null: the usual one. */
   readonly variant: string | null
   readonly sites: number
+  /**
+   * How many of each command that writes the same way from each step (`undo`, `abandon`, `pr merge`, …) are kept, and between the writes of how many of each
+   * another runner is let run. Three take each of three places.
+   */
+  readonly alike: number
   /** Commands of a rotation with an offline root besides: `plan` that writes requests, and `plan --chain`. */
   readonly offlineRoot?: boolean
 }
@@ -67,6 +72,8 @@ interface Recorder {
   readonly folder: string
   readonly acts: Act[]
   refused: number
+  /** What the last one that was refused said. */
+  refusal: string
   forks: number
   /** How many of each kind. */
   readonly kept: Map<string, number>
@@ -115,7 +122,17 @@ async function startRecorder(subject: Subject, chance: Chance): Promise<Recorder
     random: randomOf(chance),
     wrapDataKey: wrapOf(chance),
   }
-  return { world: { ...made, context }, subject, chance, folder, acts: [], refused: 0, forks: 0, kept: new Map() }
+  return {
+    world: { ...made, context },
+    subject,
+    chance,
+    folder,
+    acts: [],
+    refused: 0,
+    refusal: '',
+    forks: 0,
+    kept: new Map(),
+  }
 }
 
 // -------------------------------------------------------------------------------------------------------- commands
@@ -141,7 +158,7 @@ async function keep(recorder: Recorder, tried: Tried): Promise<Refs | null> {
   const { world, acts } = recorder
   const like = tried.like ?? tried.command.kind
   const seen = recorder.kept.get(like) ?? 0
-  if (tried.like !== undefined && seen >= mostAlike) return null
+  if (tried.like !== undefined && seen >= recorder.subject.alike) return null
   const bare = tried.from ?? bareOf(recorder)
   recorder.forks += 1
   const stage = stageAt(join(recorder.folder, `fork-${recorder.forks}`), 'local', tried.before, bare)
@@ -162,7 +179,7 @@ async function keep(recorder: Recorder, tried: Tried): Promise<Refs | null> {
     rotation: world.rotation,
     command: tried.command,
     places: tried.places ?? places,
-    shared: seen < mostShared,
+    shared: seen < recorder.subject.alike,
     before: tried.before,
     from: bare,
     workFiles: { [path]: tried.declared ?? (await declaredText(recorder)) },
@@ -174,6 +191,7 @@ async function keep(recorder: Recorder, tried: Tried): Promise<Refs | null> {
   } catch (error) {
     // Requests end in waiting for the signer; whatever else is refused writes nothing.
     if (!(error instanceof ReanchorError)) throw error
+    recorder.refusal = error.message
   } finally {
     repository.close()
   }
@@ -186,11 +204,6 @@ async function keep(recorder: Recorder, tried: Tried): Promise<Refs | null> {
   recorder.kept.set(like, seen + 1)
   return after
 }
-
-/** `undo`, `abandon` and so on write the same way from each step; three take each of three places. */
-const mostAlike = 3
-/** Of each kind of command, those between whose writes another runner is let run. */
-const mostShared = 3
 
 function taped(context: Context, tapes: Map<string, Tape>): Context {
   return {
@@ -288,15 +301,14 @@ async function recordOfflineRoot(recorder: Recorder, before: Refs): Promise<void
     },
   }))
   const asked = await keep(recorder, { what: 'plan, requests', command: planCommand(false), ...made })
-  if (asked === null) throw new Error('plan wrote no requests')
+  if (asked === null) throw new Error(`plan wrote no requests: ${recorder.refusal}`)
   const branch = asked[`refs/heads/reanchor/${world.rotation}/plan`] ?? ''
   const fork = await openRepository(join(recorder.folder, `fork-${recorder.forks}`, 'fleet.git'))
   const snapshot = fork.snapshot(branch)
   const now = world.context.now().getTime()
   const rootKey = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey
   const dates = { notBefore: new Date(now - 3_600_000), notAfter: new Date(now + 3000 * day) }
-  const subject = recorder.subject.system === 'linkerd' ? 'CN=root.linkerd.cluster.local' : 'CN=offline root'
-  const root = await createRoot({ subject, key: rootKey, ...dates, serial: '41' })
+  const root = await createRoot({ subject: 'CN=offline root', key: rootKey, ...dates, serial: '41' })
   const files: Record<string, string> = {}
   for (const site of world.rehearsal.sites.keys()) {
     const text = (await snapshot.read(`rotations/${world.rotation}/certificates/${site}.csr`)) ?? ''
@@ -317,7 +329,7 @@ async function recordOfflineRoot(recorder: Recorder, before: Refs): Promise<void
   const from = join(recorder.folder, `fork-${recorder.forks}`, 'fleet.git')
   const { declared } = made
   if ((await keep(recorder, { what: 'plan --chain', command, before: asked, declared, from })) === null)
-    throw new Error('plan --chain wrote nothing')
+    throw new Error(`plan --chain wrote nothing: ${recorder.refusal}`)
 }
 
 function offlineSubject(system: SystemName): string {

@@ -34,18 +34,18 @@ export interface CrashResult {
 
 /** Every system, with every flow, strategy and kind of delivery that writes in a way of its own; the first of each system first. */
 export const subjects: readonly Subject[] = [
-  { system: 'istio', variant: null, sites: 1, offlineRoot: true },
-  { system: 'linkerd', variant: 'trust-roots', sites: 1, offlineRoot: true },
-  { system: 'kyma', variant: 'soon-to-expire', sites: 1 },
-  { system: 'cassandra', variant: null, sites: 2 },
-  { system: 'istio', variant: 'argocd', sites: 2 },
-  { system: 'linkerd', variant: 'upgrade', sites: 1 },
-  { system: 'linkerd', variant: 'config-map', sites: 1 },
-  { system: 'kyma', variant: 'graceful', sites: 1 },
-  { system: 'kyma', variant: 'compromised-key', sites: 1 },
-  { system: 'kyma', variant: 'compromised-algorithm', sites: 1 },
-  { system: 'cassandra', variant: null, sites: 1 },
-  { system: 'cassandra', variant: 'client-ca', sites: 1 },
+  { system: 'istio', variant: null, sites: 1, alike: 3, offlineRoot: true },
+  { system: 'linkerd', variant: 'trust-roots', sites: 1, alike: 3, offlineRoot: true },
+  { system: 'kyma', variant: 'soon-to-expire', sites: 1, alike: 3 },
+  { system: 'cassandra', variant: null, sites: 2, alike: 3 },
+  { system: 'istio', variant: 'argocd', sites: 2, alike: 1 },
+  { system: 'linkerd', variant: 'upgrade', sites: 1, alike: 1 },
+  { system: 'linkerd', variant: 'config-map', sites: 1, alike: 1 },
+  { system: 'kyma', variant: 'graceful', sites: 1, alike: 1 },
+  { system: 'kyma', variant: 'compromised-key', sites: 1, alike: 1 },
+  { system: 'kyma', variant: 'compromised-algorithm', sites: 1, alike: 1 },
+  { system: 'cassandra', variant: null, sites: 1, alike: 1 },
+  { system: 'cassandra', variant: 'client-ca', sites: 1, alike: 1 },
 ]
 
 /** Below this scale only the first rotations are taken, and of each only the first pull request after the plan's. */
