@@ -17,12 +17,13 @@ import {
   treeFolder,
   type Variant,
 } from '../plan/steps.ts'
+import type { Repository, Snapshot } from '../repository/repository.ts'
 import { treeDigest } from '../repository/tree-digest.ts'
 import type { GateResult, SitePosition } from '../rotation.ts'
 import { provePlan } from '../safety/prove.ts'
 import type { Context } from './context.ts'
 import { type Request, somebodyElse } from './requests.ts'
-import { loadRotation, type OpenRotation, positionsAt } from './rotation.ts'
+import { isClosed, loadRotation, type OpenRotation, positionsAt } from './rotation.ts'
 import { lookAtSites, type SiteLook } from './verify.ts'
 import { addWiring, missingWiring } from './wire.ts'
 
@@ -242,7 +243,7 @@ async function openRequest(
   looks: readonly SiteLook[],
 ): Promise<NextOutcome> {
   const { repository } = context
-  const { request, existing } = await freeBranch(forge, asked)
+  const { request, existing } = await freeBranch(rotation, repository, forge, asked)
   const { requestView } = await import('./views.ts')
   const { pullRequestBody, pullRequestTitle } = await import('../report/pull-request.ts')
   if (existing !== null) {
@@ -338,17 +339,37 @@ function evidenceTrailer(looks: readonly SiteLook[]): Record<string, string> {
   return { 'Reanchor-Evidence': looks.map(look => `${look.site}=${look.evidence.observation}`).join(' ') }
 }
 
-/** The request's branch; where it served before (merged and undone, or closed by hand) the next free name. */
+/**
+ * The request's branch; where it served before (merged and undone, or closed by hand) the next free name. A branch without a request is what a run that
+ * was killed left: it is taken up where it holds this very step, and passed over where it holds another, as after a plan that was made again.
+ */
 async function freeBranch(
+  rotation: OpenRotation,
+  repository: Repository,
   forge: Forge,
   request: Request,
 ): Promise<{ readonly request: Request; readonly existing: PullRequest | null }> {
   for (let count = 1; ; count++) {
     const branch = count === 1 ? request.branch : `${request.branch}.${count}`
     const found = await forge.find(branch)
-    if (found === null) return { request: { ...request, branch }, existing: null }
-    if (found.state === 'open') return { request: { ...request, branch }, existing: found }
+    if (found?.state === 'open') return { request: { ...request, branch }, existing: found }
+    if (found !== null) continue
+    const left = await repository.branch(branch)
+    if (left === null || (await holds(rotation, repository.snapshot(left), request)))
+      return { request: { ...request, branch }, existing: null }
   }
+}
+
+/** Whether a commit has what a request brings to the sites' folders. */
+async function holds(rotation: OpenRotation, snapshot: Snapshot, request: Request): Promise<boolean> {
+  const { plan, name } = rotation
+  if (request.kind === 'close') return await isClosed(snapshot, name)
+  for (const site of plan.sites) {
+    if (!request.sites.includes(site.name)) continue
+    const wanted = plannedTree(request.at.step.sites[site.name], request.variant)?.digest
+    if (treeDigest(await snapshot.readFolderBytes(site.path)) !== wanted) return false
+  }
+  return true
 }
 
 /** The site folders' new bytes, the evidence of the step before, the wiring at `adopt`. */
