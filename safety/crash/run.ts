@@ -132,10 +132,13 @@ async function sweepAct(
   }
 }
 
-/** What another runner may do in between: nothing for `init`, which writes a file of one's own; merge what brings a step. */
+/**
+ * What another runner may do in between: nothing for `init`, which writes a file of one's own; have its request merged too. With a remote the base branch
+ * is looked at just before the push, which no hook comes between.
+ */
 function meanwhiles(act: Act, place: PlaceKind): readonly Meanwhile[] {
   if (!act.shared) return []
-  if (act.command.kind !== 'next' || place === 'clone') return ['opens']
+  if (act.command.kind === 'merge' || place === 'clone') return ['opens']
   return ['opens', 'opens, and somebody merges', 'opens, and somebody merges and removes the branch']
 }
 

@@ -22,7 +22,7 @@ import { treeDigest } from '../repository/tree-digest.ts'
 import type { GateResult, SitePosition } from '../rotation.ts'
 import { provePlan } from '../safety/prove.ts'
 import type { Context } from './context.ts'
-import { type Request, somebodyElse } from './requests.ts'
+import { publishNew, type Request, somebodyElse } from './requests.ts'
 import { isClosed, loadRotation, type OpenRotation, positionsAt } from './rotation.ts'
 import { lookAtSites, type SiteLook } from './verify.ts'
 import { addWiring, missingWiring } from './wire.ts'
@@ -275,42 +275,25 @@ async function openRequest(
       author: context.author,
       at: context.now(),
     })
-    await publishOnce(context, rotation, request.branch, head)
+    await publishNew(repository, {
+      branch: request.branch,
+      from: null,
+      to: head,
+      base: rotation.base,
+      read: rotation.commit,
+      concerns: concernOf(rotation),
+    })
   }
   const pullRequest = await openOnce(context, rotation, forge, { title, body, branch: request.branch, head })
   await forge.setStatus(pullRequest.head, gateStatus(looks))
   return { kind: 'opened', pullRequest, branch: request.branch, title, body, looks }
 }
 
-/**
- * The branch of a step comes into being only while the base branch still has the rotation as it was read: where another runner's request was merged
- * meanwhile and its branch removed, the same step would go out a second time.
- */
-async function publishOnce(context: Context, rotation: OpenRotation, branch: string, head: string): Promise<void> {
-  const { repository } = context
-  const base = `refs/heads/${rotation.base}`
-  let seen = rotation.commit
-  for (;;) {
-    const result = await repository.publish([
-      { ref: `refs/heads/${branch}`, from: null, to: head },
-      { ref: base, from: seen, to: seen },
-    ])
-    if (result.ok) return
-    if (result.ref !== base) throw somebodyElse(result.ref)
-    await repository.fetch()
-    const now = await repository.head(rotation.base)
-    // Others' commits on a busy branch are no reason to look at every cluster again.
-    if (now === seen || (await concernsRotation(context, rotation, seen, now))) throw somebodyElse(base)
-    seen = now
-  }
-}
-
-async function concernsRotation(context: Context, rotation: OpenRotation, was: string, is: string): Promise<boolean> {
-  const { plan, name } = rotation
+/** What a step rests on: the rotation's own folder, the sites' and the users' files that are wired. */
+function concernOf({ plan, name }: OpenRotation): (path: string) => boolean {
   const folders = [rotationFolder(name), ...plan.sites.map(site => site.path)]
   const files = new Set(plan.wiring.map(point => point.file))
-  const changed = [...(await context.repository.changedPaths(was, is)).keys()]
-  return changed.some(path => files.has(path) || folders.some(folder => path.startsWith(`${folder}/`)))
+  return path => files.has(path) || folders.some(folder => path.startsWith(`${folder}/`))
 }
 
 /** Opens the request, unless another runner has opened it and it is merged already. */

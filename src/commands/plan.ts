@@ -22,7 +22,7 @@ import { type Declared, findDeclaration } from './declared.ts'
 import { earlierCopies, earlierRotations, keptCanaries, withRestarts } from './earlier.ts'
 import { filesForWiring } from './files.ts'
 import { openRequests, signedCa, writeRequests } from './offline-root.ts'
-import { somebodyElse } from './requests.ts'
+import { publishNew, somebodyElse } from './requests.ts'
 import { planAt, positionsAt } from './rotation.ts'
 import { unreadable } from './unreadable.ts'
 
@@ -542,8 +542,15 @@ async function publish(scene: Scene, prepared: Prepared, written: readonly strin
   const { repository } = context
   const branch = planBranch(declaration.name)
   const from = await repository.branch(branch)
-  const result = await repository.publish([{ ref: `refs/heads/${branch}`, from, to: prepared.commit }])
-  if (!result.ok) throw somebodyElse(result.ref)
+  const concerns = (path: string): boolean => path.startsWith(`${rotationFolder(declaration.name)}/`)
+  await publishNew(repository, {
+    branch,
+    from,
+    to: prepared.commit,
+    base: declaration.base,
+    read: scene.base,
+    concerns,
+  })
   await dropPending(repository, declaration.name, prepared.commit)
   const pullRequest = await openPlanRequest(context, declaration, prepared, branch)
   return {
