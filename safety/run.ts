@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { ReanchorError } from '../src/errors.ts'
 import { runCases } from './cases.ts'
+import { runCrashPoints } from './crash/run.ts'
 import { runMutants } from './mutants/run.ts'
 import { wire } from './wire/wire.ts'
 
@@ -9,7 +10,7 @@ import { wire } from './wire/wire.ts'
  * `npm run safety`: what the library says, held to variants of which it is known what they are, and to real TLS stacks. Progress on stderr, one
  * JSON line on stdout; 1 where something was let through, refused in vain or disagreed about, 2 where it was called wrongly.
  */
-const parts = ['mutants', 'wire'] as const
+const parts = ['mutants', 'wire', 'crashPoints'] as const
 type Part = (typeof parts)[number]
 
 interface Options {
@@ -45,6 +46,12 @@ async function main({ seed, scale, cases, parts: chosen }: Options): Promise<num
     const { mixes, disagreements, ...more } = await wire({ seed, scale, say })
     wrong += disagreements
     line.wire = { mixes, disagreements, ...more }
+  }
+  if (chosen.includes('crashPoints')) {
+    const { failures, ...counts } = await runCrashPoints({ seed, scale, say })
+    for (const failure of failures.slice(0, named)) say(failure)
+    wrong += failures.length
+    Object.assign(line, counts)
   }
   process.stdout.write(`${JSON.stringify(line)}\n`)
   return wrong === 0 ? 0 : 1

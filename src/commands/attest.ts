@@ -8,7 +8,7 @@ import type { Snapshot } from '../repository/repository.ts'
 import type { PlannedPhase, SitePosition } from '../rotation.ts'
 import type { Attestation } from '../verify/gate.ts'
 import type { Context } from './context.ts'
-import { somebodyElse } from './requests.ts'
+import { publishNew } from './requests.ts'
 import { loadRotation, positionsAt } from './rotation.ts'
 
 export interface AttestOptions {
@@ -132,8 +132,15 @@ export async function attest(
       author: context.author,
       at: context.now(),
     })
-    const result = await repository.publish([{ ref: `refs/heads/${branch}`, from: null, to: commit }])
-    if (!result.ok) throw somebodyElse(result.ref)
+    const concerns = (changed: string): boolean => changed.startsWith(`${rotationFolder(name)}/`)
+    await publishNew(repository, {
+      branch,
+      from: null,
+      to: commit,
+      base: rotation.base,
+      read: rotation.commit,
+      concerns,
+    })
   }
   const forge = await context.openForge(rotation.declaration)
   const body = `By merging this, ${code(options.by)} says: ${code(declared.why)} is done for phase ${phase.number} (${phase.title}).\n\nIt counts for this bundle only.\n`

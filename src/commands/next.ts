@@ -17,12 +17,13 @@ import {
   treeFolder,
   type Variant,
 } from '../plan/steps.ts'
+import type { Repository, Snapshot } from '../repository/repository.ts'
 import { treeDigest } from '../repository/tree-digest.ts'
 import type { GateResult, SitePosition } from '../rotation.ts'
 import { provePlan } from '../safety/prove.ts'
 import type { Context } from './context.ts'
-import { type Request, somebodyElse } from './requests.ts'
-import { loadRotation, type OpenRotation, positionsAt } from './rotation.ts'
+import { publishNew, type Request, somebodyElse } from './requests.ts'
+import { isClosed, loadRotation, type OpenRotation, positionsAt } from './rotation.ts'
 import { lookAtSites, type SiteLook } from './verify.ts'
 import { addWiring, missingWiring } from './wire.ts'
 
@@ -242,7 +243,7 @@ async function openRequest(
   looks: readonly SiteLook[],
 ): Promise<NextOutcome> {
   const { repository } = context
-  const { request, existing } = await freeBranch(forge, asked)
+  const { request, existing } = await freeBranch(rotation, repository, forge, asked)
   const { requestView } = await import('./views.ts')
   const { pullRequestBody, pullRequestTitle } = await import('../report/pull-request.ts')
   if (existing !== null) {
@@ -274,12 +275,46 @@ async function openRequest(
       author: context.author,
       at: context.now(),
     })
-    const result = await repository.publish([{ ref: `refs/heads/${request.branch}`, from: null, to: head }])
-    if (!result.ok) throw somebodyElse(result.ref)
+    await publishNew(repository, {
+      branch: request.branch,
+      from: null,
+      to: head,
+      base: rotation.base,
+      read: rotation.commit,
+      concerns: concernOf(rotation),
+    })
   }
-  const pullRequest = await forge.open({ title, body, branch: request.branch, base: rotation.base })
+  const pullRequest = await openOnce(context, rotation, forge, { title, body, branch: request.branch, head })
   await forge.setStatus(pullRequest.head, gateStatus(looks))
   return { kind: 'opened', pullRequest, branch: request.branch, title, body, looks }
+}
+
+/** What a step rests on: the rotation's own folder, the sites' and the users' files that are wired. */
+function concernOf({ plan, name }: OpenRotation): (path: string) => boolean {
+  const folders = [rotationFolder(name), ...plan.sites.map(site => site.path)]
+  const files = new Set(plan.wiring.map(point => point.file))
+  return path => files.has(path) || folders.some(folder => path.startsWith(`${folder}/`))
+}
+
+/** Opens the request, unless another runner has opened it and it is merged already. */
+async function openOnce(
+  context: Context,
+  rotation: OpenRotation,
+  forge: Forge,
+  wanted: { readonly title: string; readonly body: string; readonly branch: string; readonly head: string },
+): Promise<PullRequest> {
+  const { title, body, branch, head } = wanted
+  const { repository } = context
+  const ref = `refs/heads/${branch}`
+  const opened = await forge.open({ title, body, branch, base: rotation.base }).catch(async (error: unknown) => {
+    await repository.fetch()
+    const there = await repository.branch(branch)
+    if (there !== head || (await repository.isAncestor(head, await repository.head(rotation.base))))
+      throw somebodyElse(ref)
+    throw error
+  })
+  if (opened.state !== 'open') throw somebodyElse(ref)
+  return opened
 }
 
 function evidenceTrailer(looks: readonly SiteLook[]): Record<string, string> {
@@ -287,17 +322,37 @@ function evidenceTrailer(looks: readonly SiteLook[]): Record<string, string> {
   return { 'Reanchor-Evidence': looks.map(look => `${look.site}=${look.evidence.observation}`).join(' ') }
 }
 
-/** The request's branch; where it served before (merged and undone, or closed by hand) the next free name. */
+/**
+ * The request's branch; where it served before (merged and undone, or closed by hand) the next free name. A branch without a request is what a run that
+ * was killed left: it is taken up where it holds this very step, and passed over where it holds another, as after a plan that was made again.
+ */
 async function freeBranch(
+  rotation: OpenRotation,
+  repository: Repository,
   forge: Forge,
   request: Request,
 ): Promise<{ readonly request: Request; readonly existing: PullRequest | null }> {
   for (let count = 1; ; count++) {
     const branch = count === 1 ? request.branch : `${request.branch}.${count}`
     const found = await forge.find(branch)
-    if (found === null) return { request: { ...request, branch }, existing: null }
-    if (found.state === 'open') return { request: { ...request, branch }, existing: found }
+    if (found?.state === 'open') return { request: { ...request, branch }, existing: found }
+    if (found !== null) continue
+    const left = await repository.branch(branch)
+    if (left === null || (await holds(rotation, repository.snapshot(left), request)))
+      return { request: { ...request, branch }, existing: null }
   }
+}
+
+/** Whether a commit has what a request brings to the sites' folders. */
+async function holds(rotation: OpenRotation, snapshot: Snapshot, request: Request): Promise<boolean> {
+  const { plan, name } = rotation
+  if (request.kind === 'close') return await isClosed(snapshot, name)
+  for (const site of plan.sites) {
+    if (!request.sites.includes(site.name)) continue
+    const wanted = plannedTree(request.at.step.sites[site.name], request.variant)?.digest
+    if (treeDigest(await snapshot.readFolderBytes(site.path)) !== wanted) return false
+  }
+  return true
 }
 
 /** The site folders' new bytes, the evidence of the step before, the wiring at `adopt`. */

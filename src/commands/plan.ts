@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { isAbsolute, relative, resolve } from 'node:path'
 import { assertNoPrivateKey } from '../custody/leak.ts'
 import { exitCodes, ReanchorError } from '../errors.ts'
+import { clearUnfinished } from '../files/write-once.ts'
 import type { PullRequest } from '../forge/forge.ts'
 import { privateKeyPem } from '../pki/keys.ts'
 import { positionText, progressOf } from '../plan/advance.ts'
@@ -12,6 +13,7 @@ import { canaryDigest, makePlan } from '../plan/make.ts'
 import { materialDigest } from '../plan/material.ts'
 import { planBranch, rotationFolder } from '../plan/steps.ts'
 import type { Repository, Snapshot } from '../repository/repository.ts'
+import type { WriteHook } from '../repository/write-hook.ts'
 import type { CustodyChoice, Declaration, FileTree, Plan, Proof, SitePosition } from '../rotation.ts'
 import { systemOf } from '../systems/systems.ts'
 import type { Context } from './context.ts'
@@ -20,7 +22,7 @@ import { type Declared, findDeclaration } from './declared.ts'
 import { earlierCopies, earlierRotations, keptCanaries, withRestarts } from './earlier.ts'
 import { filesForWiring } from './files.ts'
 import { openRequests, signedCa, writeRequests } from './offline-root.ts'
-import { somebodyElse } from './requests.ts'
+import { publishNew, somebodyElse } from './requests.ts'
 import { planAt, positionsAt } from './rotation.ts'
 import { unreadable } from './unreadable.ts'
 
@@ -221,7 +223,13 @@ async function commitPlan(
   const written: string[] = []
   if (next !== null && next.rootKey !== null && options.rootKeyOut !== null) {
     await keepPending(context, pendingRef(declaration.name), commit)
-    await writeRootKey(declaration, next, options.rootKeyOut, snapshot)
+    try {
+      await writeRootKey(declaration, next, options.rootKeyOut, snapshot, context.repository.onWrite)
+    } catch (error) {
+      // Without its root key nobody can finish this plan: it must not lie about as if somebody could.
+      await dropPending(context.repository, declaration.name, commit)
+      throw error
+    }
     written.push(options.rootKeyOut)
   }
   const outcome = await publish(scene, { plan: made, commit, proof }, written)
@@ -382,7 +390,13 @@ function isInside(path: string, folder: string): boolean {
   return way === '' || !(way.startsWith('..') || isAbsolute(way))
 }
 
-async function writeRootKey(declaration: Declaration, next: NewCa, path: string, snapshot: Snapshot): Promise<void> {
+async function writeRootKey(
+  declaration: Declaration,
+  next: NewCa,
+  path: string,
+  snapshot: Snapshot,
+  onWrite: WriteHook,
+): Promise<void> {
   const { writeRootKeyFile } = await import('../custody/root-key.ts')
   if (next.rootKey === null) return
   await writeRootKeyFile({
@@ -391,6 +405,7 @@ async function writeRootKey(declaration: Declaration, next: NewCa, path: string,
     certificate: next.root,
     rotation: declaration.name,
     recipients: await rootRecipients(declaration, snapshot),
+    onWrite,
   })
 }
 
@@ -516,6 +531,7 @@ async function takeUp(scene: Scene): Promise<Prepared | null> {
   if (pending === null || root === undefined || header.sha256 !== root.sha256 || !sameInputs(pending, inputs))
     return null
   context.progress('finishing the plan that an earlier run prepared')
+  clearUnfinished(options.rootKeyOut)
   const { provePlan } = await import('../safety/prove.ts')
   return { plan: pending, commit, proof: provePlan(pending, { at: context.now() }) }
 }
@@ -526,8 +542,15 @@ async function publish(scene: Scene, prepared: Prepared, written: readonly strin
   const { repository } = context
   const branch = planBranch(declaration.name)
   const from = await repository.branch(branch)
-  const result = await repository.publish([{ ref: `refs/heads/${branch}`, from, to: prepared.commit }])
-  if (!result.ok) throw somebodyElse(result.ref)
+  const concerns = (path: string): boolean => path.startsWith(`${rotationFolder(declaration.name)}/`)
+  await publishNew(repository, {
+    branch,
+    from,
+    to: prepared.commit,
+    base: declaration.base,
+    read: scene.base,
+    concerns,
+  })
   await dropPending(repository, declaration.name, prepared.commit)
   const pullRequest = await openPlanRequest(context, declaration, prepared, branch)
   return {

@@ -1,7 +1,8 @@
-import { createHash, createPrivateKey, randomUUID, X509Certificate } from 'node:crypto'
-import { chmodSync, closeSync, fsyncSync, linkSync, openSync, readFileSync, unlinkSync, writeSync } from 'node:fs'
-import { basename, dirname, join } from 'node:path'
+import { createHash, createPrivateKey, X509Certificate } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { exitCodes, ReanchorError } from '../errors.ts'
+import { writeOnce } from '../files/write-once.ts'
+import type { WriteHook } from '../repository/write-hook.ts'
 import type { CertificateFacts, Fingerprint } from '../rotation.ts'
 import { checkRecipients } from './age.ts'
 
@@ -13,6 +14,7 @@ export interface RootKeyFile {
   readonly rotation: string
   /** Age recipients; any one of them opens the file. */
   readonly recipients: readonly string[]
+  readonly onWrite?: WriteHook
 }
 
 export interface RootKeyHeader {
@@ -52,7 +54,14 @@ export async function writeRootKeyFile(file: RootKeyFile): Promise<void> {
     file.keyPem.trimEnd(),
     '',
   ].join('\n')
-  createOnce(file.path, armor.encode(await encrypter.encrypt(content)))
+  const text = armor.encode(await encrypter.encrypt(content))
+  const onWrite = file.onWrite ?? (() => undefined)
+  try {
+    // Only ever ciphertext, under its unfinished name too.
+    await writeOnce(file.path, text, { mode: 0o600, onWrite, withoutLinks: 'refuse' })
+  } catch (error) {
+    throw cannotCreate(file.path, error)
+  }
 }
 
 /** For which root a file is, told without any identity and not authenticated. Throws where it is no such file. */
@@ -94,27 +103,6 @@ export function readRootKeyHeader(path: string): RootKeyHeader {
   }
 }
 
-function createOnce(path: string, content: string): void {
-  const folder = dirname(path)
-  // Only ever ciphertext; a kill leaves at most this name behind, never a half file under the one that was asked for.
-  const unfinished = join(folder, `.${basename(path)}.${randomUUID()}`)
-  try {
-    const file = openSync(unfinished, 'wx', 0o600)
-    try {
-      writeSync(file, content)
-      fsyncSync(file)
-    } finally {
-      closeSync(file)
-    }
-    chmodSync(unfinished, 0o600)
-    linkSync(unfinished, path)
-  } catch (error) {
-    throw cannotCreate(path, error)
-  } finally {
-    removeIfThere(unfinished)
-  }
-}
-
 function cannotCreate(path: string, error: unknown): ReanchorError {
   const code = (error as NodeJS.ErrnoException).code ?? 'unknown'
   if (code === 'EEXIST') {
@@ -144,13 +132,5 @@ function whatIsThere(path: string): string {
     return `the key of root ${header.sha256} of rotation ${header.rotation}`
   } catch {
     return 'a file of another kind'
-  }
-}
-
-function removeIfThere(path: string): void {
-  try {
-    unlinkSync(path)
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
   }
 }

@@ -187,6 +187,18 @@ export async function openLocalForge(
           todo: 'push the branch first',
         })
       }
+      // Squashed or rebased, its commits are not on the base branch; a second request would bring the same change once more.
+      const merged = all.find(one => one.branch === draft.branch && one.state === 'merged' && one.head === head)
+      if (merged !== undefined) {
+        throw new ReanchorError({
+          what: 'this branch is merged already',
+          where: { file: repository.gitDir, object: `branch ${draft.branch}` },
+          expected: 'a branch with commits that no merged pull request has brought',
+          found: `pull request ${merged.number}, merged as ${merged.mergeCommit ?? 'a commit'}`,
+          todo: 'run the same command again: it takes up what is there now',
+          exit: exitCodes.waiting,
+        })
+      }
       const is: Stored = {
         number: (all.at(-1)?.number ?? 0) + 1,
         title: oneLine(draft.title),

@@ -20,12 +20,7 @@ import {
 } from './git.ts'
 import { checkBranch, checkFolder, checkPath, checkRef, checkRemote, checkRemoteUrl, localPathOf } from './names.ts'
 import { asFile, type FileBytes, type Folder } from './tree-digest.ts'
-
-/**
- * Told before and after each write (objects, refs, push, fetch). What it throws ends the operation at that point: a test
- * can stop a command at every write and run it again.
- */
-export type WriteHook = (what: string, when: 'before' | 'after') => void
+import { hooked, type WriteHook } from './write-hook.ts'
 
 export interface RepositoryOptions {
   /** Name of the remote whose branches are the state; absent: the branches of this repository itself. */
@@ -215,11 +210,8 @@ export async function openRepository(dir: string, options: RepositoryOptions = {
   const zero = '0'.repeat(format === 'sha256' ? 64 : 40)
   const trees = new Map<string, Promise<readonly NamedEntry[]>>()
 
-  async function write<T>(what: string, run: () => Promise<T>): Promise<T> {
-    onWrite(what, 'before')
-    const result = await run()
-    onWrite(what, 'after')
-    return result
+  function write<T>(what: string, run: () => Promise<T>): Promise<T> {
+    return hooked(onWrite, what, run)
   }
 
   // ------------------------------------------------------------------------------------------------ reading

@@ -26,6 +26,21 @@ async function scene(files: Record<string, string> = { 'trust/a': '1\n2\n3\n4\n5
 
 describe('merging', () => {
   test.each(['merge', 'squash', 'rebase'] as const)(
+    'by %s, no second request opens for the branch that it brought; one with more commits does (F25)',
+    async method => {
+      const { repository, forge, base } = await scene()
+      const head = await branchWith(repository, branch, base, { 'trust/b': 'b\n' })
+      const { number } = await forge.open(draft)
+      await branchWith(repository, 'main', base, { other: 'y\n' })
+      await forge.merge(number, { method, by, at: later })
+      await expect(forge.open(draft)).rejects.toBeInstanceOf(ReanchorError)
+      expect(await forge.list('open')).toEqual([])
+      await branchWith(repository, branch, head, { 'trust/c': 'c\n' })
+      expect(await forge.open(draft)).toMatchObject({ number: number + 1, state: 'open' })
+    },
+  )
+
+  test.each(['merge', 'squash', 'rebase'] as const)(
     '%s takes a branch of two commits onto a base that moved',
     async method => {
       const { bare, repository, forge, base } = await scene()

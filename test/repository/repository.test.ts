@@ -220,7 +220,7 @@ describe('committing', () => {
   test('writes nothing where nothing changes (F4)', async () => {
     const writes: string[] = []
     const bare = await bareRepository({ 'a.txt': 'a\n' })
-    const repository = await opened(bare, { onWrite: what => writes.push(what) })
+    const repository = await opened(bare, { onWrite: what => void writes.push(what) })
     const parent = await repository.head('main')
     expect(await commitOn(repository, parent, { 'a.txt': 'a\n', 'none.txt': null })).toBe(parent)
     expect(writes).toEqual([])

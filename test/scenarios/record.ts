@@ -2,6 +2,7 @@
 import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { playing, recording, type Tape } from '../../safety/crash/tape.ts'
 import type { Context } from '../../src/commands/context.ts'
 import { type NextOutcome, next } from '../../src/commands/next.ts'
 import { plan } from '../../src/commands/plan.ts'
@@ -9,8 +10,8 @@ import { type MergeMethod, openLocalForge } from '../../src/forge/local.ts'
 import type { Handshakes } from '../../src/rehearsal/handshakes.ts'
 import { startRehearsal } from '../../src/rehearsal/rehearsal.ts'
 import { openRepository } from '../../src/repository/repository.ts'
+import type { WriteHook } from '../../src/repository/write-hook.ts'
 import type { GateResult } from '../../src/rotation.ts'
-import { playing, recording, type Tape } from './tape.ts'
 import {
   asked,
   author,
@@ -140,7 +141,7 @@ function pause(outcome: NextOutcome, now: number): number {
 export interface Rerun {
   readonly folder: string
   /** Called around each write; what it throws kills the command there. */
-  readonly hook?: (what: string, when: 'before' | 'after') => void
+  readonly hook?: WriteHook
   /** Default: the act's own, so that the bytes are the same. */
   readonly now?: Date
   readonly seed?: string

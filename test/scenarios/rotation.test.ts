@@ -1,11 +1,14 @@
 import { execFileSync } from 'node:child_process'
 import { createPrivateKey, type KeyObject } from 'node:crypto'
-import { readFileSync, rmSync } from 'node:fs'
+import { readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { playing } from '../../safety/crash/tape.ts'
+import type { Context } from '../../src/commands/context.ts'
 import { next } from '../../src/commands/next.ts'
 import { plan } from '../../src/commands/plan.ts'
 import { planAt } from '../../src/commands/rotation.ts'
+import { type Round, runRounds } from '../../src/commands/run.ts'
 import { ageDecrypt } from '../../src/custody/age.ts'
 import { findPrivateKeys } from '../../src/custody/leak.ts'
 import { readRootKeyHeader } from '../../src/custody/root-key.ts'
@@ -14,9 +17,9 @@ import { ReanchorError } from '../../src/errors.ts'
 import { openLocalForge } from '../../src/forge/local.ts'
 import { privateKeyPem } from '../../src/pki/keys.ts'
 import { openRepository } from '../../src/repository/repository.ts'
+import type { WriteHook } from '../../src/repository/write-hook.ts'
 import { userGit } from '../repository/temporary.ts'
 import { type Act, type Recording, recordRotation, rerun, stageOf } from './record.ts'
-import { playing } from './tape.ts'
 import {
   asked,
   commit,
@@ -26,6 +29,7 @@ import {
   identity,
   Killed,
   newKeys,
+  plannedWorld,
   planOptions,
   refsOf,
   rotation,
@@ -37,7 +41,7 @@ let recorded: Recording
 
 beforeAll(async () => {
   recorded = await recordRotation()
-}, 240_000)
+}, 900_000)
 
 afterAll(() => {
   if (recorded === undefined) return
@@ -199,6 +203,120 @@ describe('two runners at once (F25)', () => {
       expect(await requestsOf(bare)).toHaveLength(1)
       await expectRootKeyOf(folder, bare)
     }
+  })
+})
+
+describe('a runner that is overtaken in the middle (F25)', () => {
+  /** Holds `next` or `plan` before a write, does `then`, and lets it go on; tells how it ended. */
+  async function overtaken(act: Act, folder: string, write: number, then: () => Promise<unknown>, seed = 'slow') {
+    let count = 0
+    const hook: WriteHook = async (_, when) => {
+      if (when === 'before') count += 1
+      if (when === 'before' && count === write) await then()
+    }
+    return await rerun(act, { folder, hook, ...(act.command === 'plan' ? { seed } : {}) }).catch(
+      (error: unknown) => error,
+    )
+  }
+
+  /** Squashes what `next` opened, as a person does, and removes its branch, as some forges do. */
+  async function mergeOpened(bare: string, branch: string, remove: boolean): Promise<void> {
+    const repository = await openRepository(bare)
+    const at = new Date('2026-03-02T12:00:00Z')
+    const forge = await openLocalForge(repository, { now: () => at })
+    const request = await forge.find(branch)
+    await forge.merge(request?.number ?? 0, { method: 'squash', by: { name: 'Ada', email: 'ada@example.com' }, at })
+    if (remove) await repository.publish([{ ref: `refs/heads/${branch}`, from: request?.head ?? null, to: null }])
+    repository.close()
+  }
+
+  test.each([
+    { write: 2, what: 'its branch comes into being', remove: true },
+    { write: 3, what: 'its request is opened', remove: true },
+    { write: 3, what: 'its request is opened', remove: false },
+  ])('brings no step back that was merged before $what, the branch removed: $remove', async ({ write, remove }) => {
+    const act = actOf('2-trust-both-1')
+    const folder = temporary()
+    const bare = stageOf(recorded, act, folder)
+    const ended = await overtaken(act, folder, write, async () => {
+      await rerun(act, { folder, now: new Date(act.now.getTime() + 1_000) })
+      await mergeOpened(bare, act.name, remove)
+    })
+    expect(ended).toMatchObject({ exit: 3, what: 'somebody else moved the branch first' })
+    expect((await requestsOf(bare)).filter(request => request.state === 'open')).toEqual([])
+    if (remove) expect(refsOf(bare)).not.toHaveProperty(`refs/heads/${act.name}`)
+  })
+
+  test('goes on where others’ commits moved the base branch, without looking at every cluster again', async () => {
+    const act = actOf('2-trust-both-1')
+    const folder = temporary()
+    const bare = stageOf(recorded, act, folder)
+    const ended = await overtaken(act, folder, 2, async () => {
+      const repository = await openRepository(bare)
+      await commit(repository, await repository.head('main'), new Map([['apps/other.txt', 'theirs\n']]), 'theirs')
+      repository.close()
+    })
+    expect(ended).toMatchObject({ kind: 'opened' })
+  })
+
+  test('leaves no plan behind that nobody can finish, where another plan’s root key took the file', async () => {
+    const act = actOf('plan')
+    for (const write of [1, 2, 3]) {
+      const folder = temporary()
+      const bare = stageOf(recorded, act, folder)
+      const ended = await overtaken(act, folder, write, () => rerun(act, { folder, seed: 'quick' }))
+      expect(ended, `write ${write}`).toMatchObject({ exit: 5 })
+      expect(Object.keys(refsOf(bare)), `write ${write}`).toEqual(Object.keys(act.after))
+      expect(readdirSync(folder), `write ${write}`).toEqual(['fleet.git', 'root.key.age'])
+      await expectRootKeyOf(folder, bare)
+    }
+  })
+})
+
+describe('a branch that a killed run left', () => {
+  test('is passed over where it does not hold the step: no request is opened for other bytes (F25)', async () => {
+    const act = actOf('2-trust-both-1')
+    const folder = temporary()
+    const bare = stageOf(recorded, act, folder)
+    const repository = await openRepository(bare)
+    const head = await repository.head('main')
+    const edited = new Map([['trust/eu-1/trust.txt', 'of an older plan\n']])
+    const left = await commit(repository, head, edited, 'left behind', act.name)
+    repository.close()
+    expect(await rerun(act, { folder })).toMatchObject({ kind: 'opened', branch: `${act.name}.2` })
+    expect(refsOf(bare)[`refs/heads/${act.name}`]).toBe(left)
+  })
+})
+
+describe('run', () => {
+  test('tries again where it only has to wait, and ends where it is refused or asked for one round', async () => {
+    const world = await plannedWorld()
+    const path = `rotations/${rotation}/rotation.yaml`
+    const head = await world.repository.head('main')
+    const text = (await world.repository.snapshot(head).read(path)) ?? ''
+    const paused = text.replace('spec:\n', 'spec:\n  paused: true\n')
+    expect(paused).not.toBe(text)
+    const stopped = await commit(world.repository, head, new Map([[path, paused]]), 'pause')
+    const rounds: string[] = []
+    const context: Context = {
+      ...world.context(),
+      // Meanwhile somebody lets it go on, then somebody breaks what was planned.
+      sleep: async () => {
+        const now = await world.repository.head('main')
+        const changes = now === stopped ? new Map([[path, text]]) : new Map([['trust/eu-1/mine.yaml', 'a: 1\n']])
+        await commit(world.repository, now, changes, 'go on')
+      },
+    }
+    const tell = async (round: Round): Promise<void> => {
+      rounds.push(round.kind === 'later' ? round.error.what : round.outcome.kind)
+    }
+    await expect(runRounds(context, { ...asked, once: false, interval: 1_000 }, tell)).rejects.toMatchObject({
+      exit: 5,
+    })
+    expect(rounds).toEqual(['the rotation is paused', 'opened'])
+    await commit(world.repository, await world.repository.head('main'), new Map([[path, paused]]), 'pause again')
+    await expect(runRounds(context, { ...asked, once: true, interval: 1_000 }, tell)).rejects.toMatchObject({ exit: 3 })
+    expect(rounds).toHaveLength(2)
   })
 })
 

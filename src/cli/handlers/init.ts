@@ -1,9 +1,11 @@
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { filesForWiring } from '../../commands/files.ts'
 import { defaultBase } from '../../commands/rotation.ts'
 import { type InitFlags, runInit } from '../../declaration/init.ts'
 import { exitCodes } from '../../errors.ts'
+import { clearUnfinished, writeOnce } from '../../files/write-once.ts'
+import type { WriteHook } from '../../repository/write-hook.ts'
 import type { CommonOptions } from '../options.ts'
 import type { CommandResult, Terminal } from '../output.ts'
 import { contextFor } from './common.ts'
@@ -35,10 +37,7 @@ export async function initHandler(
     ask: terminal.interactive && !options.yes && options.output === 'text' ? askOnTerminal : null,
   })
   const file = join(root, result.path)
-  if (!result.unchanged && !options.dryRun) {
-    mkdirSync(dirname(file), { recursive: true })
-    writeFileSync(file, result.text, { flag: 'wx' })
-  }
+  if (!options.dryRun) await writeDeclared(file, result, repository.onWrite)
   const wrote = options.dryRun
     ? `dry run: would write ${result.path}\n\n${result.text}`
     : result.unchanged
@@ -50,4 +49,18 @@ export async function initHandler(
     result: { path: result.path, text: result.text, remarks: result.remarks, unchanged: result.unchanged },
     text: [wrote, ...result.remarks.map(remark => `  ${remark}`), '', result.nextSteps].join('\n'),
   }
+}
+
+/** Whole or not at all: half a declaration would be refused as somebody's own when `init` runs again. */
+export async function writeDeclared(
+  file: string,
+  declared: { readonly text: string; readonly unchanged: boolean },
+  onWrite: WriteHook,
+): Promise<void> {
+  if (declared.unchanged) {
+    if (existsSync(file)) clearUnfinished(file)
+    return
+  }
+  mkdirSync(dirname(file), { recursive: true })
+  await writeOnce(file, declared.text, { mode: null, onWrite, withoutLinks: 'rename' })
 }

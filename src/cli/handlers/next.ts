@@ -1,4 +1,5 @@
 import { type NextOutcome, next } from '../../commands/next.ts'
+import { runRounds } from '../../commands/run.ts'
 import { type ExitCode, exitCodes } from '../../errors.ts'
 import type { Evidence, GateResult } from '../../rotation.ts'
 import { type CommonOptions, duration } from '../options.ts'
@@ -33,17 +34,15 @@ interface RunFlags extends CommonOptions {
   readonly interval: string
 }
 
-/** Rounds of `next` until the rotation is done. A refusal ends the loop: it needs a person. */
 export async function runHandler(options: RunFlags, terminal: Terminal): Promise<CommandResult> {
   const interval = duration(options.interval, '--interval')
   const context = await contextFor(options, terminal)
-  for (;;) {
-    const { rotation, outcome } = await next(context, { ...chosen(options), variant: 'step' })
-    const described = await describeOutcome(outcome, terminal)
-    if (options.once || outcome.kind === 'done') return { rotation: rotation.name, ...described }
-    terminal.err(`${described.text}\n`)
-    await context.sleep(interval)
-  }
+  const rounds = { ...chosen(options), once: options.once, interval }
+  const { rotation, outcome } = await runRounds(context, rounds, async round => {
+    const text = round.kind === 'told' ? (await describeOutcome(round.outcome, terminal)).text : round.error.message
+    terminal.err(`${text}\n`)
+  })
+  return { rotation: rotation.name, ...(await describeOutcome(outcome, terminal)) }
 }
 
 async function describeOutcome(outcome: NextOutcome, terminal: Terminal): Promise<Omit<CommandResult, 'rotation'>> {

@@ -1,10 +1,10 @@
-/** Answers of a cluster, written down once and played back as often as a test wants to run the same command again. */
+/** Answers of a cluster, written down once and played back as often as the same command is run again. Plain data, so that another process can play it. */
 import { type Cluster, ClusterError, type KubernetesObject } from '../../src/cluster/cluster.ts'
 
 type Answer =
   | { readonly value: unknown }
   | { readonly pages: readonly (readonly KubernetesObject[])[] }
-  | { readonly error: ClusterError }
+  | { readonly error: Pick<ClusterError, 'failure' | 'asked'> & { readonly detail: string } }
 
 /** By question; a question that was asked twice has two answers, in their order. */
 export type Tape = Map<string, Answer[]>
@@ -19,7 +19,7 @@ export function recording(cluster: Cluster, tape: Tape): Cluster {
       note(question, { value })
       return value
     } catch (error) {
-      if (error instanceof ClusterError) note(question, { error })
+      if (error instanceof ClusterError) note(question, { error: plain(error) })
       throw error
     }
   }
@@ -35,7 +35,7 @@ export function recording(cluster: Cluster, tape: Tape): Cluster {
           yield page
         }
       } catch (error) {
-        if (error instanceof ClusterError) note(key('list', given), { error })
+        if (error instanceof ClusterError) note(key('list', given), { error: plain(error) })
         throw error
       }
       note(key('list', given), { pages })
@@ -54,7 +54,7 @@ export function playing(tape: Tape): Cluster {
     taken.set(question, count + 1)
     const answer = tape.get(question)?.[count]
     if (answer === undefined) throw new Error(`the tape has no answer number ${count + 1} to ${question}`)
-    if ('error' in answer) throw answer.error
+    if ('error' in answer) throw new ClusterError(answer.error.failure, answer.error.asked, answer.error.detail)
     return answer
   }
   async function value<T>(question: string): Promise<T> {
@@ -80,4 +80,8 @@ export function playing(tape: Tape): Cluster {
 
 function key(method: string, given: readonly unknown[]): string {
   return `${method} ${JSON.stringify(given)}`
+}
+
+function plain({ failure, asked, message }: ClusterError) {
+  return { failure, asked, detail: message.slice(`${asked}: `.length) }
 }
