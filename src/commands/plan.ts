@@ -411,9 +411,12 @@ async function writeRootKey(
 }
 
 async function holdsRootKey(path: string, root: string): Promise<boolean> {
-  if (!existsSync(path)) return false
   const { readRootKeyHeader } = await import('../custody/root-key.ts')
-  return readRootKeyHeader(path).sha256 === root
+  try {
+    return readRootKeyHeader(path).sha256 === root
+  } catch {
+    return false
+  }
 }
 
 function needsRootKeyOut(): ReanchorError {
