@@ -33,7 +33,7 @@ export interface CrashResult {
 }
 
 /** Every system, with every flow, strategy and kind of delivery that writes in a way of its own; the first of each system first. */
-export const subjects: readonly Subject[] = [
+const subjects: readonly Subject[] = [
   { system: 'istio', variant: null, sites: 1, alike: 3, offlineRoot: true },
   { system: 'linkerd', variant: 'trust-roots', sites: 1, alike: 3, offlineRoot: true },
   { system: 'kyma', variant: 'soon-to-expire', sites: 1, alike: 3 },

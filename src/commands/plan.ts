@@ -227,7 +227,8 @@ async function commitPlan(
       await writeRootKey(declaration, next, options.rootKeyOut, snapshot, context.repository.onWrite)
     } catch (error) {
       // Without its root key nobody can finish this plan: it must not lie about as if somebody could.
-      await dropPending(context.repository, declaration.name, commit)
+      if (!(await holdsRootKey(options.rootKeyOut, next.root.sha256)))
+        await dropPending(context.repository, declaration.name, commit)
       throw error
     }
     written.push(options.rootKeyOut)
@@ -407,6 +408,15 @@ async function writeRootKey(
     recipients: await rootRecipients(declaration, snapshot),
     onWrite,
   })
+}
+
+async function holdsRootKey(path: string, root: string): Promise<boolean> {
+  const { readRootKeyHeader } = await import('../custody/root-key.ts')
+  try {
+    return readRootKeyHeader(path).sha256 === root
+  } catch {
+    return false
+  }
 }
 
 function needsRootKeyOut(): ReanchorError {

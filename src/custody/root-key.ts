@@ -60,7 +60,7 @@ export async function writeRootKeyFile(file: RootKeyFile): Promise<void> {
     // Only ever ciphertext, under its unfinished name too.
     await writeOnce(file.path, text, { mode: 0o600, onWrite, withoutLinks: 'refuse' })
   } catch (error) {
-    throw cannotCreate(file.path, error)
+    throw error instanceof Error && 'code' in error ? cannotCreate(file.path, error) : error
   }
 }
 
