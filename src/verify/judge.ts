@@ -203,6 +203,20 @@ function judgeSigned(evidence: Evidence, { signers = [], signatures = {} }: Judg
   return ['unknown', [because], 'run `reanchor verify` to look again; whoever runs `next` gives --signing-key']
 }
 
+/**
+ * Why a piece of evidence says nothing of this rotation, whatever its verdict would be: it is damaged, another rotation's or plan's, or from a
+ * time to come. Null: none of these.
+ */
+export function whyForeign(plan: Plan, evidence: Evidence, present: Date): string | null {
+  const damage = damageOf(evidence)
+  if (damage !== null) return damage
+  const { phase, step, site, treeDigest, rotation, to } = evidence
+  if (rotation !== plan.metadata.name) return `it is about rotation ${rotation}`
+  if (variantOf(plan, site, phase, step, treeDigest) === null) return `tree ${treeDigest} is not planned at its step`
+  if (Date.parse(to) > present.getTime() + skew) return `it is from ${to}, and now is ${instantOf(present)}`
+  return null
+}
+
 function damageOf(evidence: Evidence): string | null {
   const damaged = evidence.exceptions.find(({ reason }) => reason === damagedReason)
   if (damaged !== undefined) return damaged.detail
