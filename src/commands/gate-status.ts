@@ -256,9 +256,10 @@ function isOver(status: CommitStatus, now: Date): boolean {
   return until !== null && Date.parse(until) < now.getTime()
 }
 
-/** For people: what the status says, and whether its time is over, which no forge knows. */
-export function gateText(status: CommitStatus, now: Date): string {
-  return `${status.state}, ${status.description}${status.state === 'success' && isOver(status, now) ? ' (OVER: look again)' : ''}`
+/** For people: what the status says, and, unless `now` is null, whether its time is over, which no forge knows. */
+export function gateText(status: CommitStatus, now: Date | null): string {
+  const over = now !== null && status.state === 'success' && isOver(status, now)
+  return `${status.state}, ${status.description}${over ? ' (that is over: look again)' : ''}`
 }
 
 function observationText({ state, description }: CommitStatus, looks: readonly SiteLook[]): string {
