@@ -1,8 +1,8 @@
 import { ReanchorError } from '../errors.ts'
 import { findStep, stepFolder } from '../plan/steps.ts'
 import type { CommitFacts, Repository, Snapshot } from '../repository/repository.ts'
-import type { CertificateFacts, Evidence, Instant, Plan } from '../rotation.ts'
-import { type ChangeVerdict, checkChange, type LiveSite, liveSite } from '../safety/check.ts'
+import type { CertificateFacts, Evidence, FileChanges, Instant, Plan } from '../rotation.ts'
+import { type ChangeVerdict, checkChange, type LiveSite, liveSite, type SiteChange } from '../safety/check.ts'
 import type { Authorship } from '../verify/authorship.ts'
 import { variantOf } from '../verify/planned.ts'
 import type { Context } from './context.ts'
@@ -15,6 +15,7 @@ import {
   signersAt,
 } from './evidence.ts'
 import { defaultBase, isClosed, planAt, positionsAt, rotationNames } from './rotation.ts'
+import { type MissingWiring, missingWiring } from './wire.ts'
 
 export interface CheckOptions {
   /** `BASE..HEAD`; null: the base branch to HEAD. */
@@ -86,13 +87,57 @@ export async function check(context: Context, options: CheckOptions): Promise<Ch
       ? { sites: {}, certificates: [], seen: [] }
       : (options.live?.(plan) ?? (await liveTrust(context, [from, to], plan)))
   const at = `${context.now().toISOString().slice(0, 19)}Z`
+  const verdict = checkChange(before, after, { at, plan, ...live })
+  const changes = new Map([...changed.keys()].map(path => [path, next.get(path) ?? null]))
+  const unwired = plan === null ? [] : await losesWiring(base, plan, changes)
   return {
     rotation: name,
     base: from,
     head: to,
-    verdict: checkChange(before, after, { at, plan, ...live }),
+    verdict: unwired.length === 0 ? verdict : withoutWiring(verdict, unwired),
     evidence: seen,
     folders: Object.fromEntries((plan?.sites ?? []).map(site => [site.name, site.path])),
+  }
+}
+
+/**
+ * Wiring that a change of the users' own files takes away: what reanchor delivers would go on being applied, and reach nobody. What is
+ * missing on the base branch already is no matter of this change.
+ */
+async function losesWiring(base: Snapshot, plan: Plan, changes: FileChanges): Promise<readonly MissingWiring[]> {
+  const folders = [...plan.sites.map(({ path }) => path), 'rotations']
+  const theirs = [...changes.keys()].filter(
+    path => /\.(ya?ml|json)$/.test(path) && !folders.some(folder => path.startsWith(`${folder}/`)),
+  )
+  if (theirs.length === 0) return []
+  const positions = await positionsAt(base, plan)
+  const sites = plan.sites.map(({ name }) => name).filter(name => positions[name]?.kind === 'at')
+  const missing = await missingWiring({ plan, snapshot: base }, sites, changes)
+  if (missing.length === 0) return []
+  const before = await missingWiring({ plan, snapshot: base }, sites)
+  return missing.filter(({ point }) => !before.some(each => each.point === point))
+}
+
+function withoutWiring(verdict: ChangeVerdict, missing: readonly MissingWiring[]): ChangeVerdict {
+  const sites = missing.map(
+    ({ point, found }): SiteChange => ({
+      sites: [point.site],
+      from: null,
+      to: null,
+      safe: false,
+      reason: 'removes',
+      sentence: `${point.site}: wiring missing: ${point.file} no longer does what it was wired for: ${point.purpose} (${found})`,
+      counterexample: null,
+      goodUntil: null,
+    }),
+  )
+  const worst = verdict.safe ? sites[0] : undefined
+  return {
+    ...verdict,
+    safe: false,
+    ...(worst === undefined ? {} : { reason: worst.reason, sentence: worst.sentence }),
+    sites: [...verdict.sites, ...sites],
+    goodUntil: null,
   }
 }
 

@@ -67,7 +67,9 @@ export function gateSuite(recordedOf: () => Recording): void {
         for (const line of said.slice(1, -3)) {
           expect(line).toMatch(/ success: safe, all gates hold, seen at \S+Z, good until \S+Z$/)
         }
-        expect(said.at(-3)).toMatch(/4-trust-new-1-data pending: all gates hold, .* green while `reanchor run` observes$/)
+        expect(said.at(-3)).toMatch(
+          /4-trust-new-1-data pending: all gates hold, .* green while `reanchor run` observes$/,
+        )
         expect(said.at(-1)).toMatch(/5-close success: safe, all gates hold, seen at/)
       })
     })
@@ -82,15 +84,27 @@ export function gateSuite(recordedOf: () => Recording): void {
         await rerun(act, { folder })
         expect(await gate(act.name)).toMatch(green)
         const [request] = await forge.listOpen('main')
-        expect((await forge.comments(request?.number ?? 0)).map(({ marker }) => marker)).toEqual(['reanchor/observation'])
+        expect((await forge.comments(request?.number ?? 0)).map(({ marker }) => marker)).toEqual([
+          'reanchor/observation',
+        ])
         await stopObserving(contextOf(repository), asked)
         expect(await gate(act.name)).toMatch(/^pending: nobody observes it any more/)
       })
     })
 
     test.each([
-      ['its cluster does not answer', 0, refusing, /^pending: eu-1: there is evidence of the site: .*connection refused/],
-      ['what was seen is older than gates.fresh', 2 * 3_600_000, null, /^pending: eu-1: the evidence is fresh: the API server said/],
+      [
+        'its cluster does not answer',
+        0,
+        refusing,
+        /^pending: eu-1: there is evidence of the site: .*connection refused/,
+      ],
+      [
+        'what was seen is older than gates.fresh',
+        2 * 3_600_000,
+        null,
+        /^pending: eu-1: the evidence is fresh: the API server said/,
+      ],
     ] as const)('turns from green once %s (F27)', async (_what, passed, clusters, expected) => {
       const act = actOf('3-issue-new-1')
       await withStage(after('3-issue-new-1'), async ({ folder, gate }) => {
@@ -129,7 +143,8 @@ export function gateSuite(recordedOf: () => Recording): void {
         expect(await gate('cut')).toMatch(/^failure: /)
         expect(await gate('edit')).toMatch(/^failure: /)
         expect(await gate(act.name)).toMatch(/^success: safe, all gates hold/)
-        const [listed] = (await statusView(contextOf(repository), await loadRotation(repository, asked), null)).pullRequests
+        const [listed] = (await statusView(contextOf(repository), await loadRotation(repository, asked), null))
+          .pullRequests
         expect(listed?.gate).toMatch(/^success, safe, all gates hold/)
       })
     })
@@ -167,7 +182,9 @@ export function gateSuite(recordedOf: () => Recording): void {
         const outcome = await judged(repository, text)
         expect(open(outcome)).toEqual([])
         expect(outcome.gates.map(({ id }) => id)).toContain('evidence/signed')
-        expect(outcome.authorship).toMatchObject([{ site: 'eu-1', kind: 'signed', by: 'runner', key: fingerprintOf(key) }])
+        expect(outcome.authorship).toMatchObject([
+          { site: 'eu-1', kind: 'signed', by: 'runner', key: fingerprintOf(key) },
+        ])
         const context = contextOf(repository, { now: act().now })
         const seen = (await check(context, { ...asked, range: `main..${request?.head}` })).evidence
         expect(seen).toMatchObject([{ site: 'eu-1', file, refused: null, authorship: { kind: 'signed' } }])
@@ -238,6 +255,34 @@ export function gateSuite(recordedOf: () => Recording): void {
     })
   })
 
+  test('a change that drops wiring, or leaves a Component nothing to patch, is refused by check, point by point (F23)', async () => {
+    await withStage(before('3-issue-new-1'), async ({ repository }) => {
+      const { plan, snapshot, commit: head } = await loadRotation(repository, asked)
+      const context = contextOf(repository, { now: actOf('3-issue-new-1').now })
+      const judge = async (changes: ReadonlyMap<string, string | null>, branch: string) => {
+        const changed = await commit(repository, head, changes, branch, branch)
+        return (await check(context, { ...asked, range: `${head}..${changed}` })).verdict
+      }
+      const files = [...new Set(plan.wiring.map(({ file }) => file))]
+      expect(files.length).toBeGreaterThan(1)
+      for (const [index, file] of files.entries()) {
+        const verdict = await judge(new Map([[file, null]]), `dropped-${index}`)
+        expect(verdict, file).toMatchObject({ safe: false, reason: 'removes' })
+        expect(verdict.sentence).toContain(`eu-1: wiring missing: ${file}`)
+      }
+      const built = plan.wiring.filter(({ edit }) => edit.kind === 'listItem' && edit.document === 'single')
+      expect(built.length).toBeGreaterThan(0)
+      for (const [index, { file }] of built.entries()) {
+        const text = (await snapshot.read(file)) ?? ''
+        const emptied = text.replace(/^resources:\n(?:\s*- .*\n)+/m, 'resources: []\n')
+        expect(emptied).not.toBe(text)
+        const verdict = await judge(new Map([[file, emptied]]), `emptied-${index}`)
+        expect(verdict.sentence).toMatch(/wiring missing: .* \(.*none of the 0 objects that are built carries it\)/)
+      }
+      expect(await judge(new Map([['README.yaml', 'a: b\n']]), 'harmless')).toMatchObject({ safe: true })
+    })
+  })
+
   test('every piece of evidence that a rotation committed is judged offline as it was live', async () => {
     await withStage(recordedOf().world.bare, async ({ repository }) => {
       const loaded = await loadRotation(repository, asked)
@@ -248,7 +293,10 @@ export function gateSuite(recordedOf: () => Recording): void {
       for (const path of paths) {
         const written = readWrittenEvidence((await loaded.snapshot.read(path)) ?? '', path)
         const { gates, authorship } = await judgeWritten(context, loaded, written, null)
-        expect(gates.filter(({ verdict }) => verdict !== 'holds'), path).toEqual([])
+        expect(
+          gates.filter(({ verdict }) => verdict !== 'holds'),
+          path,
+        ).toEqual([])
         expect(authorship.map(({ kind }) => kind)).toEqual(['unsigned'])
         const stale = await judgeWritten(context, loaded, written, new Date(actOf('5-close').now.getTime() + 7_200_000))
         expect(stale.gates.map(({ id, verdict }) => `${id} ${verdict}`)).toContain('evidence/fresh unknown')

@@ -42,7 +42,8 @@ export async function showHandler(
   const forge = await forgeFor(options, terminal)
   const request = await forge.get(numberOf(words[0]))
   const status = await forge.status(request.head, gateContext)
-  const gate = status === null ? '' : `\n${gateContext}: ${gateText(status, request.state === 'open' ? new Date() : null)}`
+  const gate =
+    status === null ? '' : `\n${gateContext}: ${gateText(status, request.state === 'open' ? new Date() : null)}`
   const text = `#${request.number} ${request.title}\n${request.state}: ${request.branch} into ${request.base}${gate}\n\n${request.body}`
   return { rotation: null, exit: exitCodes.done, result: { ...request, status }, text }
 }
