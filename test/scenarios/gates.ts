@@ -52,8 +52,8 @@ export function gateSuite(recordedOf: () => Recording): void {
     if (found === undefined) throw new Error(`no act ${part}`)
     return found
   }
-  const before = (part: string) => stageOf(recordedOf(), actOf(part), temporary())
-  const after = (part: string) => forkAt(temporary(), actOf(part).after, recordedOf().world.bare)
+  const stageBefore = (part: string) => stageOf(recordedOf(), actOf(part), temporary())
+  const stageAfter = (part: string) => forkAt(temporary(), actOf(part).after, recordedOf().world.bare)
 
   describe('reanchor/gate', () => {
     test('is posted on every pull request that a rotation opened, and green on those that take no trust away', () => {
@@ -76,7 +76,7 @@ export function gateSuite(recordedOf: () => Recording): void {
 
     test('of a pull request that narrows is green only while a runner observes', async () => {
       const act = actOf('4-trust-new-1')
-      await withStage(before('4-trust-new-1'), async ({ folder, repository, gate, forge }) => {
+      await withStage(stageBefore('4-trust-new-1'), async ({ folder, repository, gate, forge }) => {
         await rerun(act, { folder, runner: true })
         const green = /^success: safe, all gates hold, seen at \S+Z, good until \S+Z, while it is observed$/
         expect(await gate(act.name)).toMatch(green)
@@ -107,7 +107,7 @@ export function gateSuite(recordedOf: () => Recording): void {
       ],
     ] as const)('turns from green once %s (F27)', async (_what, passed, clusters, expected) => {
       const act = actOf('3-issue-new-1')
-      await withStage(after('3-issue-new-1'), async ({ folder, gate }) => {
+      await withStage(stageAfter('3-issue-new-1'), async ({ folder, gate }) => {
         expect(await gate(act.name)).toMatch(/^success/)
         const now = new Date(act.now.getTime() + passed)
         await rerun(act, { folder, now, runner: true, ...(clusters === null ? {} : { clusters }) })
@@ -117,7 +117,7 @@ export function gateSuite(recordedOf: () => Recording): void {
 
     test('turns from green where the round itself ends: paused', async () => {
       const act = actOf('3-issue-new-1')
-      await withStage(after('3-issue-new-1'), async ({ folder, repository, gate }) => {
+      await withStage(stageAfter('3-issue-new-1'), async ({ folder, repository, gate }) => {
         await declare(repository, text => text.replace(/^spec:$/m, 'spec:\n  paused: true'))
         await expect(rerun(act, { folder, runner: true })).rejects.toThrow(/paused/)
         expect(await gate(act.name)).toBe('pending: not observed: the rotation is paused')
@@ -126,7 +126,7 @@ export function gateSuite(recordedOf: () => Recording): void {
 
     test('of others’ pull requests is the verdict of check, posted by a runner alone', async () => {
       const act = actOf('3-issue-new-1')
-      await withStage(before('3-issue-new-1'), async ({ folder, repository, forge, gate }) => {
+      await withStage(stageBefore('3-issue-new-1'), async ({ folder, repository, forge, gate }) => {
         const head = await repository.head('main')
         const open = async (branch: string, changes: Record<string, string | null>): Promise<void> => {
           await commit(repository, head, new Map(Object.entries(changes)), branch, branch)
@@ -157,7 +157,7 @@ export function gateSuite(recordedOf: () => Recording): void {
     const file = `rotations/${rotation}/evidence/1-enable-multiroot-2-restart.yaml`
 
     async function signing(go: (stage: Stage) => Promise<void>, signer: Signer | null = signed): Promise<void> {
-      await withStage(before('2-trust-both-1'), async stage => {
+      await withStage(stageBefore('2-trust-both-1'), async stage => {
         const line = signerLine('runner', key)
         await declare(stage.repository, text => text.replace(/^spec:$/m, `spec:\n  evidence: {signers: ["${line}"]}`))
         if (signer !== null) await rerun(act(), { folder: stage.folder, signer })
@@ -256,7 +256,7 @@ export function gateSuite(recordedOf: () => Recording): void {
   })
 
   test('a change that drops wiring, or leaves a Component nothing to patch, is refused by check, point by point (F23)', async () => {
-    await withStage(before('3-issue-new-1'), async ({ repository }) => {
+    await withStage(stageBefore('3-issue-new-1'), async ({ repository }) => {
       const { plan, snapshot, commit: head } = await loadRotation(repository, asked)
       const context = contextOf(repository, { now: actOf('3-issue-new-1').now })
       const judge = async (changes: ReadonlyMap<string, string | null>, branch: string) => {
