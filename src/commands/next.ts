@@ -79,12 +79,19 @@ export async function next(
     }
     return { rotation, outcome: await advance(context, options, rotation, forge, positions) }
   } catch (error) {
-    // What was green is so no longer once nobody can say why. A lost race is another's turn, and says nothing.
-    const forward = options.variant === 'step' && options.abandon !== true && !context.dryRun
-    if (forward && error instanceof ReanchorError && (declaration.paused || error.exit !== exitCodes.waiting))
+    if (error instanceof ReanchorError && !context.dryRun && takesBack(options, declaration.paused, error))
       await withdrawGates(rotation, forge, `not observed: ${error.what}`)
     throw error
   }
+}
+
+/** Whether what was green is so no longer. A lost race is another's turn, and what a person mistyped says nothing of a cluster. */
+function takesBack(options: NextOptions, paused: boolean, { exit }: ReanchorError): boolean {
+  if (options.variant !== 'step' || options.abandon === true) return false
+  if (paused) return true
+  return options.runner === true
+    ? exit !== exitCodes.waiting
+    : exit === exitCodes.refused || exit === exitCodes.violated
 }
 
 /** A runner goes: nothing may stay green that is so only while it observes. */
