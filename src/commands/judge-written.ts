@@ -3,10 +3,10 @@ import { type Authorship, authorshipOf } from '../verify/authorship.ts'
 import type { WrittenEvidence } from '../verify/evidence-file.ts'
 import { judge } from '../verify/judge.ts'
 import { variantOf } from '../verify/planned.ts'
+import { readAttestations } from './attest.ts'
 import type { Context } from './context.ts'
-import { committedEvidence, presentAt, whyOutOfOrder } from './evidence.ts'
+import { committedEvidence, newestEvidence, presentAt, whyOutOfOrder } from './evidence.ts'
 import type { OpenRotation } from './rotation.ts'
-import { whatIsKnown } from './verify.ts'
 
 export interface SiteAuthorship extends Authorship {
   readonly site: string
@@ -25,8 +25,11 @@ export async function judgeWritten(
   const { plan, declaration, commit, snapshot } = rotation
   const { signers } = declaration.evidence
   const present = await presentAt(context.repository, commit, context.now())
-  const known = await whatIsKnown(context, rotation)
   const committed = await committedEvidence(snapshot, { plan, signers, present })
+  const clusters = Object.fromEntries(
+    [...newestEvidence(committed)].map(([site, one]) => [site, one.evidence.cluster.uid]),
+  )
+  const words = await readAttestations(snapshot, rotation.name)
   const evidence = written.map(each => each.evidence)
   const signatures = Object.fromEntries(
     written.flatMap(each => (each.signature === null ? [] : [[each.evidence.site, each.signature]])),
@@ -36,11 +39,9 @@ export async function judgeWritten(
     const seen = new Date(to)
     const at = asOf ?? (seen.getTime() > present.getTime() ? present : seen)
     // A word that was given afterwards did not open the step.
-    const attestations = known.attestations.filter(
-      word => word.at === undefined || Date.parse(word.at) <= seen.getTime(),
-    )
+    const attestations = words.filter(word => word.at === undefined || Date.parse(word.at) <= seen.getTime())
     const variant = variantOf(plan, site, phase, step, treeDigest) ?? 'step'
-    const options = { phase, step, variant, sites: [site], clusters: known.clusters, attestations, signers, signatures }
+    const options = { phase, step, variant, sites: [site], clusters, attestations, signers, signatures }
     return [...judge(plan, evidence, at, options).gates, ...orderGate(site, whyOutOfOrder(plan, committed, each))]
   })
   const authorship = written.map(each => ({

@@ -155,7 +155,7 @@ interface Known {
   readonly attestations: readonly Attestation[]
 }
 
-export async function whatIsKnown({ repository, now }: Context, rotation: OpenRotation): Promise<Known> {
+async function whatIsKnown({ repository, now }: Context, rotation: OpenRotation): Promise<Known> {
   const { latestEvidence } = await import('./check.ts')
   const { presentAt } = await import('./evidence.ts')
   const { readAttestations } = await import('./attest.ts')
