@@ -42,7 +42,7 @@ let recorded: Recording
 
 beforeAll(async () => {
   recorded = await recordRotation()
-}, 900_000)
+}, 240_000)
 
 afterAll(() => {
   if (recorded === undefined) return
