@@ -33,7 +33,13 @@ export async function runRounds(
   { rotation, base, once, interval, stop }: RunOptions,
   tell: (round: Round) => Promise<void>,
 ): Promise<{ readonly rotation: OpenRotation; readonly outcome: NextOutcome | { readonly kind: 'stopped' } }> {
-  const asked = { rotation, base, variant: 'step', runner: true, ...(stop === undefined ? {} : { stopped: stop.is }) } as const
+  const asked = {
+    rotation,
+    base,
+    variant: 'step',
+    runner: true,
+    ...(stop === undefined ? {} : { stopped: stop.is }),
+  } as const
   const unlessStopped = <T>(going: Promise<T>): Promise<T | 'stopped'> =>
     stop === undefined ? going : Promise.race([going, stop.signal])
   const leave = async () => ({ rotation: await stopObserving(context, asked), outcome: { kind: 'stopped' } as const })
