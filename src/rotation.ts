@@ -88,6 +88,7 @@ export interface CommonDeclaration {
   readonly sites: readonly Site[]
   readonly rollout: Rollout
   readonly gates: GateSettings
+  readonly evidence: EvidenceSettings
   readonly reload: readonly ReloadTarget[]
   /** A paused rotation verifies and reports, but opens nothing. */
   readonly paused: boolean
@@ -211,6 +212,11 @@ export interface GateSettings {
   /** Milliseconds between the two observations that must agree. */
   readonly settle: number
   readonly attest: readonly { readonly name: string; readonly why: string }[]
+}
+
+export interface EvidenceSettings {
+  /** Lines of an allowed-signers file. Empty: evidence need not be signed. */
+  readonly signers: readonly string[]
 }
 
 /** Workloads that take a restart annotation through a Component in the site's folder. */

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import type { Context } from '../commands/context.ts'
 import { exitCodes, ReanchorError } from '../errors.ts'
 import { openRepository, type Repository } from '../repository/repository.ts'
+import type { Signer } from '../signature/sshsig.ts'
 import type { Terminal } from './output.ts'
 
 export interface ContextOptions {
@@ -10,13 +11,17 @@ export interface ContextOptions {
   readonly dryRun: boolean
   /** Commands that only read Git must not need a remote that answers. */
   readonly offline: boolean
+  /** `--signing-key`: a file. */
+  readonly signingKey?: string | undefined
 }
 
 /** The world as it is: this machine's clock, random generator, clusters and forges. Heavy parts load when they are used. */
 export async function systemContext(options: ContextOptions, terminal: Terminal): Promise<Context> {
+  const signer = await signerFor(options.signingKey)
   const repository = await openWithRemote(options.repo, options.offline)
   return {
     repository,
+    ...(signer === null ? {} : { signer }),
     now: () => new Date(),
     sleep: milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds)),
     random: size => randomBytes(size),
@@ -77,11 +82,24 @@ function readFile(path: string): string {
       where: { file: path },
       expected: 'a file that this user may read',
       found: cause instanceof Error ? ((cause as NodeJS.ErrnoException).code ?? cause.message) : 'an error',
-      todo: 'correct the path in rotation.yaml; it counts from the folder that the command runs in',
+      todo: 'correct the path; it counts from the folder that the command runs in',
       exit: exitCodes.usage,
       cause,
     })
   }
+}
+
+/** `--signing-key FILE`, or REANCHOR_SIGNING_KEY as it is, or the content of REANCHOR_SIGNING_KEY_FILE; null: none was given. */
+async function signerFor(file: string | undefined): Promise<Signer | null> {
+  const { REANCHOR_SIGNING_KEY, REANCHOR_SIGNING_KEY_FILE, SSH_AUTH_SOCK } = process.env
+  const path = file ?? (REANCHOR_SIGNING_KEY === undefined ? REANCHOR_SIGNING_KEY_FILE : undefined)
+  if (path === undefined && REANCHOR_SIGNING_KEY === undefined) return null
+  const { openSigner } = await import('../signature/signing-key.ts')
+  const given =
+    path === undefined
+      ? { text: REANCHOR_SIGNING_KEY ?? '', from: 'REANCHOR_SIGNING_KEY' }
+      : { text: readFile(path), from: path }
+  return openSigner(given, SSH_AUTH_SOCK ?? null)
 }
 
 /** SOPS_AGE_KEY as it is, or the content of SOPS_AGE_KEY_FILE: as the sops program takes them. */

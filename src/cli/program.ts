@@ -71,6 +71,10 @@ type Add = (
 async function addCommands(program: Command, add: Add): Promise<void> {
   const collect = (value: string, before: readonly string[]) => [...before, value]
   const dryRun = ['--dry-run', 'do everything but write'] as const
+  const signingKey = [
+    '--signing-key <file>',
+    'SSH private key that signs evidence, or FILE.pub of one that an agent holds (also REANCHOR_SIGNING_KEY, …_FILE)',
+  ] as const
 
   add(program, 'init <system>', 'look at the repository and write rotation.yaml', async (options, terminal, words) =>
     (await import('./handlers/init.ts')).initHandler(options, terminal, words),
@@ -147,6 +151,7 @@ async function addCommands(program: Command, add: Add): Promise<void> {
     (await import('./handlers/next.ts')).nextHandler(options, terminal),
   )
     .option('--nudge', 'open the present step’s nudge instead, for proxies that kept an old leaf', false)
+    .option(...signingKey)
     .option(...dryRun, false)
 
   add(program, 'verify', 'the gates of the present step: who is ready, who is not', async (options, terminal) =>
@@ -155,6 +160,10 @@ async function addCommands(program: Command, add: Add): Promise<void> {
     .option('--wait', 'look again until all gates hold', false)
     .option('--timeout <duration>', 'with --wait: give up after this time', '1h')
     .option('--evidence <file>', 'judge a committed evidence file offline instead of looking')
+    .option(
+      '--at <instant>',
+      'with --evidence: judge as of this time (now, or RFC 3339) instead of that at which it was seen',
+    )
 
   add(program, 'status', 'where each site stands; offline from Git unless --live', async (options, terminal) =>
     (await import('./handlers/status.ts')).statusHandler(options, terminal),
@@ -170,14 +179,18 @@ async function addCommands(program: Command, add: Add): Promise<void> {
 
   add(program, 'undo', 'open the pull request that goes back one step, where that is safe', async (options, terminal) =>
     (await import('./handlers/next.ts')).undoHandler(options, terminal),
-  ).option(...dryRun, false)
+  )
+    .option(...signingKey)
+    .option(...dryRun, false)
 
   add(
     program,
     'abandon',
     'go back to a state without the new root, then close the rotation',
     async (options, terminal) => (await import('./handlers/next.ts')).abandonHandler(options, terminal),
-  ).option(...dryRun, false)
+  )
+    .option(...signingKey)
+    .option(...dryRun, false)
 
   add(program, 'attest <name>', 'a person’s word for consumers that no API shows', async (options, terminal, words) =>
     (await import('./handlers/attest.ts')).attestHandler(options, terminal, words),
@@ -191,6 +204,7 @@ async function addCommands(program: Command, add: Add): Promise<void> {
   )
     .option('--once', 'one round, then end', false)
     .option('--interval <duration>', 'time between rounds', '1m')
+    .option(...signingKey)
 
   add(
     program,

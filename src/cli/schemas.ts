@@ -12,6 +12,7 @@ import type { CertificateFacts, Evidence, GateResult, Plan, Proof } from '../rot
 import type { ChangeVerdict } from '../safety/check.ts'
 import { consumerClasses } from '../systems/consumers.ts'
 import { systemNames } from '../systems/systems.ts'
+import type { Authorship } from '../verify/authorship.ts'
 
 /**
  * JSON Schemas of everything that reanchor prints as JSON or writes as data. They are generated from here into schemas/
@@ -198,8 +199,22 @@ const evidenceFields = {
 }
 const evidence: z.ZodType<Evidence> = z.strictObject(evidenceFields)
 const evidenceDocument = z
-  .strictObject({ ...evidenceFields, exceptions: list(z.union([exception, exceptionsAlike])), digest })
+  .strictObject({
+    ...evidenceFields,
+    exceptions: list(z.union([exception, exceptionsAlike])),
+    digest,
+    signature: text.describe('an SSH signature (SSHSIG, namespace reanchor-evidence), armored').optional(),
+  })
   .describe('one document of an evidence file: what was seen of one site, closed by a digest of the rest')
+
+const authorshipFields = {
+  kind: z
+    .enum(['unsigned', 'signed', 'unchecked', 'refused'])
+    .describe('unchecked: the signature holds, and rotation.yaml names no signers'),
+  by: text.nullable().describe('name of the signer'),
+  key: text.nullable().describe('fingerprint of the key, as ssh-keygen -l shows it'),
+  why: text.nullable().describe('why it was refused'),
+} satisfies Record<keyof Authorship, z.ZodType>
 
 const gate: z.ZodType<GateResult> = z.strictObject({
   id: text,
@@ -315,12 +330,14 @@ const pullRequestFields = {
   url: text.nullable(),
 }
 const pullRequestSummary = z.strictObject(pullRequestFields)
+const gateStatus = z
+  .strictObject({ context: text, state: z.enum(['pending', 'success', 'failure']), description: z.string().max(140) })
+  .describe('commit status `reanchor/gate` of its head')
+const pullRequestListed = z.strictObject({ ...pullRequestFields, status: gateStatus.nullable() })
 const pullRequestShown: z.ZodType<PullRequest> = z.strictObject({
   ...pullRequestFields,
   body: text,
-  status: z
-    .strictObject({ context: text, state: z.enum(['pending', 'success', 'failure']), description: z.string().max(140) })
-    .nullable(),
+  status: gateStatus.nullable(),
 })
 const pullRequestMark = z.strictObject({ number: z.int().min(1).nullable(), title: text, url: text.nullable() })
 
@@ -350,8 +367,24 @@ const statusView: z.ZodType<StatusView> = z.strictObject({
     z.strictObject({ name: text, path: text, position: sitePosition, label: text.nullable(), wiring: list(text) }),
   ),
   pullRequests: list(
-    z.strictObject({ number: count, title: text, state: z.enum(['open', 'merged', 'closed']), url: text.nullable() }),
+    z.strictObject({
+      number: count,
+      title: text,
+      state: z.enum(['open', 'merged', 'closed']),
+      url: text.nullable(),
+      gate: text
+        .nullable()
+        .describe('state and description of `reanchor/gate`; null: none, or its forge is out of reach'),
+    }),
   ),
+  evidence: list(
+    z.strictObject({
+      site: text,
+      file: text,
+      at: instant,
+      authorship: text.describe('`unsigned`, `signed by …`, or why it is not counted'),
+    }),
+  ).describe('newest committed evidence of each site'),
   gates: list(
     z.strictObject({ id: text, site: text, claim: text, verdict, because: list(text), hint: text.nullable() }),
   ),
@@ -442,15 +475,33 @@ const results = {
     remarks: list(text),
   }),
   next: nextResult,
-  verify: z.strictObject({ verdict, gates: list(gate), evidence: list(evidence) }),
+  verify: z.strictObject({
+    verdict,
+    gates: list(gate),
+    evidence: list(evidence),
+    authorship: list(z.strictObject({ site: text, ...authorshipFields })).describe('of --evidence; else empty'),
+  }),
   status: statusView,
-  check: z.strictObject({ base: commit, head: commit, ...changeFields }),
+  check: z.strictObject({
+    base: commit,
+    head: commit,
+    ...changeFields,
+    evidence: list(
+      z.strictObject({
+        site: text,
+        file: text,
+        at: instant,
+        authorship: z.strictObject(authorshipFields),
+        refused: text.nullable().describe('why it counts for nothing; null: it counts'),
+      }),
+    ).describe('of the step that each site is at'),
+  }),
   undo: nextResult,
   abandon: nextResult,
   attest: z.strictObject({ path: text, pullRequest: pullRequestMark.nullable() }),
-  run: nextResult,
+  run: z.union([nextResult, z.strictObject({ kind: z.literal('stopped') })]),
   diff: z.union([trustChange, z.strictObject({ text })]),
-  'pr list': list(pullRequestSummary),
+  'pr list': list(pullRequestListed),
   'pr show': pullRequestShown,
   'pr diff': z.strictObject({ diff: text }),
   'pr merge': pullRequestSummary,

@@ -1,16 +1,46 @@
 import { ReanchorError } from '../errors.ts'
-import { findStep, rotationFolder, stepFolder } from '../plan/steps.ts'
-import type { Snapshot } from '../repository/repository.ts'
-import type { CertificateFacts, Evidence, Plan } from '../rotation.ts'
-import { type ChangeVerdict, checkChange, type LiveSite, liveSite } from '../safety/check.ts'
+import { findStep, stepFolder } from '../plan/steps.ts'
+import type { CommitFacts, Repository, Snapshot } from '../repository/repository.ts'
+import type { CertificateFacts, Evidence, FileChanges, Instant, Plan } from '../rotation.ts'
+import { type ChangeVerdict, checkChange, type LiveSite, liveSite, type SiteChange } from '../safety/check.ts'
+import type { Authorship } from '../verify/authorship.ts'
+import { variantOf } from '../verify/planned.ts'
 import type { Context } from './context.ts'
+import {
+  type CommittedEvidence,
+  committedEvidence,
+  type Judges,
+  newestEvidence,
+  presentAt,
+  signersAt,
+} from './evidence.ts'
 import { defaultBase, isClosed, planAt, positionsAt, rotationNames } from './rotation.ts'
+import { type MissingWiring, missingWiring } from './wire.ts'
 
 export interface CheckOptions {
   /** `BASE..HEAD`; null: the base branch to HEAD. */
   readonly range: string | null
   readonly rotation: string | null
   readonly base: string | null
+  /** What was seen a moment ago, in place of committed evidence. */
+  readonly live?: (plan: Plan) => LiveCommitted | null
+}
+
+/** What is live, and where that is known from. */
+export interface LiveCommitted {
+  readonly sites: Readonly<Record<string, LiveSite>>
+  readonly certificates: readonly CertificateFacts[]
+  readonly seen: readonly SeenEvidence[]
+}
+
+export interface SeenEvidence {
+  readonly site: string
+  readonly file: string
+  /** When it was seen, by the cluster's clock. */
+  readonly at: Instant
+  readonly authorship: Authorship
+  /** Why it counts for nothing; null: it counts. */
+  readonly refused: string | null
 }
 
 export interface CheckOutcome {
@@ -18,6 +48,8 @@ export interface CheckOutcome {
   readonly base: string
   readonly head: string
   readonly verdict: ChangeVerdict
+  /** Of the step that each site is at: what was seen, whose word it is, and whether it counts. */
+  readonly evidence: readonly SeenEvidence[]
   /** Path of each site's folder, by the site's name. */
   readonly folders: Readonly<Record<string, string>>
 }
@@ -50,15 +82,62 @@ export async function check(context: Context, options: CheckOptions): Promise<Ch
     if (old !== undefined) before[path] = old
     if (text !== undefined) after[path] = text
   }
-  const live =
-    plan === null || name === null ? { sites: {}, certificates: [] } : await liveTrust([base, head], plan, name)
+  const { seen, ...live } =
+    plan === null
+      ? { sites: {}, certificates: [], seen: [] }
+      : (options.live?.(plan) ?? (await liveTrust(context, [from, to], plan)))
   const at = `${context.now().toISOString().slice(0, 19)}Z`
+  const verdict = checkChange(before, after, { at, plan, ...live })
+  const changes = new Map([...changed.keys()].map(path => [path, next.get(path) ?? null]))
+  const unwired = plan === null ? [] : await losesWiring(base, plan, changes)
   return {
     rotation: name,
     base: from,
     head: to,
-    verdict: checkChange(before, after, { at, plan, ...live }),
+    verdict: unwired.length === 0 ? verdict : withoutWiring(verdict, unwired),
+    evidence: seen,
     folders: Object.fromEntries((plan?.sites ?? []).map(site => [site.name, site.path])),
+  }
+}
+
+/**
+ * Wiring that a change of the users' own files takes away: what reanchor delivers would go on being applied, and reach nobody. What is
+ * missing on the base branch already is no matter of this change.
+ */
+async function losesWiring(base: Snapshot, plan: Plan, changes: FileChanges): Promise<readonly MissingWiring[]> {
+  const folders = [...plan.sites.map(({ path }) => path), 'rotations']
+  const theirs = [...changes.keys()].filter(
+    path => /\.(ya?ml|json)$/.test(path) && !folders.some(folder => path.startsWith(`${folder}/`)),
+  )
+  if (theirs.length === 0) return []
+  const positions = await positionsAt(base, plan)
+  const sites = plan.sites.map(({ name }) => name).filter(name => positions[name]?.kind === 'at')
+  const missing = await missingWiring({ plan, snapshot: base }, sites, changes)
+  if (missing.length === 0) return []
+  const before = await missingWiring({ plan, snapshot: base }, sites)
+  return missing.filter(({ point }) => !before.some(each => each.point === point))
+}
+
+function withoutWiring(verdict: ChangeVerdict, missing: readonly MissingWiring[]): ChangeVerdict {
+  const sites = missing.map(
+    ({ point, found }): SiteChange => ({
+      sites: [point.site],
+      from: null,
+      to: null,
+      safe: false,
+      reason: 'removes',
+      sentence: `${point.site}: wiring missing: ${point.file} no longer does what it was wired for: ${point.purpose} (${found})`,
+      counterexample: null,
+      goodUntil: null,
+    }),
+  )
+  const worst = verdict.safe ? sites[0] : undefined
+  return {
+    ...verdict,
+    safe: false,
+    ...(worst === undefined ? {} : { reason: worst.reason, sentence: worst.sentence }),
+    sites: [...verdict.sites, ...sites],
+    goodUntil: null,
   }
 }
 
@@ -96,39 +175,71 @@ async function rotationOf(snapshot: Snapshot, asked: string | null): Promise<str
  * request after it, so that of the head counts too, as long as it is about where the base branch is.
  */
 async function liveTrust(
-  [base, head]: readonly [Snapshot, Snapshot],
+  { repository, now }: Context,
+  [from, to]: readonly [string, string],
   plan: Plan,
-  name: string,
-): Promise<{ readonly sites: Record<string, LiveSite>; readonly certificates: readonly CertificateFacts[] }> {
+): Promise<LiveCommitted> {
+  const [base, head] = [repository.snapshot(from), repository.snapshot(to)]
   const positions = await positionsAt(base, plan)
-  const evidence = new Map([...(await latestEvidence(base, name)), ...(await latestEvidence(head, name))])
+  const judges = {
+    plan,
+    signers: await signersAt(base, plan.metadata.name),
+    present: await presentAt(repository, from, now()),
+  }
+  // What the base has is not overruled by what a branch says of the same step.
+  const old = await committedEvidence(base, judges)
+  const known = new Set(old.map(({ file }) => file))
+  const added = (await committedEvidence(head, judges)).filter(({ file }) => !known.has(file))
+  const paths = plan.sites.map(({ path }) => path)
+  const [moved] = await repository.log(from, { paths, limit: 1 })
   const sites: Record<string, LiveSite> = {}
   const certificates: CertificateFacts[] = []
-  for (const site of plan.sites) {
-    const position = positions[site.name]
-    const step = position?.kind === 'at' ? findStep(plan, position.phase, position.step) : null
-    const label = step === null || position?.kind !== 'at' || position.variant !== 'step' ? null : stepFolder(step)
-    const seen = evidence.get(site.name)
-    certificates.push(...(seen?.certificates ?? []))
+  const seen: SeenEvidence[] = []
+  for (const { name, path } of plan.sites) {
+    const position = positions[name]
+    const at = position?.kind === 'at' ? position : null
+    const step = at === null ? null : findStep(plan, at.phase, at.step)
+    const label = step === null || at?.variant !== 'step' ? null : stepFolder(step)
+    const isCurrent = ({ phase, step, treeDigest, site }: Evidence): boolean =>
+      site === name &&
+      phase === at?.phase &&
+      step === at?.step &&
+      variantOf(plan, name, phase, step, treeDigest) === at?.variant
     // Evidence of an earlier step does not tell what the present one has changed since.
-    const current =
-      seen !== undefined && position?.kind === 'at' && seen.phase === position.phase && seen.step === position.step
-    sites[site.name] = { ...(current ? liveSite(seen) : { presents: [], trusts: [] }), at: label }
-  }
-  return { sites, certificates }
-}
-
-/** The newest evidence of each site by the cluster's clock. */
-export async function latestEvidence(snapshot: Snapshot, name: string): Promise<ReadonlyMap<string, Evidence>> {
-  const { readEvidence } = await import('../verify/evidence-file.ts')
-  const newest = new Map<string, Evidence>()
-  for (const path of (await snapshot.list(`${rotationFolder(name)}/evidence`)).keys()) {
-    const text = await snapshot.read(path)
-    if (text === null || !path.endsWith('.yaml')) continue
-    for (const evidence of readEvidence(text, path)) {
-      const known = newest.get(evidence.site)
-      if (known === undefined || Date.parse(known.to) < Date.parse(evidence.to)) newest.set(evidence.site, evidence)
+    const candidates = [...old, ...added].filter(({ evidence }) => isCurrent(evidence))
+    const newest = newestEvidence(candidates).get(name) ?? null
+    const stale = newest === null ? null : await whyStale(repository, from, newest, path, moved)
+    const counted = stale === null ? newest : null
+    sites[name] = { ...(counted === null ? { presents: [], trusts: [] } : liveSite(counted.evidence)), at: label }
+    certificates.push(...(counted?.evidence.certificates ?? []))
+    for (const { file, evidence, authorship, refused } of candidates) {
+      const why = refused ?? (newest?.file === file ? stale : null)
+      seen.push({ site: name, file, at: evidence.to, authorship, refused: why })
     }
   }
-  return newest
+  return { sites, certificates, seen }
+}
+
+/** Seen before the folder was changed for the last time, as after a way back that was gone once more: it tells nothing of what is there now. */
+async function whyStale(
+  repository: Repository,
+  base: string,
+  { evidence }: CommittedEvidence,
+  path: string,
+  moved: CommitFacts | undefined,
+): Promise<string | null> {
+  const seen = Date.parse(evidence.to) + skew
+  if (moved === undefined || moved.committer.at.getTime() <= seen) return null
+  const [own] = await repository.log(base, { paths: [path], limit: 1 })
+  if (own === undefined || own.committer.at.getTime() <= seen) return null
+  return `it is from ${evidence.to}, and the folder was changed at ${own.committer.at.toISOString().slice(0, 19)}Z`
+}
+
+/** Clocks of clusters and of whoever merges may differ by this much, in milliseconds. */
+const skew = 60_000
+
+/** The newest evidence of each site that counts. */
+export async function latestEvidence(snapshot: Snapshot, judges: Judges): Promise<ReadonlyMap<string, Evidence>> {
+  const newest = newestEvidence(await committedEvidence(snapshot, judges))
+  return new Map([...newest].map(([site, { evidence }]) => [site, evidence]))
 }

@@ -4,6 +4,7 @@ import type { Forge } from '../forge/forge.ts'
 import type { KeySource } from '../pki/keys.ts'
 import type { Person, Repository } from '../repository/repository.ts'
 import type { Declaration, Site } from '../rotation.ts'
+import type { Signer } from '../signature/sshsig.ts'
 
 /**
  * Everything that a command reads the world through. Time, randomness, keys and clusters are handed in, so that the rehearsal
@@ -17,6 +18,8 @@ export interface Context {
   readonly keys: KeySource
   /** How custody seals its data keys; age with the system's randomness where it is absent. */
   readonly wrapDataKey?: WrapDataKey
+  /** What signs evidence; absent: no key was given. */
+  readonly signer?: Signer
   readonly author: Person
   readonly openForge: (declaration: Pick<Declaration, 'forge' | 'base'>) => Promise<Forge>
   readonly openCluster: (site: Site) => Promise<Cluster>

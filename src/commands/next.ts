@@ -22,6 +22,7 @@ import { treeDigest } from '../repository/tree-digest.ts'
 import type { GateResult, SitePosition } from '../rotation.ts'
 import { provePlan } from '../safety/prove.ts'
 import type { Context } from './context.ts'
+import { gateContext, leaveGates, postGates, withdrawGates } from './gate-status.ts'
 import { publishNew, type Request, somebodyElse } from './requests.ts'
 import { isClosed, loadRotation, type OpenRotation, positionsAt } from './rotation.ts'
 import { lookAtSites, type SiteLook } from './verify.ts'
@@ -32,6 +33,10 @@ export interface NextOptions {
   readonly base: string | null
   /** `nudge` or `undo`: open that tree of the present step instead of the next step. */
   readonly variant: Variant
+  /** Goes on observing: posts `reanchor/gate` on every open pull request, and stands by what it calls safe. */
+  readonly runner?: boolean
+  /** It has stopped since. */
+  readonly stopped?: () => boolean
   /** Go back until no site trusts or issues from anything new, then close. */
   readonly abandon?: boolean
 }
@@ -63,11 +68,52 @@ export async function next(
   const { repository } = context
   await repository.fetch()
   const rotation = await loadRotation(repository, options)
-  const { declaration, plan, snapshot } = rotation
-  if (rotation.closed) return { rotation, outcome: { kind: 'done' } }
-  refusePaused(rotation)
+  const { snapshot, plan, declaration } = rotation
+  if (rotation.closed && options.runner !== true) return { rotation, outcome: { kind: 'done' } }
   const forge = await context.openForge(declaration)
   const positions = await positionsAt(snapshot, plan)
+  try {
+    if (rotation.closed) {
+      await postGates(context, rotation, forge, { looks: [], positions, runner: true })
+      return { rotation, outcome: { kind: 'done' } }
+    }
+    return { rotation, outcome: await advance(context, options, rotation, forge, positions) }
+  } catch (error) {
+    if (error instanceof ReanchorError && !context.dryRun && takesBack(options, declaration.paused, error))
+      await withdrawGates(rotation, forge, `not observed: ${error.what}`)
+    throw error
+  }
+}
+
+/** Whether what was green is so no longer. A lost race is another's turn, and what a person mistyped says nothing of a cluster. */
+function takesBack(options: NextOptions, paused: boolean, { exit }: ReanchorError): boolean {
+  if (options.variant !== 'step' || options.abandon === true) return false
+  if (paused) return true
+  return options.runner === true
+    ? exit !== exitCodes.waiting
+    : exit === exitCodes.refused || exit === exitCodes.violated
+}
+
+/** A runner goes: nothing may stay green that is so only while it observes. */
+export async function stopObserving(
+  context: Context,
+  options: Pick<NextOptions, 'rotation' | 'base'>,
+): Promise<OpenRotation> {
+  const rotation = await loadRotation(context.repository, options)
+  await leaveGates(rotation, await context.openForge(rotation.declaration))
+  return rotation
+}
+
+async function advance(
+  context: Context,
+  options: NextOptions,
+  rotation: OpenRotation,
+  forge: Forge,
+  positions: Readonly<Record<string, SitePosition>>,
+): Promise<NextOutcome> {
+  const { plan } = rotation
+  refusePaused(rotation)
+  await refuseUnsigned(context, rotation, options)
   await refuseMissingWiring(rotation, positions)
   await refuseEditedRequests(context, rotation, forge)
 
@@ -80,25 +126,27 @@ export async function next(
   })
   const variant = options.abandon === true && !isUntouched(rotation, positions) ? 'undo' : options.variant
   const chosen = chooseAction(rotation, positions, looks, action, variant, options.abandon === true)
-  switch (chosen.kind) {
-    case 'done':
-      return { rotation, outcome: { kind: 'done' } }
-    case 'wait':
-      await statusOfOpenRequests(rotation, forge, chosen)
-      return { rotation, outcome: { kind: 'waiting', verdict: chosen.verdict, gates: chosen.gates, looks } }
-    case 'refuse':
-      throw await refusal(context, rotation, chosen.site, chosen.why)
-    case 'close':
-      return {
-        rotation,
-        outcome: await openRequest(context, rotation, forge, closing(rotation, chosen.after), looks),
-      }
-    case 'open':
-      return {
-        rotation,
-        outcome: await openRequest(context, rotation, forge, stepRequest(rotation, chosen, variant), looks),
-      }
-  }
+  if (chosen.kind === 'done') return { kind: 'done' }
+  if (chosen.kind === 'refuse') throw await refusal(context, rotation, chosen.site, chosen.why)
+  const outcome: NextOutcome =
+    chosen.kind === 'wait'
+      ? { kind: 'waiting', verdict: chosen.verdict, gates: chosen.gates, looks }
+      : await openRequest(
+          context,
+          rotation,
+          forge,
+          chosen.kind === 'close' ? closing(rotation, chosen.after) : stepRequest(rotation, chosen, variant),
+          looks,
+        )
+  const { runner = false, stopped } = options
+  if (!context.dryRun)
+    await postGates(context, rotation, forge, {
+      looks,
+      positions,
+      runner,
+      ...(stopped === undefined ? {} : { stopped }),
+    })
+  return outcome
 }
 
 /** Going back needs no gate where it is safe from any mix, and it is wanted most where a cluster cannot be read. */
@@ -246,12 +294,9 @@ async function openRequest(
   const { request, existing } = await freeBranch(rotation, repository, forge, asked)
   const { requestView } = await import('./views.ts')
   const { pullRequestBody, pullRequestTitle } = await import('../report/pull-request.ts')
-  if (existing !== null) {
-    await forge.setStatus(existing.head, gateStatus(looks))
-    return { kind: 'open', pullRequest: existing, looks }
-  }
-  const changes = await changesOf(rotation, request, looks)
-  const view = await requestView(rotation, request, looks, changes, context.now())
+  if (existing !== null) return { kind: 'open', pullRequest: existing, looks }
+  const changes = await changesOf(context, rotation, request, looks)
+  const view = await requestView(rotation, request, looks, changes, context.now(), context.signer ?? null)
   const title = pullRequestTitle(view)
   const body = pullRequestBody(view)
   assertNoPrivateKey(body, 'the pull request')
@@ -285,7 +330,6 @@ async function openRequest(
     })
   }
   const pullRequest = await openOnce(context, rotation, forge, { title, body, branch: request.branch, head })
-  await forge.setStatus(pullRequest.head, gateStatus(looks))
   return { kind: 'opened', pullRequest, branch: request.branch, title, body, looks }
 }
 
@@ -357,13 +401,14 @@ async function holds(rotation: OpenRotation, snapshot: Snapshot, request: Reques
 
 /** The site folders' new bytes, the evidence of the step before, the wiring at `adopt`. */
 async function changesOf(
+  context: Context,
   rotation: OpenRotation,
   request: Request,
   looks: readonly SiteLook[],
 ): Promise<Map<string, string | null>> {
   const { plan, snapshot, name } = rotation
   const changes = new Map<string, string | null>()
-  await addEvidence(rotation, looks, changes)
+  await addEvidence(context, rotation, request, looks, changes)
   if (request.kind === 'close') {
     for (const path of (await snapshot.list(`${rotationFolder(name)}/phases`)).keys()) changes.set(path, null)
     return changes
@@ -384,12 +429,20 @@ async function changesOf(
 }
 
 async function addEvidence(
+  { signer, progress }: Context,
   rotation: OpenRotation,
+  request: Request,
   looks: readonly SiteLook[],
   changes: Map<string, string | null>,
 ): Promise<void> {
-  const { writeEvidence } = await import('../verify/evidence-file.ts')
-  const { plan, snapshot, name } = rotation
+  const { writeSignedEvidence } = await import('../verify/evidence-file.ts')
+  const { plan, snapshot, name, declaration } = rotation
+  if (signer === undefined && declaration.evidence.signers.length > 0 && looks.length > 0) {
+    // Only a way back comes here without a key. It needs no evidence, and what nobody signed would count for nothing.
+    if (request.variant !== 'undo') throw new Error('unsigned evidence was about to be committed')
+    progress('going back without evidence: no signing key was given')
+    return
+  }
   for (const [number, batch] of plan.batches.entries()) {
     const seen = looks.filter(look => batch.includes(look.site))
     const first = seen[0]
@@ -399,7 +452,13 @@ async function addEvidence(
     const file = `${rotationFolder(name)}/evidence/${evidenceName(at, batchName(plan, number))}`
     // What is committed is never edited: it is what was seen then.
     if ((await snapshot.read(file)) !== null) continue
-    changes.set(file, writeEvidence(seen.map(look => look.evidence)))
+    changes.set(
+      file,
+      await writeSignedEvidence(
+        seen.map(look => look.evidence),
+        signer ?? null,
+      ),
+    )
   }
 }
 
@@ -423,6 +482,37 @@ function refusePaused(rotation: OpenRotation): void {
     where: { file: `${rotationFolder(rotation.name)}/rotation.yaml`, field: 'spec.paused' },
     todo: 'remove `paused: true` on the base branch to go on; `verify` and `status` work meanwhile',
     exit: exitCodes.waiting,
+  })
+}
+
+/** Evidence that is asked to be signed is not committed without; found out before any cluster is looked at. */
+async function refuseUnsigned({ signer }: Context, rotation: OpenRotation, options: NextOptions): Promise<void> {
+  const { signers } = rotation.declaration.evidence
+  if (signers.length === 0) return
+  const where = { file: `${rotationFolder(rotation.name)}/rotation.yaml`, field: 'spec.evidence.signers' }
+  const { readAllowedSigner } = await import('../signature/allowed-signers.ts')
+  const { keyFingerprint } = await import('../signature/public-key.ts')
+  const known = signers.map(readAllowedSigner).filter(each => 'publicKey' in each)
+  const named = known.map(each => `${each.name} (${keyFingerprint(each.publicKey.blob)})`).join(', ')
+  if (signer === undefined) {
+    // Going back is wanted most by a person in haste, who does not have the runner's key.
+    if (options.variant === 'undo') return
+    throw new ReanchorError({
+      what: 'the evidence of this rotation is to be signed, and no key was given',
+      where,
+      expected: `the key of ${named}`,
+      found: 'no signing key',
+      todo: 'give it: --signing-key FILE, or REANCHOR_SIGNING_KEY_FILE; FILE.pub where an SSH agent holds it',
+      example: 'reanchor next --signing-key ~/.ssh/reanchor-evidence',
+    })
+  }
+  if (known.some(each => each.publicKey.blob.equals(signer.publicKey.blob))) return
+  throw new ReanchorError({
+    what: 'the signing key is none of those that may sign evidence',
+    where,
+    expected: `the key of ${named}`,
+    found: keyFingerprint(signer.publicKey.blob),
+    todo: 'give the right key, or let somebody who may add this one to rotation.yaml on the base branch',
   })
 }
 
@@ -452,7 +542,7 @@ async function refuseEditedRequests(context: Context, rotation: OpenRotation, fo
     const edited = await editedRequest(context, rotation, request)
     if (edited === null) continue
     await forge.setStatus(request.head, {
-      context: 'reanchor/gate',
+      context: gateContext,
       state: 'failure',
       description: short(`edited by hand: ${edited.why}`),
     })
@@ -497,48 +587,6 @@ async function refusal(context: Context, rotation: OpenRotation, site: string, w
     todo: 'see `reanchor status` for the difference; revert that commit, or put the step’s files back',
     exit: exitCodes.refused,
   })
-}
-
-// ------------------------------------------------------------------------------------------------------- status
-
-function gateStatus(looks: readonly SiteLook[]) {
-  const open = looks.flatMap(look => look.verdict.gates).filter(gate => gate.verdict !== 'holds')
-  const seen = looks.map(look => look.evidence.to).sort()[0]
-  if (open.length === 0) {
-    return {
-      context: 'reanchor/gate',
-      state: 'success' as const,
-      description: short(seen === undefined ? 'nothing precedes this step' : `all gates hold, seen at ${seen}`),
-    }
-  }
-  const violated = open.some(gate => gate.verdict === 'violated')
-  return {
-    context: 'reanchor/gate',
-    state: violated ? ('failure' as const) : ('pending' as const),
-    description: short(`${open[0]?.claim}: ${open[0]?.because[0] ?? ''}`),
-  }
-}
-
-/** An open pull request of the next step must not stay green when the gate before it no longer holds. */
-async function statusOfOpenRequests(
-  rotation: OpenRotation,
-  forge: Forge,
-  wait: Extract<NextAction, { kind: 'wait' }>,
-): Promise<void> {
-  for (const request of await forge.listOpen(rotation.base)) {
-    if (!request.branch.startsWith(`reanchor/${rotation.name}/`) || request.branch === planBranch(rotation.name))
-      continue
-    const first = wait.gates[0]
-    await forge.setStatus(request.head, {
-      context: 'reanchor/gate',
-      state: wait.verdict === 'violated' ? 'failure' : 'pending',
-      description: short(
-        first === undefined
-          ? 'the step before is not complete'
-          : `${first.site}: ${first.claim}: ${first.because[0] ?? ''}`,
-      ),
-    })
-  }
 }
 
 /** Forges cut a status off at 140 characters. */

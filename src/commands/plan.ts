@@ -68,7 +68,7 @@ export async function plan(context: Context, options: PlanOptions): Promise<Plan
   const merged = await planAt(snapshot, declaration.name)
   const current = merged === null ? live : await unlessMoved(merged, live, snapshot, declaration)
   const inputs = {
-    declaration: valueDigest(declaration),
+    declaration: plannedDigest(declaration),
     material: materialDigest(current),
     next: valueDigest(declaration.next),
   }
@@ -588,6 +588,11 @@ async function openPlanRequest(
   const body = pullRequestBody(view)
   assertNoPrivateKey(body, 'the pull request')
   return await forge.open({ title: pullRequestTitle(view), body, branch, base: declaration.base })
+}
+
+/** Of what steps are rendered from: whose evidence counts may change with no new plan. */
+function plannedDigest({ evidence: _, ...planned }: Declaration): string {
+  return valueDigest(planned)
 }
 
 function sameInputs(made: Plan, inputs: Plan['inputs']): boolean {

@@ -1,10 +1,19 @@
 import { ReanchorError } from '../errors.ts'
-import type { PullRequest } from '../forge/forge.ts'
 import { decideNext } from '../plan/advance.ts'
-import { findStep, planBranch, stepFolder } from '../plan/steps.ts'
-import type { StatusGate, StatusPhase, StatusPullRequest, StatusSite, StatusView } from '../report/status.ts'
+import { findStep, stepFolder } from '../plan/steps.ts'
+import type {
+  StatusEvidence,
+  StatusGate,
+  StatusPhase,
+  StatusPullRequest,
+  StatusSite,
+  StatusView,
+} from '../report/status.ts'
 import type { SitePosition } from '../rotation.ts'
+import { authorshipText } from '../verify/authorship.ts'
 import type { Context } from './context.ts'
+import { committedEvidence, presentAt } from './evidence.ts'
+import { gateContext, gateText } from './gate-status.ts'
 import { type OpenRotation, positionsAt } from './rotation.ts'
 import type { SiteLook } from './verify.ts'
 import { missingWiring } from './wire.ts'
@@ -38,6 +47,7 @@ export async function statusView(
     phases: phasesOf(rotation, positions),
     sites,
     pullRequests,
+    evidence: await evidenceOf(context, rotation),
     gates: (looks ?? []).flatMap(look => look.verdict.gates).map(toStatusGate),
     seen: seen === undefined ? null : { from: 'live', at: seen },
     expires: plan.certificates.map(({ role, subject, sha256, notAfter }) => ({ role, subject, sha256, notAfter })),
@@ -90,24 +100,44 @@ function phasesOf(rotation: OpenRotation, positions: Readonly<Record<string, Sit
   return [...phases, close]
 }
 
+/** Whose word the newest evidence of each site is. */
+async function evidenceOf(context: Context, rotation: OpenRotation): Promise<readonly StatusEvidence[]> {
+  const { plan, declaration, snapshot, commit } = rotation
+  const { signers } = declaration.evidence
+  const present = await presentAt(context.repository, commit, context.now())
+  const newest = new Map<string, StatusEvidence>()
+  for (const { file, evidence, authorship, refused } of await committedEvidence(
+    snapshot,
+    { plan, signers, present },
+    2,
+  )) {
+    const { site, to: at } = evidence
+    newest.set(site, {
+      site,
+      file,
+      at,
+      authorship: refused === null ? authorshipText(authorship) : `not counted: ${refused}`,
+    })
+  }
+  return [...newest.values()]
+}
+
 async function requestsOf(context: Context, rotation: OpenRotation): Promise<readonly StatusPullRequest[]> {
   // Only a forge that is in the repository can be asked without a network.
   if (rotation.declaration.forge.kind !== 'local') return []
-  const open = await openRequests(context, rotation)
-  return open
-    .filter(
-      request =>
-        request.branch.startsWith(`reanchor/${rotation.name}/`) || request.branch === planBranch(rotation.name),
-    )
-    .map(({ number, title, state, url }) => ({ number, title, state, url }))
-}
-
-/** None where the forge is out of reach: what status tells of the sites needs only what was fetched last. */
-async function openRequests(context: Context, rotation: OpenRotation): Promise<readonly PullRequest[]> {
   try {
     const forge = await context.openForge(rotation.declaration)
-    return await forge.listOpen(rotation.base)
+    const ours = (await forge.listOpen(rotation.base)).filter(({ branch }) =>
+      branch.startsWith(`reanchor/${rotation.name}/`),
+    )
+    return await Promise.all(
+      ours.map(async ({ number, title, state, url, head }) => {
+        const status = await forge.status(head, gateContext)
+        return { number, title, state, url, gate: status === null ? null : gateText(status, context.now()) }
+      }),
+    )
   } catch (error) {
+    // What status tells of the sites needs only what was fetched last.
     if (error instanceof ReanchorError) return []
     throw error
   }

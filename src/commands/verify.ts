@@ -41,7 +41,7 @@ export async function lookAtSites(
   positions: Readonly<Record<string, SitePosition>>,
 ): Promise<readonly SiteLook[]> {
   const sites = rotation.declaration.sites.filter(site => positions[site.name]?.kind === 'at')
-  const known = await whatIsKnown(rotation)
+  const known = await whatIsKnown(context, rotation)
   const opened = new Map<string, Cluster>()
   try {
     for (const site of sites) opened.set(site.name, await context.openCluster(site))
@@ -155,10 +155,13 @@ interface Known {
   readonly attestations: readonly Attestation[]
 }
 
-async function whatIsKnown(rotation: OpenRotation): Promise<Known> {
+async function whatIsKnown({ repository, now }: Context, rotation: OpenRotation): Promise<Known> {
   const { latestEvidence } = await import('./check.ts')
+  const { presentAt } = await import('./evidence.ts')
   const { readAttestations } = await import('./attest.ts')
-  const evidence = await latestEvidence(rotation.snapshot, rotation.name)
+  const { plan, snapshot, declaration, commit } = rotation
+  const present = await presentAt(repository, commit, now())
+  const evidence = await latestEvidence(snapshot, { plan, signers: declaration.evidence.signers, present })
   return {
     clusters: Object.fromEntries([...evidence].map(([site, each]) => [site, each.cluster.uid])),
     attestations: await readAttestations(rotation.snapshot, rotation.name),

@@ -6,6 +6,9 @@ import type { PullRequestView } from '../report/pull-request.ts'
 import { describeChange, type TrustChange } from '../report/trust-diff.ts'
 import type { Plan, Proof, ProvenTransition } from '../rotation.ts'
 import { provePlan, untilNote } from '../safety/prove.ts'
+import { readAllowedSigner } from '../signature/allowed-signers.ts'
+import { keyFingerprint } from '../signature/public-key.ts'
+import type { Signer } from '../signature/sshsig.ts'
 import { systemOf } from '../systems/systems.ts'
 import type { Request } from './requests.ts'
 import type { OpenRotation } from './rotation.ts'
@@ -35,6 +38,7 @@ export async function requestView(
   looks: readonly SiteLook[],
   changes: ReadonlyMap<string, string | null>,
   now: Date,
+  signer: Signer | null,
 ): Promise<PullRequestView> {
   const { plan } = rotation
   const closes = request.kind === 'close'
@@ -52,12 +56,22 @@ export async function requestView(
       file: evidenceFile(rotation, look),
       digest: look.evidence.observation,
       seenAt: look.evidence.to,
+      signedBy: signer === null ? null : signedBy(signer, rotation.declaration.evidence.signers),
     })),
     proof: closes ? null : stepProof(rotation, request, now),
     cleanUp: closes ? cleanUp(rotation) : [],
     first: closes ? [] : await takeOvers(rotation, request),
     warnings: plan.strategy === 'emergency' && !closes ? [systemOf(plan.system).words.emergency] : [],
   }
+}
+
+/** As `verify --evidence` will say it. */
+function signedBy({ publicKey }: Signer, signers: readonly string[]): string {
+  const key = keyFingerprint(publicKey.blob)
+  const known = signers
+    .map(readAllowedSigner)
+    .find(each => 'publicKey' in each && each.publicKey.blob.equals(publicKey.blob))
+  return known !== undefined && 'name' in known ? `${known.name} (${key})` : key
 }
 
 /** The change of trust that a request makes in its sites' folders, not in the rotation's own files. */

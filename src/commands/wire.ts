@@ -1,7 +1,7 @@
 import { builderOf, carriesPatch, isMarked } from '../gitops/wiring.ts'
 import { applyWiring, wiringHolds } from '../gitops/yaml-edit.ts'
 import type { Repository, Snapshot } from '../repository/repository.ts'
-import type { Plan, WiringPoint } from '../rotation.ts'
+import type { FileChanges, Plan, WiringPoint } from '../rotation.ts'
 import { filesForWiring } from './files.ts'
 import { planAt } from './rotation.ts'
 
@@ -29,22 +29,32 @@ export interface MissingWiring {
 }
 
 /**
- * The wiring points of `sites` that the users' files no longer carry: as text, and as built. A Component whose target matches
+ * The wiring points of `sites` that the users' files no longer carry, with `changes` made to them: as text, and as built. A Component whose target matches
  * nothing builds without a word, so the owner's kustomization is built and searched for what the Component marks.
  */
-export async function missingWiring(wired: Wired, sites: readonly string[]): Promise<readonly MissingWiring[]> {
+export async function missingWiring(
+  { plan, snapshot }: Wired,
+  sites: readonly string[],
+  changes: FileChanges = new Map(),
+): Promise<readonly MissingWiring[]> {
   const missing: MissingWiring[] = []
-  const points = wired.plan.wiring.filter(each => sites.includes(each.site))
+  const points = plan.wiring.filter(each => sites.includes(each.site))
   for (const point of points) {
-    const held = wiringHolds(await wired.snapshot.read(point.file), point.edit, point.file)
+    const changed = changes.get(point.file)
+    const text = changed === undefined ? await snapshot.read(point.file) : changed
+    const held = wiringHolds(text, point.edit, point.file)
     if (!held.holds) missing.push({ point, found: held.found })
   }
   if (missing.length > 0 || points.length === 0) return missing
-  const files = await filesForWiring(wired.snapshot)
+  const files = new Map(await filesForWiring(snapshot))
+  for (const [path, text] of changes) {
+    if (text === null) files.delete(path)
+    else files.set(path, text)
+  }
   for (const point of points) {
     const builder = builderOf(point)
     if (builder === null) continue
-    const carried = carriesPatch(files, builder, object => marked(object, wired.plan))
+    const carried = carriesPatch(files, builder, object => marked(object, plan))
     if (!carried.carries)
       missing.push({ point, found: `${point.file}: ${carried.why ?? 'nothing that it builds is patched'}` })
   }

@@ -337,6 +337,7 @@ function proposeDeclaration(
     sites,
     rollout: { kind: defaults.rollout ?? 'parallel' },
     gates: { hold: millisecondsOf(defaults.hold ?? '10m'), fresh: 3_600_000, settle: 15_000, attest: [] },
+    evidence: { signers: [] },
     reload,
     paused: false,
   }

@@ -399,6 +399,7 @@ function filled(surface: Surface): Declaration {
       settle: millisecondsOf(spec.gates.settle),
       attest: spec.gates.attest,
     },
+    evidence: { signers: spec.evidence.signers },
     reload: spec.reload.workloads.map(target => ({ ...target, path: folderText(target.path) })),
     paused: spec.paused,
   }

@@ -24,6 +24,8 @@ import {
   labelProblem,
   recipientPattern,
   recipientProblem,
+  signerExample,
+  signerProblem,
   vouchedPattern,
   vouchedProblem,
 } from './values.ts'
@@ -605,6 +607,34 @@ const gates = z
     examples: [{ hold: '10m', fresh: '1h' }],
   })
 
+const evidence = z
+  .strictObject({
+    signers: z
+      .array(
+        text(
+          {
+            title: 'a line of an allowed-signers file: a name and an SSH public key',
+            description:
+              'Who may sign evidence: a name, options if any (`namespaces`, `valid-after`, `valid-before`), and an SSH public key (ed25519, ECDSA or RSA).',
+            examples: [signerExample],
+          },
+          signerProblem,
+        ),
+      )
+      .default([])
+      .meta({
+        title: 'a list of lines of an allowed-signers file',
+        description:
+          'Whose evidence counts. With at least one, evidence that none of them signed is `unknown`, and `next` wants `--signing-key`.',
+        examples: [[signerExample]],
+      }),
+  })
+  .meta({
+    title: 'settings of evidence',
+    description: 'Whose evidence counts. A change takes effect when it is merged, and needs no new plan.',
+    examples: [{ signers: [signerExample] }],
+  })
+
 const workloadKinds = ['Deployment', 'StatefulSet', 'DaemonSet'] as const
 
 const reload = z
@@ -725,6 +755,7 @@ export const declarationSchema = z
           }),
         rollout,
         gates: gates.prefault({}),
+        evidence: evidence.prefault({}),
         reload: reload.prefault({}),
         istio: istioSchema.optional(),
         linkerd: linkerdSchema.optional(),

@@ -1,4 +1,5 @@
 import { posix } from 'node:path'
+import { readAllowedSigner } from '../signature/allowed-signers.ts'
 
 /**
  * The small values that rotation.yaml is made of. Every `…Problem` function returns null where the value is fine, and
@@ -273,6 +274,22 @@ function bech32Checksum(prefix: string, data: string): number {
     }
   }
   return checksum >>> 0
+}
+
+// ---------------------------------------------------------------------------------------------------------- signers
+
+export const signerExample = 'runner ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIC3qT4mTz2JiHQ4sVw+ytoLniPtYfgrVppXiPN2xLXIF'
+
+/** A line of an allowed-signers file. */
+export function signerProblem(text: string): Problem | null {
+  const read = readAllowedSigner(text)
+  if (!('problem' in read)) return null
+  return {
+    what: read.problem,
+    expected: 'a name and an SSH public key, as a line of an allowed-signers file (ssh-keygen(1))',
+    todo: 'write a name in front of what `cat FILE.pub` shows',
+    example: signerExample,
+  }
 }
 
 // -------------------------------------------------------------------------------------------------------- subjects

@@ -69,6 +69,10 @@ export function writeDeclaration(declaration: Declaration, notes: Notes = noNote
         })
       }
     })
+    if (declaration.evidence.signers.length > 0) {
+      out.comment('Whose evidence counts: lines of an allowed-signers file.')
+      out.map('evidence', () => out.values('signers', declaration.evidence.signers))
+    }
     const leaves = system.settings.leaves?.(declaration) ?? null
     if (declaration.reload.length > 0 || leaves !== null) {
       out.comment('Workloads that are re-created through Git, because proxies read some settings only at start.')

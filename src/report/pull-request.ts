@@ -25,6 +25,8 @@ export interface EvidenceReference {
   readonly digest: Digest
   /** When it was seen, by the cluster's clock. */
   readonly seenAt: Instant
+  /** Whose word it is; null: it is unsigned. */
+  readonly signedBy: string | null
 }
 
 /** Everything that a pull request's text is made of. */
@@ -325,7 +327,7 @@ function gateBefore(view: PullRequestView, detail: Detail): string {
   const shown = view.evidence.slice(0, detail.rows)
   for (const evidence of shown)
     lines.push(
-      `- ${code(evidence.site)}: ${code(evidence.file)}, SHA-256 ${code(evidence.digest)}, seen at ${evidence.seenAt}`,
+      `- ${code(evidence.site)}: ${code(evidence.file)}, SHA-256 ${code(evidence.digest)}, seen at ${evidence.seenAt}, ${evidence.signedBy === null ? 'unsigned' : `signed by ${prose(evidence.signedBy)}`}`,
     )
   if (view.evidence.length > shown.length)
     lines.push(`- and evidence of ${plural(view.evidence.length - shown.length, 'more site')}`)

@@ -26,6 +26,17 @@ export interface StatusPullRequest {
   readonly title: string
   readonly state: 'open' | 'merged' | 'closed'
   readonly url: string | null
+  /** What `reanchor/gate` says of it; null: nothing was posted, or its forge is out of reach. */
+  readonly gate: string | null
+}
+
+/** Newest committed evidence of a site. */
+export interface StatusEvidence {
+  readonly site: string
+  readonly file: string
+  readonly at: Instant
+  /** `unsigned`, `signed by …`, or why it is not counted. */
+  readonly authorship: string
 }
 
 /** A gate's claim over all sites; `because` names who is behind. */
@@ -51,6 +62,7 @@ export interface StatusView {
   readonly phases: readonly StatusPhase[]
   readonly sites: readonly StatusSite[]
   readonly pullRequests: readonly StatusPullRequest[]
+  readonly evidence: readonly StatusEvidence[]
   /** Empty where the cluster was not asked. */
   readonly gates: readonly StatusGate[]
   /** Where the gates come from: just now, the committed evidence, or nowhere. */
@@ -100,9 +112,18 @@ export function statusText(view: StatusView, options: TextOptions = {}): string 
       lines.push(
         `  #${request.number} ${state} ${visible(request.title)}${request.url === null ? '' : ` ${paint.faint(visible(request.url))}`}`,
       )
+      if (request.gate !== null) lines.push(wrapped(`    reanchor/gate: ${visible(request.gate)}`, width, '      '))
     }
     if (view.pullRequests.length > mostSites)
       lines.push(paint.faint(`  and ${view.pullRequests.length - mostSites} more`))
+  }
+
+  if (view.evidence.length > 0) {
+    heading('newest evidence')
+    for (const { site, at, authorship } of view.evidence.slice(0, mostSites))
+      lines.push(wrapped(`  ${visible(site)}: seen at ${at}, ${visible(authorship)}`, width, '    '))
+    if (view.evidence.length > mostSites)
+      lines.push(paint.faint(`  and ${view.evidence.length - mostSites} more sites`))
   }
 
   heading(

@@ -1,27 +1,48 @@
 import { type Document, isNode, LineCounter, parseAllDocuments, stringify } from 'yaml'
 import { ReanchorError } from '../errors.ts'
 import type { Evidence } from '../rotation.ts'
+import type { Signer } from '../signature/sshsig.ts'
 import { consumerClasses } from '../systems/consumers.ts'
 import { alike, expanded, type WrittenException } from './alike.ts'
+import { evidenceDigest, signEvidence } from './authorship.ts'
 import { damagedReason } from './observation.ts'
-import { canonicalJson, sha256 } from './values.ts'
 
 /** A file of evidence: one YAML document per site, each closed by a digest of all the rest of it. */
 export function writeEvidence(evidence: readonly Evidence[]): string {
-  return evidence.map(one => `---\n${documentText(one)}`).join('')
+  return evidence.map(one => documentText(one, null)).join('')
 }
 
-function documentText(evidence: Evidence): string {
+/** The same with a signature under each digest. */
+export async function writeSignedEvidence(evidence: readonly Evidence[], signer: Signer | null): Promise<string> {
+  const documents: string[] = []
+  for (const one of evidence) {
+    documents.push(documentText(one, signer === null ? null : await signEvidence(signer, asRead(one))))
+  }
+  return documents.join('')
+}
+
+function documentText(evidence: Evidence, signature: string | null): string {
   const together = alike(evidence.exceptions)
-  const read = together === null ? evidence : { ...evidence, exceptions: expanded(together) }
-  const content = { ...evidence, exceptions: together ?? evidence.exceptions, digest: evidenceDigest(read) }
+  const content = {
+    ...evidence,
+    exceptions: together ?? evidence.exceptions,
+    digest: evidenceDigest(asRead(evidence)),
+    ...(signature === null ? {} : { signature }),
+  }
   // No anchors for equal values and no folding: the text depends on the content and nothing else.
-  return stringify(content, { aliasDuplicateObjects: false, lineWidth: 0, singleQuote: false })
+  return `---\n${stringify(content, { aliasDuplicateObjects: false, lineWidth: 0, singleQuote: false })}`
 }
 
-/** What a pull request names the evidence by. Digests detect damage; authorship needs a signature. */
-function evidenceDigest(evidence: Evidence): string {
-  return sha256(canonicalJson(evidence))
+/** As it comes back: exceptions that were said together are sorted. Digest and signature are over this. */
+function asRead(evidence: Evidence): Evidence {
+  const together = alike(evidence.exceptions)
+  return together === null ? evidence : { ...evidence, exceptions: expanded(together) }
+}
+
+export interface WrittenEvidence {
+  readonly evidence: Evidence
+  /** As it stands in the file, armored; null: there is none. */
+  readonly signature: string | null
 }
 
 /** 100,000 pods fit in far less: groups stand for them. */
@@ -32,6 +53,11 @@ const largestFile = 32 * 1024 * 1024
  * A document whose digest does not match is damaged or was edited: it is given back with an exception that makes every judgement of it `unknown`.
  */
 export function readEvidence(text: string, file: string): readonly Evidence[] {
+  return readWrittenEvidence(text, file).map(({ evidence }) => evidence)
+}
+
+/** As `readEvidence`, with the signatures; they are not checked here. */
+export function readWrittenEvidence(text: string, file: string): readonly WrittenEvidence[] {
   if (text.length > largestFile)
     throw located(file, 'evidence is too large', `at most ${largestFile} characters`, `${text.length}`)
   const lines = new LineCounter()
@@ -56,9 +82,13 @@ export function readEvidence(text: string, file: string): readonly Evidence[] {
         field: problem.path.join('.'),
       })
     }
-    const { digest, ...written } = value as Evidence & { readonly digest: string }
+    const { digest, signature, ...written } = value as Evidence & {
+      readonly digest: string
+      readonly signature?: string
+    }
     const evidence = { ...written, exceptions: exceptionsOf(written.exceptions, file) }
-    return digest === evidenceDigest(evidence) ? evidence : damaged(evidence, file)
+    const intact = digest === evidenceDigest(evidence)
+    return { evidence: intact ? evidence : damaged(evidence, file), signature: signature ?? null }
   })
 }
 
@@ -120,7 +150,7 @@ function foundText(value: unknown): string {
   return text.length > 80 ? `${text.slice(0, 79)}…` : text
 }
 
-function fields(shapes: Readonly<Record<string, Shape>>): Shape {
+function fields(shapes: Readonly<Record<string, Shape>>, absent: readonly string[] = []): Shape {
   const names = Object.keys(shapes)
   return (value, path) => {
     if (typeof value !== 'object' || value === null || Array.isArray(value)) {
@@ -132,7 +162,10 @@ function fields(shapes: Readonly<Record<string, Shape>>): Shape {
         return { path: [...path, name], expected: `one of ${names.join(', ')}`, found: name }
     }
     for (const [name, shape] of Object.entries(shapes)) {
-      if (held[name] === undefined) return { path, expected: `field ${name}`, found: 'nothing' }
+      if (held[name] === undefined) {
+        if (absent.includes(name)) continue
+        return { path, expected: `field ${name}`, found: 'nothing' }
+      }
       const problem = shape(held[name], [...path, name])
       if (problem !== null) return problem
     }
@@ -195,74 +228,78 @@ function isTogether(value: unknown): boolean {
   return typeof value === 'object' && value !== null && 'names' in value
 }
 
-const evidenceShape = fields({
-  apiVersion: oneOf('reanchor.dev/v1alpha1'),
-  kind: oneOf('Evidence'),
-  rotation: text,
-  site: text,
-  phase: count,
-  step: count,
-  treeDigest: digest,
-  cluster: fields({ uid: text }),
-  from: time,
-  to: time,
-  observation: digest,
-  agreesWith: orNull(fields({ at: time, observation: digest })),
-  lastChange: orNull(time),
-  delivery: fields({
-    kind: oneOf('flux', 'argocd', 'none'),
-    object: text,
-    suspended: flag,
-    observed: flag,
-    ready: flag,
-    revision: orNull(text),
-    treeDigest: orNull(digest),
-    inventory: listOf(text),
-    message: text,
-    nextDue: orNull(time),
-    hurry: orNull(text),
-  }),
-  objects: listOf(
-    fields({
-      id: text,
-      present: flag,
-      keys: orNull(listOf(text)),
-      managers: mapOf(listOf(text)),
-      facts: mapOf(text),
-      lastChange: orNull(time),
+const evidenceShape = fields(
+  {
+    apiVersion: oneOf('reanchor.dev/v1alpha1'),
+    kind: oneOf('Evidence'),
+    rotation: text,
+    site: text,
+    phase: count,
+    step: count,
+    treeDigest: digest,
+    cluster: fields({ uid: text }),
+    from: time,
+    to: time,
+    observation: digest,
+    agreesWith: orNull(fields({ at: time, observation: digest })),
+    lastChange: orNull(time),
+    delivery: fields({
+      kind: oneOf('flux', 'argocd', 'none'),
+      object: text,
+      suspended: flag,
+      observed: flag,
+      ready: flag,
+      revision: orNull(text),
+      treeDigest: orNull(digest),
+      inventory: listOf(text),
+      message: text,
+      nextDue: orNull(time),
+      hurry: orNull(text),
     }),
-  ),
-  groups: listOf(
-    fields({
-      consumer: oneOf(...consumerClasses),
-      owner: text,
-      count,
-      members: digest,
-      trusts: orNull(listOf(digest)),
-      presents: orNull(listOf(digest)),
-      bundleDigest: orNull(digest),
-      facts: mapOf(text),
-      leavesExpire: orNull(fields({ first: time, last: time })),
-    }),
-  ),
-  exceptions: listOf((value, path) => (isTogether(value) ? togetherShape : exceptionShape)(value, path)),
-  certificates: listOf(
-    fields({
-      sha256: digest,
-      spki: digest,
-      subject: text,
-      issuer: text,
-      serial: text,
-      notBefore: time,
-      notAfter: time,
-      key: text,
-      ski: orNull(text),
-      aki: orNull(text),
-      ca: flag,
-      pathLength: orNull(count),
-      pem: text,
-    }),
-  ),
-  complete: flag,
-  digest,
-})
+    objects: listOf(
+      fields({
+        id: text,
+        present: flag,
+        keys: orNull(listOf(text)),
+        managers: mapOf(listOf(text)),
+        facts: mapOf(text),
+        lastChange: orNull(time),
+      }),
+    ),
+    groups: listOf(
+      fields({
+        consumer: oneOf(...consumerClasses),
+        owner: text,
+        count,
+        members: digest,
+        trusts: orNull(listOf(digest)),
+        presents: orNull(listOf(digest)),
+        bundleDigest: orNull(digest),
+        facts: mapOf(text),
+        leavesExpire: orNull(fields({ first: time, last: time })),
+      }),
+    ),
+    exceptions: listOf((value, path) => (isTogether(value) ? togetherShape : exceptionShape)(value, path)),
+    certificates: listOf(
+      fields({
+        sha256: digest,
+        spki: digest,
+        subject: text,
+        issuer: text,
+        serial: text,
+        notBefore: time,
+        notAfter: time,
+        key: text,
+        ski: orNull(text),
+        aki: orNull(text),
+        ca: flag,
+        pathLength: orNull(count),
+        pem: text,
+      }),
+    ),
+    complete: flag,
+    digest,
+    signature: text,
+  },
+  ['signature'],
+)

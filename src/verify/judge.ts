@@ -1,5 +1,6 @@
 import type { Variant } from '../plan/steps.ts'
 import type { Evidence, GateResult, Instant, Plan, Verdict } from '../rotation.ts'
+import { authorshipOf } from './authorship.ts'
 import { type Attestation, gatesFor } from './gate.ts'
 import { damagedReason, observationDigest } from './observation.ts'
 import { plannedAt, variantOf } from './planned.ts'
@@ -27,6 +28,10 @@ export interface JudgeOptions {
   readonly attestations?: readonly Attestation[]
   /** The evidence was gathered a moment ago: where it looks stale all the same, a clock is wrong. @default false */
   readonly live?: boolean
+  /** Lines of an allowed-signers file: evidence that none of them signed is `unknown`. @default evidence need not be signed */
+  readonly signers?: readonly string[]
+  /** By site: the signature that its evidence came with. @default none */
+  readonly signatures?: Readonly<Record<string, string>>
 }
 
 /** An API server's clock may run ahead of ours by this much before its times are called future ones. */
@@ -110,6 +115,16 @@ function judgeEvidence(
     ),
     result('evidence/fresh', site, 'the evidence is fresh', ...judgeFresh(plan, evidence, now, options.live === true)),
     result('evidence/complete', site, 'the evidence is whole', ...judgeComplete(evidence)),
+    ...((options.signers ?? []).length === 0
+      ? []
+      : [
+          result(
+            'evidence/signed',
+            site,
+            'one of the signers has signed the evidence',
+            ...judgeSigned(evidence, options),
+          ),
+        ]),
   ]
 }
 
@@ -181,6 +196,27 @@ function judgeComplete(evidence: Evidence): Finding {
   return ['unknown', [because], 'the exceptions say which list, and why']
 }
 
+function judgeSigned(evidence: Evidence, { signers = [], signatures = {} }: JudgeOptions): Finding {
+  const { kind, why } = authorshipOf(evidence, signatures[evidence.site] ?? null, signers)
+  if (kind === 'signed') return holding
+  const because = kind === 'unsigned' ? 'it is unsigned, and evidence.signers is set' : (why ?? kind)
+  return ['unknown', [because], 'run `reanchor verify` to look again; whoever runs `next` gives --signing-key']
+}
+
+/**
+ * Why a piece of evidence says nothing of this rotation, whatever its verdict would be: it is damaged, another rotation's or plan's, or from a
+ * time to come. Null: none of these.
+ */
+export function whyForeign(plan: Plan, evidence: Evidence, present: Date): string | null {
+  const damage = damageOf(evidence)
+  if (damage !== null) return damage
+  const { phase, step, site, treeDigest, rotation, to } = evidence
+  if (rotation !== plan.metadata.name) return `it is about rotation ${rotation}`
+  if (variantOf(plan, site, phase, step, treeDigest) === null) return `tree ${treeDigest} is not planned at its step`
+  if (Date.parse(to) > present.getTime() + skew) return `it is from ${to}, and now is ${instantOf(present)}`
+  return null
+}
+
 function damageOf(evidence: Evidence): string | null {
   const damaged = evidence.exceptions.find(({ reason }) => reason === damagedReason)
   if (damaged !== undefined) return damaged.detail
@@ -223,6 +259,8 @@ function judgeSettled(plan: Plan, evidence: Evidence): GateResult {
   }
   const because: string[] = []
   if (agreesWith.observation !== evidence.observation) because.push('the earlier observation is another one')
+  if (Date.parse(agreesWith.at) > Date.parse(evidence.from))
+    because.push('the observation that agrees is not the earlier one')
   const until = Date.parse(agreesWith.at) + settle
   if (because.length > 0) return result('evidence/settled', site, claim, 'unknown', because, null)
   if (until <= Date.parse(evidence.from)) return result('evidence/settled', site, claim, 'holds', [], null)

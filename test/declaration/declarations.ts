@@ -1,4 +1,5 @@
 import fc from 'fast-check'
+import { signerExample } from '../../src/declaration/values.ts'
 import { folderOf } from '../../src/gitops/paths.ts'
 import type {
   ClusterChoice,
@@ -11,6 +12,9 @@ import type {
   NextSource,
   Rollout,
 } from '../../src/rotation.ts'
+
+const otherSigner =
+  'b@acme.example valid-after="20260101Z" ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBFybBnxAmsdY2Egds7Wk8uqf1vbTK3ORUpOEEABXX1+oyK1PJMYt8yFzHa5S7kPL+25D7YDvr8AHaWkvlv/Bu0s='
 
 export const recipients = [
   'age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p',
@@ -189,6 +193,7 @@ export const declarations: fc.Arbitrary<Declaration> = fc
           selector: entry => entry.name,
         }),
       }),
+      evidence: fc.record({ signers: fc.subarray([signerExample, otherSigner]) }),
       reload: fc.array(
         fc.record({
           site: fc.constantFrom(...names),

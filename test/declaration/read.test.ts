@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { rotationJsonSchema } from '../../src/declaration/json-schema.ts'
 import { DeclarationErrors, readDeclaration } from '../../src/declaration/read.ts'
+import { signerExample } from '../../src/declaration/values.ts'
 import { writeDeclaration } from '../../src/declaration/write.ts'
 import { ReanchorError } from '../../src/errors.ts'
 import { declarations, recipients, shortest } from './declarations.ts'
@@ -102,6 +103,7 @@ test('fills in every default of the shortest declaration', async () => {
     ],
     rollout: { kind: 'parallel' },
     gates: { hold: 600_000, fresh: 3_600_000, settle: 15_000, attest: [] },
+    evidence: { signers: [] },
     reload: [],
     istio: {
       install: 'sail',
@@ -747,6 +749,25 @@ const cases: readonly BadCase[] = [
     field: 'spec.custody.sops.age',
     line: 17,
     what: 'too few',
+  },
+
+  // evidence
+  {
+    name: 'a signer without a key',
+    from: 'gates: {hold',
+    to: 'evidence: {signers: [runner]}\n  gates: {hold',
+    field: 'spec.evidence.signers[0]',
+    line: 28,
+    what: 'holds no key',
+    todo: 'write a name in front',
+  },
+  {
+    name: 'a key without its signer',
+    from: 'gates: {hold',
+    to: `evidence: {signers: [${signerExample.slice('runner '.length)}]}\n  gates: {hold`,
+    field: 'spec.evidence.signers[0]',
+    line: 28,
+    what: 'names nobody',
   },
 
   // gates

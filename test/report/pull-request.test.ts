@@ -54,6 +54,7 @@ function view(more: Partial<PullRequestView> = {}): PullRequestView {
         file: 'rotations/mesh-2026/evidence/1-enable-multiroot.yaml',
         digest: 'e'.repeat(64),
         seenAt: '2026-11-22T05:50:00Z',
+        signedBy: 'runner (SHA256:nThbg6kXUpJWGl7E1IGOCspRomTxdCARLviKw6E5SY8)',
       },
     ],
     proof: provePlan(plan),
@@ -198,7 +199,7 @@ describe('the body', () => {
           files(index => oldRoot.pem + newRoot.pem.repeat(1 + (index % 60))),
         ),
         gates: sites.map(site => gate({ site, verdict: 'pending', because: names.slice(0, 30) })),
-        evidence: sites.map(site => ({ site, file: 'f', digest, seenAt: '2026-11-22T05:50:00Z' })),
+        evidence: sites.map(site => ({ site, file: 'f', digest, seenAt: '2026-11-22T05:50:00Z', signedBy: null })),
       }),
     )
     expect(body.length).toBeLessThanOrEqual(60_000)

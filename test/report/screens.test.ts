@@ -45,7 +45,27 @@ const status: StatusView = {
     },
   ],
   pullRequests: [
-    { number: 7, title: 'mesh-2026: trust both roots (phase 2 of 4, step 2 of 2) · eu-1', state: 'open', url: null },
+    {
+      number: 7,
+      title: 'mesh-2026: trust both roots (phase 2 of 4, step 2 of 2) · eu-1',
+      state: 'open',
+      url: null,
+      gate: 'success, safe, all gates hold, seen at 2026-11-22T05:59:00Z, good until 2026-11-22T06:59:00Z',
+    },
+  ],
+  evidence: [
+    {
+      site: 'eu-1',
+      file: 'rotations/mesh-2026/evidence/1-enable-multiroot.yaml',
+      at: '2026-11-22T05:50:00Z',
+      authorship: 'signed by runner (SHA256:nThbg6kXUpJWGl7E1IGOCspRomTxdCARLviKw6E5SY8)',
+    },
+    {
+      site: 'us-1',
+      file: 'rotations/mesh-2026/evidence/1-enable-multiroot.yaml',
+      at: '2026-11-22T05:50:00Z',
+      authorship: 'unsigned',
+    },
   ],
   gates: [
     {

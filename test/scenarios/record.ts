@@ -3,6 +3,7 @@ import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { playing, recording, type Tape } from '../../safety/crash/tape.ts'
+import type { Cluster } from '../../src/cluster/cluster.ts'
 import type { Context } from '../../src/commands/context.ts'
 import { type NextOutcome, next } from '../../src/commands/next.ts'
 import { plan } from '../../src/commands/plan.ts'
@@ -12,6 +13,7 @@ import { startRehearsal } from '../../src/rehearsal/rehearsal.ts'
 import { openRepository } from '../../src/repository/repository.ts'
 import type { WriteHook } from '../../src/repository/write-hook.ts'
 import type { GateResult } from '../../src/rotation.ts'
+import type { Signer } from '../../src/signature/sshsig.ts'
 import {
   asked,
   author,
@@ -145,6 +147,11 @@ export interface Rerun {
   /** Default: the act's own, so that the bytes are the same. */
   readonly now?: Date
   readonly seed?: string
+  /** As `reanchor run` does it. */
+  readonly runner?: boolean
+  readonly signer?: Signer
+  /** In place of the act's own answers. */
+  readonly clusters?: (site: string) => Cluster
 }
 
 /** A repository as it was before the act, in a folder of the test. */
@@ -162,14 +169,15 @@ export async function rerun(act: Act, options: Rerun): Promise<NextOutcome | 'pl
   const context = contextOf(repository, {
     now: options.now ?? act.now,
     ...(options.seed === undefined ? {} : { seed: options.seed }),
-    clusters: site => playing(players.get(site) ?? new Map()),
+    clusters: options.clusters ?? (site => playing(players.get(site) ?? new Map())),
+    ...(options.signer === undefined ? {} : { signer: options.signer }),
   })
   try {
     if (act.command === 'plan') {
       await plan(context, planOptions({ folder: options.folder }))
       return 'planned'
     }
-    return (await next(context, { ...asked, variant: 'step' })).outcome
+    return (await next(context, { ...asked, variant: 'step', runner: options.runner ?? false })).outcome
   } finally {
     repository.close()
   }

@@ -19,6 +19,7 @@ import { privateKeyPem } from '../../src/pki/keys.ts'
 import { openRepository } from '../../src/repository/repository.ts'
 import type { WriteHook } from '../../src/repository/write-hook.ts'
 import { userGit } from '../repository/temporary.ts'
+import { gateSuite } from './gates.ts'
 import { type Act, type Recording, recordRotation, rerun, stageOf } from './record.ts'
 import {
   asked,
@@ -415,6 +416,8 @@ test('plan refuses a CA that changed after the plan was merged, or plans anew; i
   repository.close()
   expect(['refused', 'planned']).toContain(kind)
 })
+
+gateSuite(() => recorded)
 
 describe('private keys (F29)', () => {
   test('are in no object, no ref and no message of the repository, in no encoding', { timeout: 60_000 }, async () => {

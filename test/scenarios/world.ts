@@ -21,6 +21,7 @@ import { demoFleet } from '../../src/rehearsal/istio/fleet.ts'
 import { openRepository, type Repository } from '../../src/repository/repository.ts'
 import type { WriteHook } from '../../src/repository/write-hook.ts'
 import type { Plan } from '../../src/rotation.ts'
+import type { Signer } from '../../src/signature/sshsig.ts'
 import { seededRandom, wrapWith } from '../custody/secrets.ts'
 import { userGit } from '../repository/temporary.ts'
 
@@ -82,6 +83,7 @@ export interface ContextOptions {
   readonly clusters?: (site: string) => Cluster
   readonly said?: string[]
   readonly dryRun?: boolean
+  readonly signer?: Signer
 }
 
 /** The fleet and rotation.yaml on main of a new bare repository; nothing is planned yet. Goes away with the test unless `folder` is given. */
@@ -145,6 +147,7 @@ export function contextOf(opened: Repository, options: ContextOptions = {}): Con
     environment: {},
     progress: line => options.said?.push(line),
     dryRun: options.dryRun ?? false,
+    ...(options.signer === undefined ? {} : { signer: options.signer }),
   }
 }
 

@@ -6,11 +6,12 @@ import type { CommonOptions } from '../options.ts'
 import type { Terminal } from '../output.ts'
 
 export async function contextFor(
-  options: CommonOptions & { readonly dryRun?: boolean },
+  options: CommonOptions & { readonly dryRun?: boolean; readonly signingKey?: string },
   terminal: Terminal,
   offline = false,
 ): Promise<Context> {
-  return await systemContext({ repo: options.repo, dryRun: options.dryRun ?? false, offline }, terminal)
+  const { repo, dryRun = false, signingKey } = options
+  return await systemContext({ repo, dryRun, offline, signingKey }, terminal)
 }
 
 export function chosen(options: CommonOptions): { readonly rotation: string | null; readonly base: string | null } {

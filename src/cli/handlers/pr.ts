@@ -1,3 +1,4 @@
+import { gateContext, gateText } from '../../commands/gate-status.ts'
 import { exitCodes, ReanchorError } from '../../errors.ts'
 import type { PullRequest } from '../../forge/forge.ts'
 import type { LocalForge, MergeMethod } from '../../forge/local.ts'
@@ -18,9 +19,19 @@ export async function listHandler(
 ): Promise<CommandResult> {
   const forge = await forgeFor(options, terminal)
   const requests = await forge.list(options.all ? 'all' : 'open')
-  const lines = requests.map(each => `#${each.number}  ${each.state.padEnd(6)}  ${each.title}`)
+  const statuses = await Promise.all(requests.map(each => forge.status(each.head, gateContext)))
+  const lines = requests.flatMap((each, index) => {
+    const status = each.state === 'open' ? (statuses[index] ?? null) : null
+    const gate = status === null ? [] : [`    ${gateContext}: ${gateText(status, new Date())}`]
+    return [`#${each.number}  ${each.state.padEnd(6)}  ${each.title}`, ...gate]
+  })
   const text = lines.length > 0 ? lines.join('\n') : `no ${options.all ? '' : 'open '}pull requests`
-  return { rotation: null, exit: exitCodes.done, result: requests.map(summary), text }
+  return {
+    rotation: null,
+    exit: exitCodes.done,
+    result: requests.map((each, index) => ({ ...summary(each), status: statuses[index] ?? null })),
+    text,
+  }
 }
 
 export async function showHandler(
@@ -30,8 +41,9 @@ export async function showHandler(
 ): Promise<CommandResult> {
   const forge = await forgeFor(options, terminal)
   const request = await forge.get(numberOf(words[0]))
-  const status = await forge.status(request.head, 'reanchor/gate')
-  const gate = status === null ? '' : `\nreanchor/gate: ${status.state}, ${status.description}`
+  const status = await forge.status(request.head, gateContext)
+  const gate =
+    status === null ? '' : `\n${gateContext}: ${gateText(status, request.state === 'open' ? new Date() : null)}`
   const text = `#${request.number} ${request.title}\n${request.state}: ${request.branch} into ${request.base}${gate}\n\n${request.body}`
   return { rotation: null, exit: exitCodes.done, result: { ...request, status }, text }
 }

@@ -1,8 +1,10 @@
 import { readFileSync } from 'node:fs'
+import type { SiteAuthorship } from '../../commands/judge-written.ts'
 import { loadRotation, positionsAt } from '../../commands/rotation.ts'
 import { lookAtSites } from '../../commands/verify.ts'
 import { exitCodes, ReanchorError } from '../../errors.ts'
 import type { Evidence, GateResult, Verdict } from '../../rotation.ts'
+import { authorshipText } from '../../verify/authorship.ts'
 import { type CommonOptions, duration } from '../options.ts'
 import type { CommandResult, Terminal } from '../output.ts'
 import { chosen, contextFor } from './common.ts'
@@ -12,6 +14,7 @@ interface VerifyFlags extends CommonOptions {
   readonly wait: boolean
   readonly timeout: string
   readonly evidence?: string
+  readonly at?: string
 }
 
 export async function verifyHandler(options: VerifyFlags, terminal: Terminal): Promise<CommandResult> {
@@ -59,18 +62,30 @@ export async function verifyHandler(options: VerifyFlags, terminal: Terminal): P
   }
 }
 
-/** Judges committed evidence, offline, to the verdict that it supports at the time it was gathered. */
+/** Judges committed evidence, offline, to the verdict that it supports at the time it was gathered; or as of `--at`. */
 async function judgeFile(options: VerifyFlags, file: string, terminal: Terminal): Promise<CommandResult> {
-  const { readEvidence } = await import('../../verify/evidence-file.ts')
-  const { judge } = await import('../../verify/judge.ts')
+  const { readWrittenEvidence } = await import('../../verify/evidence-file.ts')
+  const { judgeWritten } = await import('../../commands/judge-written.ts')
   const context = await contextFor(options, terminal, true)
   const rotation = await loadRotation(context.repository, chosen(options))
-  const evidence = readEvidence(readFileSync(file, 'utf8'), file)
-  const gates = evidence.flatMap(each => {
-    const { phase, step, site } = each
-    return judge(rotation.plan, [each], new Date(each.to), { phase, step, sites: [site] }).gates
+  const written = readWrittenEvidence(readFileSync(file, 'utf8'), file)
+  const { gates, authorship } = await judgeWritten(context, rotation, written, asOf(options.at, context.now()))
+  const evidence = written.map(each => each.evidence)
+  return await answer(rotation.name, worstOf(gates.map(gate => gate.verdict)), gates, evidence, terminal, authorship)
+}
+
+function asOf(text: string | undefined, now: Date): Date | null {
+  if (text === undefined) return null
+  if (text === 'now') return now
+  const at = new Date(text)
+  if (/^\d{4}-\d\d-\d\dT/.test(text) && !Number.isNaN(at.getTime())) return at
+  throw new ReanchorError({
+    what: '--at is no instant',
+    expected: 'now, or RFC 3339',
+    found: text,
+    example: '--at 2026-11-22T06:00:00Z',
+    todo: 'correct the option',
   })
-  return await answer(rotation.name, worstOf(gates.map(gate => gate.verdict)), gates, evidence, terminal)
 }
 
 const order: readonly Verdict[] = ['holds', 'pending', 'unknown', 'violated']
@@ -86,11 +101,13 @@ async function answer(
   gates: readonly GateResult[],
   evidence: readonly Evidence[],
   terminal: Terminal,
+  authorship: readonly SiteAuthorship[] = [],
 ): Promise<CommandResult> {
+  const whose = authorship.map(one => `${one.site}: evidence ${authorshipText(one)}\n`).join('')
   return {
     rotation,
     exit: verdict === 'holds' ? exitCodes.done : waitingExit(verdict),
-    result: { verdict, gates, evidence },
-    text: await gatesText(gates, evidence, terminal),
+    result: { verdict, gates, evidence, authorship },
+    text: `${whose}${whose === '' ? '' : '\n'}${await gatesText(gates, evidence, terminal)}`,
   }
 }

@@ -1,0 +1,69 @@
+import type { GateResult } from '../rotation.ts'
+import { type Authorship, authorshipOf } from '../verify/authorship.ts'
+import type { WrittenEvidence } from '../verify/evidence-file.ts'
+import { judge } from '../verify/judge.ts'
+import { variantOf } from '../verify/planned.ts'
+import { readAttestations } from './attest.ts'
+import type { Context } from './context.ts'
+import { committedEvidence, newestEvidence, presentAt, whyOutOfOrder } from './evidence.ts'
+import type { OpenRotation } from './rotation.ts'
+
+export interface SiteAuthorship extends Authorship {
+  readonly site: string
+}
+
+/**
+ * Judges evidence as the look that wrote it did, from the repository alone: as of when it was seen, unless `asOf` names another time. What
+ * is from a time to come is judged as of the present, which is `unknown`.
+ */
+export async function judgeWritten(
+  context: Context,
+  rotation: OpenRotation,
+  written: readonly WrittenEvidence[],
+  asOf: Date | null,
+): Promise<{ readonly gates: readonly GateResult[]; readonly authorship: readonly SiteAuthorship[] }> {
+  const { plan, declaration, commit, snapshot } = rotation
+  const { signers } = declaration.evidence
+  const present = await presentAt(context.repository, commit, context.now())
+  const committed = await committedEvidence(snapshot, { plan, signers, present })
+  const clusters = Object.fromEntries(
+    [...newestEvidence(committed)].map(([site, one]) => [site, one.evidence.cluster.uid]),
+  )
+  const words = await readAttestations(snapshot, rotation.name)
+  const evidence = written.map(each => each.evidence)
+  const signatures = Object.fromEntries(
+    written.flatMap(each => (each.signature === null ? [] : [[each.evidence.site, each.signature]])),
+  )
+  const gates = evidence.flatMap(each => {
+    const { phase, step, site, to, treeDigest } = each
+    const seen = new Date(to)
+    const at = asOf ?? (seen.getTime() > present.getTime() ? present : seen)
+    // A word that was given afterwards did not open the step.
+    const attestations = words.filter(word => word.at === undefined || Date.parse(word.at) <= seen.getTime())
+    const variant = variantOf(plan, site, phase, step, treeDigest) ?? 'step'
+    const options = { phase, step, variant, sites: [site], clusters, attestations, signers, signatures }
+    return [...judge(plan, evidence, at, options).gates, ...orderGate(site, whyOutOfOrder(plan, committed, each))]
+  })
+  const authorship = written.map(each => ({
+    site: each.evidence.site,
+    ...authorshipOf(each.evidence, each.signature, signers),
+  }))
+  return { gates, authorship }
+}
+
+/** None where nothing speaks against it: then the gates are those of the look itself. */
+function orderGate(site: string, why: string | null): readonly GateResult[] {
+  if (why === null) return []
+  return [
+    {
+      id: 'evidence/order',
+      site,
+      claim: 'the evidence is later than that of the steps before',
+      verdict: 'unknown',
+      because: [why],
+      hint: 'take the file as it was committed for this step',
+      retryAt: null,
+      counted: null,
+    },
+  ]
+}
