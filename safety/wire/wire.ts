@@ -78,7 +78,7 @@ export async function wire(options: WireOptions): Promise<WireResult> {
         if (able.length === 0) break
         const { link, verifier } = random.pick(able)
         asked.push({
-          mix: makeMix(made, link, verifier, random, control, now),
+          mix: makeMix(made, link, verifier, random, control),
           stack: stacks.get(toolOf(verifier))!,
         })
       }
