@@ -47,6 +47,7 @@ export interface WireResult {
 
 const systems: readonly SystemName[] = ['istio', 'linkerd', 'kyma', 'cassandra']
 const fullSize = 6000
+/** At most; a small run spreads over all systems, two families of each. */
 const mixesOfFamily = 50
 
 /** Shakes hands for random mixes over all systems, and compares what came of it with what the proof and the stacks' profiles said before. */
@@ -69,13 +70,14 @@ export async function wire(options: WireOptions): Promise<WireResult> {
     const tally = new Tally()
     const control = await controlSide(keys, now)
     const wanted = Math.max(systems.length, Math.ceil(fullSize * scale))
+    const ofFamily = Math.min(mixesOfFamily, Math.ceil(wanted / (2 * systems.length)))
     for (let family = 0; tally.mixes < wanted; family++) {
       const system = systems[family % systems.length]!
       const made = await makeFamily(system, random, keys, now)
       const judge = pathJudge([...made.cas, ...control.trusts])
       const asked: { readonly mix: Mix; readonly stack: Stack }[] = []
       const links = linksOf(system)
-      for (let count = Math.min(mixesOfFamily, wanted - tally.mixes - asked.length); count > 0; count--) {
+      for (let count = Math.min(ofFamily, wanted - tally.mixes - asked.length); count > 0; count--) {
         const able = links.flatMap(link => {
           const verifier = (verifiersOf(link, system) ?? []).filter(one => stacks.has(toolOf(one)))
           if (verifier.length === 0) tally.notShaken.add(`${system}: ${link.name}`)
