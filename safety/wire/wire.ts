@@ -90,7 +90,7 @@ export async function wire(options: WireOptions): Promise<WireResult> {
         else asked.push({ mix, stack: stacks.get(toolOf(verifier))! })
       }
       await Promise.all(asked.map(({ mix, stack }) => judgeMix(mix, stack, judge, now, tally)))
-      if (family % 40 === 39) say(`wire: ${tally.mixes} of ${wanted} mixes, ${tally.disagreements} disagreements`)
+      if (family % 8 === 7) say(`wire: ${tally.mixes} of ${wanted} mixes, ${tally.disagreements} disagreements`)
     }
     return tally.result()
   } finally {

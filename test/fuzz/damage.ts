@@ -2,6 +2,12 @@ import fc from 'fast-check'
 import type { Cluster, KubernetesObject } from '../../src/cluster/cluster.ts'
 import { objectOf } from '../../src/cluster/object.ts'
 
+/** Runs of one property; more by hand with REANCHOR_FUZZ. */
+export const runs = Number(process.env.REANCHOR_FUZZ ?? 60)
+
+/** What V8 says of a mistake in a program: no message for people. */
+export const crash = /is not (a function|iterable)|Cannot (read|convert|destructure)|undefined|not defined|circular/
+
 /** One thing that is wrong with plain data: what stands at one place of it is gone, of another kind, or too much. */
 export interface Damage {
   /** Which place, counted over all of them; beyond their number it begins anew. */
