@@ -54,7 +54,7 @@ const parties: Readonly<Record<SystemName, readonly string[]>> = {
   istio: ['sidecar', 'gateway', 'waypoint', 'ztunnel', 'istiod', 'webhook', 'vm'],
   linkerd: ['proxy', 'control-plane', 'identity', 'gateway', 'external'],
   kyma: ['runtime', 'application', 'connector', 'gateway'],
-  cassandra: ['node', 'client', 'prober', 'reaper'],
+  cassandra: ['node', 'client', 'prober', 'reaper', 'operator'],
 }
 
 export function verifiersOf(link: Pick<Link, 'verifier'>, system: SystemName): readonly Verifier[] | null {
