@@ -38,7 +38,7 @@ export const damages: fc.Arbitrary<Damage> = fc.record({ place: fc.nat(4000), ki
 type Path = readonly (string | number)[]
 
 /** Every place in it, the whole first. */
-export function placesIn(value: unknown, at: Path = []): readonly Path[] {
+function placesIn(value: unknown, at: Path = []): readonly Path[] {
   if (typeof value !== 'object' || value === null) return [at]
   const below = Array.isArray(value) ? value.map((item, index) => [index, item] as const) : Object.entries(value)
   return [at, ...below.flatMap(([key, item]) => placesIn(item, [...at, key]))]
