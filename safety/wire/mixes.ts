@@ -1,5 +1,4 @@
-import type { Certificate } from '../../src/pki/certificate.ts'
-import { findPaths } from '../../src/pki/path.ts'
+import { type Certificate, isSelfIssued, isSignedBy } from '../../src/pki/certificate.ts'
 import type { Verifier } from '../../src/pki/verifiers.ts'
 import type { SystemName } from '../../src/rotation.ts'
 import type { Link } from '../../src/safety/model.ts'
@@ -55,7 +54,7 @@ const parties: Readonly<Record<SystemName, readonly string[]>> = {
   istio: ['sidecar', 'gateway', 'waypoint', 'ztunnel', 'istiod', 'webhook', 'vm'],
   linkerd: ['proxy', 'control-plane', 'identity', 'gateway', 'external'],
   kyma: ['runtime', 'application', 'connector', 'gateway'],
-  cassandra: ['node', 'client', 'prober', 'reaper'],
+  cassandra: ['node', 'client', 'prober', 'reaper', 'operator'],
 }
 
 export function verifiersOf(link: Pick<Link, 'verifier'>, system: SystemName): readonly Verifier[] | null {
@@ -69,21 +68,14 @@ export function linksOf(system: SystemName): readonly Link[] {
 }
 
 /** `control`: a side that every verifier of this run accepts, for the direction that is not in question. */
-export function makeMix(
-  family: Family,
-  link: Link,
-  verifier: Verifier,
-  random: Random,
-  control: Side,
-  now: number,
-): Mix {
+export function makeMix(family: Family, link: Link, verifier: Verifier, random: Random, control: Side): Mix {
   const { system } = family
   // A gateway of Kyma verifies clients; a peer verifies either, and between two of one kind both at once.
   const direction: Direction =
     system === 'kyma'
       ? 'client'
       : random.pick(link.holder === link.verifier ? ['server', 'client', 'mutual'] : ['server', 'client'])
-  const [holder, other] = [side(family, random, now), side(family, random, now)]
+  const [holder, other] = [side(family, random), side(family, random)]
   const trusts = direction === 'mutual' ? holder.trusts : control.trusts
   const presenting = { ...holder, trusts }
   const verifying = direction === 'mutual' ? other : { ...control, trusts: other.trusts }
@@ -97,25 +89,37 @@ export function makeMix(
   }
 }
 
-function side(family: Family, random: Random, now: number): Side {
+function side(family: Family, random: Random): Side {
   const leaf = random.pick(family.leaves)
   const trusts: Certificate[] = []
   for (let count = random.pick([1, 1, 2, 2, 3, 4]); count > 0; count--) trusts.push(random.pick(family.cas))
   const between = random.shuffled(family.cas).slice(0, random.pick([0, 0, 1, 1, 2, 3]))
   // Half of all leaves get trust that has to do with them: chance alone would make nearly every mix a refusal.
   if (random.chance(0.6)) {
-    const wanted = random.pick([leaf.issuer, ...above(leaf, family, now)])
+    const wanted = random.pick([leaf.issuer, ...above(leaf, family, random)])
     trusts.splice(random.whole(trusts.length + 1), 0, wanted)
     if (random.chance(0.1)) trusts.push(wanted)
   }
-  const upward = random.chance(0.7) ? above(leaf, family, now) : []
+  const upward = random.chance(0.7) ? above(leaf, family, random) : []
   return { leaf, chain: presented(leaf, [...upward, ...between]), trusts: stored(family.system, trusts) }
 }
 
-/** The CAs above a leaf's issuer, nearest first, whether or not they are in date. */
-function above(leaf: Leaf, family: Family, now: number): readonly Certificate[] {
-  const { paths } = findPaths(leaf.issuer, family.cas, family.cas, { at: new Date(now), purpose: 'server' })
-  return (paths.at(-1) ?? []).slice(1)
+/**
+ * Some way up from a leaf's issuer, nearest first, valid or not. Who stands above is asked in the order of the family and drawn, never sorted by
+ * fingerprint: keys are new in every run, and a seed must mean the same mixes all the same.
+ */
+function above(leaf: Leaf, family: Family, random: Random): readonly Certificate[] {
+  const way: Certificate[] = [leaf.issuer]
+  for (;;) {
+    const top = way.at(-1)!
+    const issuers = family.cas.filter(ca => !way.includes(ca) && isAbove(ca, top))
+    if (isSelfIssued(top) || issuers.length === 0) return way.slice(1)
+    way.push(random.pick(issuers))
+  }
+}
+
+function isAbove(issuer: Certificate, child: Certificate): boolean {
+  return issuer.parts.subject.der.equals(child.parts.issuer.der) && isSignedBy(child, issuer)
 }
 
 /** All systems send the issuing CA behind the leaf: the proof takes that as given. */

@@ -16,6 +16,7 @@ import {
   type ResourceType,
 } from './cluster.ts'
 import { listReader } from './list-reader.ts'
+import { objectOf } from './object.ts'
 
 export interface KubernetesOptions {
   /** Milliseconds that one request to the API server may take. @default 30000 */
@@ -321,12 +322,6 @@ function restOf(parsed: unknown, asked: string): string {
 
 function recordOf(value: unknown): Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : {}
-}
-
-function objectOf(value: unknown, asked: string): KubernetesObject {
-  const name = recordOf(recordOf(value).metadata).name
-  if (typeof name !== 'string' || name === '') throw new ClusterError('malformed', asked, 'an object without a name')
-  return value as KubernetesObject
 }
 
 function parseJson(body: string, asked: string): unknown {

@@ -12,7 +12,7 @@ export interface Finding {
 
 /**
  * Private key material in any encoding that a careless path could give it: PEM, DER (PKCS#8, PKCS#1, SEC1, encrypted PKCS#8),
- * JWK, age identities, Java key stores; as they are, as hex, or as base64 (also wrapped, quoted or as a diff), up to two times nested.
+ * JWK, age identities, Java key stores, PKCS#12; as they are, as hex, or as base64 (also wrapped, quoted or as a diff), up to two times nested.
  * `planted` are byte strings to find besides, such as the keys in use, each at least 8 bytes long.
  *
  * The last guard before anything leaves the process, not the first: it finds every well-formed key, and nothing in
@@ -161,6 +161,9 @@ const tag = { integer: 0x02, octets: 0x04, oid: 0x06, sequence: 0x30 }
 /** OID 1.2.840.113549.1.5, under which all password-based encryption lies (RFC 8018 appendix A.4). */
 const passwordBased = Buffer.from('2a864886f70d0105', 'hex')
 
+/** OID 1.2.840.113549.1.7 (RFC 2315). */
+const pkcs7 = Buffer.from('2a864886f70d0107', 'hex')
+
 interface Element {
   readonly start: number
   /** Past the last byte; may lie past the end of a buffer that was cut off. */
@@ -180,7 +183,9 @@ function privateKeyAt(bytes: Buffer, at: number): string | null {
   const first = element(bytes, outer.start, tag.integer)
   if (first === null) return encryptedKeyAt(bytes, outer) ? 'encrypted PKCS#8 private key' : null
   const version = bytes[first.start]
-  if (first.end - first.start !== 1 || version === undefined || version > 1) return null
+  if (first.end - first.start !== 1 || version === undefined) return null
+  if (version === 3) return storeAt(bytes, first.end) ? 'PKCS#12 store' : null
+  if (version > 1) return null
 
   // RFC 5208 and 5958: version, algorithm, key as an octet string.
   const algorithm = element(bytes, first.end, tag.sequence)
@@ -204,6 +209,13 @@ function privateKeyAt(bytes: Buffer, at: number): string | null {
   return secret !== null && secret.end <= outer.end && bytes.length - secret.start >= 16
     ? 'PKCS#1 RSA private key'
     : null
+}
+
+/** RFC 7292 §4: after the version, contents of a kind of PKCS#7. What is in it cannot be told without its password, so any counts. */
+function storeAt(bytes: Buffer, at: number): boolean {
+  const content = element(bytes, at, tag.sequence)
+  const oid = content === null ? null : element(bytes, content.start, tag.oid)
+  return oid !== null && bytes.subarray(oid.start, oid.end).subarray(0, pkcs7.length).equals(pkcs7)
 }
 
 function encryptedKeyAt(bytes: Buffer, outer: Element): boolean {

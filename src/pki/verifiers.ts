@@ -1,9 +1,8 @@
-import { type Certificate, isSelfIssued, isSignedBy } from './certificate.ts'
+import { type Certificate, isSelfIssued } from './certificate.ts'
 import { withinConstraints } from './constraints.ts'
-import { extensionOids } from './extensions.ts'
-import { attributeTexts, commonName } from './names.ts'
+import { isWhole } from './given-path.ts'
+import { pkixAccepts, sunX509Accepts } from './java.ts'
 import { authorityKeyProblem, findPaths } from './path.ts'
-import { certificateProblem } from './profile.ts'
 
 /**
  * TLS stacks that verify certificates in the systems that reanchor knows.
@@ -95,7 +94,7 @@ export function opensslDeadEnd({ leaf, chain, anchors }: Peer, at: Date): readon
     if (likely.length > 0) {
       const current = likely.filter(anchor => isInDate(anchor, at))
       const ends = (current.length > 0 ? current : likely).map(anchor => [...path, anchor])
-      return ends.find(end => !isWhole(end, at, 'certificates')) ?? null
+      return ends.find(end => !isWhole(end, at, 'certificate')) ?? null
     }
     const next = path.length > 1 && isSelfSignedByName(top) ? null : firstIssuer(top, chain, at, path)
     if (next === null) return path
@@ -148,100 +147,6 @@ function goAccepts({ leaf, chain, anchors }: Peer, at: Date): boolean {
   )
 }
 
-/**
- * Java's `PKIX` (sun.security.validator.PKIXValidator). Where the chain as sent is in order and ends at something trusted, that very chain is
- * validated, and its anchor is a name and a key (RFC 5280 §6.1.1 (d)): dates, path length and constraints of it do not count. Else a path is searched
- * (ForwardBuilder.getMatchingCACerts), where its dates do, and its path length does not.
- */
-function pkixAccepts({ leaf, chain, anchors }: Peer, at: Date): boolean {
-  const sent = [leaf, ...chain]
-  const unlimited = anchors.map(anchor => ({ ...anchor, pathLength: null }))
-  const build = () => findPaths(leaf, chain, unlimited, { at, purpose: 'server' }).paths.some(commonNamesFit)
-  const validate = (path: readonly Certificate[]) =>
-    commonNamesFit([...path, leaf]) && anchors.some(anchor => isWhole([...path, anchor], at, 'name-and-key'))
-  for (const [index, one] of sent.entries()) {
-    if (index === 0) continue
-    if (!one.parts.subject.der.equals(sent[index - 1]!.parts.issuer.der)) return build()
-    if (anchors.some(({ spki, parts }) => spki === one.spki && parts.subject.der.equals(one.parts.subject.der)))
-      return validate(sent.slice(0, index))
-  }
-  const last = sent.at(-1)!
-  const ends = anchors.some(anchor => isChild(last, anchor))
-  return ends ? validate(sent) : build()
-}
-
-/**
- * Java's `SunX509` (sun.security.validator.SimpleValidator) walks the chain as it was sent, up to the first certificate that is trusted itself; if there
- * is none, the issuer of the last one must be trusted. It searches nothing.
- */
-function sunX509Accepts({ leaf, chain, anchors }: Peer, at: Date): boolean {
-  const sent = [leaf, ...chain]
-  const end = sent.findIndex(one => trustedAs(one, anchors) !== null)
-  const last = sent.at(-1)!
-  const anchor = end >= 0 ? trustedAs(sent[end]!, anchors) : issuerByName(last, anchors)
-  if (anchor === null) return false
-  const path = [...(end >= 0 ? sent.slice(0, end) : sent), anchor]
-  // It knows no name constraints, and they are critical.
-  const unknown = path.slice(1, -1).some(ca => ca.parts.extensions.present.get(extensionOids.nameConstraints) === true)
-  return !unknown && isWhole(path, at, 'key')
-}
-
-/** Java holds a common name to DNS constraints, whatever it looks like, where no DNS name or address stands beside it (NameConstraintsExtension.verify). */
-function commonNamesFit(path: readonly Certificate[]): boolean {
-  return path.slice(1, -1).every((ca, index) => {
-    if (ca.parts.extensions.nameConstraints === null) return true
-    return path.slice(0, index + 1).every(below => {
-      const { extensions, subject } = below.parts
-      const names = extensions.names ?? []
-      const [text] = attributeTexts(subject, commonName)
-      if (text === undefined || names.some(({ kind }) => kind === 'DNS' || kind === 'IP')) return true
-      const named = { ...extensions, names: [...names, { kind: 'DNS', value: text } as const] }
-      const spoken = { ...below, parts: { ...below.parts, extensions: named } }
-      return withinConstraints(ca, spoken, below === path[0], { left: maxComparisons }) === 'inside'
-    })
-  })
-}
-
 function wholeOf(path: readonly Certificate[] | null, at: Date): boolean {
-  return path !== null && isWhole(path, at, 'certificates')
-}
-
-function isChild(child: Certificate, parent: Certificate): boolean {
-  return child.parts.issuer.der.equals(parent.parts.subject.der) && isSignedBy(child, parent)
-}
-
-/** Whether one given path, leaf first, is valid (RFC 5280 §6.1). Nothing is searched: repeats stay, and nothing is passed over. */
-function isWhole(path: readonly Certificate[], at: Date, anchors: 'certificates' | 'name-and-key' | 'key'): boolean {
-  let counted = 0
-  for (const [index, one] of path.entries()) {
-    const last = index === path.length - 1
-    if (index === 0 && certificateProblem(one, 'leaf', at, 'deployed') !== null) return false
-    if (index === 0) continue
-    if (!isChild(path[index - 1]!, one)) return false
-    if (last && anchors !== 'certificates') return anchors === 'key' || one.ca
-    if (certificateProblem(one, last ? 'anchor' : 'intermediate', at, 'deployed') !== null) return false
-    if (one.pathLength !== null && counted > one.pathLength) return false
-    const outside = path
-      .slice(0, index)
-      .some((below, depth) => withinConstraints(one, below, depth === 0, { left: maxComparisons }) !== 'inside')
-    if (outside) return false
-    if (!isSelfIssued(one)) counted += 1
-  }
-  return path.length > 1
-}
-
-/** SimpleValidator.getTrustedCertificate: the certificate itself, or another of its subject, issuer and key. */
-function trustedAs(one: Certificate, anchors: readonly Certificate[]): Certificate | null {
-  const alike = anchors.filter(
-    ({ spki, parts }) =>
-      spki === one.spki &&
-      parts.subject.der.equals(one.parts.subject.der) &&
-      parts.issuer.der.equals(one.parts.issuer.der),
-  )
-  return alike.find(({ sha256 }) => sha256 === one.sha256) ?? alike[0] ?? null
-}
-
-function issuerByName(one: Certificate, anchors: readonly Certificate[]): Certificate | null {
-  const named = anchors.filter(anchor => anchor.parts.subject.der.equals(one.parts.issuer.der))
-  return named.find(({ ski }) => one.aki !== null && ski === one.aki) ?? named[0] ?? null
+  return path !== null && isWhole(path, at, 'certificate')
 }

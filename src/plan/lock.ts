@@ -2,6 +2,7 @@ import { parse } from 'yaml'
 import { ReanchorError } from '../errors.ts'
 import { yamlText } from '../render/yaml.ts'
 import type { Plan } from '../rotation.ts'
+import { planProblem, type ShapeProblem } from './lock-shape.ts'
 import { readWrittenYaml } from './lock-text.ts'
 
 const comment =
@@ -25,18 +26,16 @@ export function readPlan(text: string, file: string): Plan {
   if (plan.apiVersion !== 'reanchor.dev/v1alpha1' || plan.kind !== 'TrustPlan') {
     throw damaged(file, `apiVersion ${String(plan.apiVersion)}, kind ${String(plan.kind)}`)
   }
-  for (const list of ['certificates', 'sites', 'batches', 'phases', 'wiring'] as const) {
-    if (!Array.isArray(plan[list])) throw damaged(file, `no list ${list}`)
-  }
-  if (typeof plan.metadata?.name !== 'string') throw damaged(file, 'no metadata.name')
+  const problem = planProblem(value)
+  if (problem !== null) throw damaged(file, problem.found, undefined, problem)
   return plan as Plan
 }
 
-function damaged(file: string, found: string, cause?: unknown): ReanchorError {
+function damaged(file: string, found: string, cause?: unknown, problem?: ShapeProblem): ReanchorError {
   return new ReanchorError({
     what: 'the lock file cannot be read',
-    where: { file },
-    expected: 'the TrustPlan (reanchor.dev/v1alpha1) that `reanchor plan` wrote',
+    where: problem === undefined ? { file } : { file, field: problem.field },
+    expected: problem?.expected ?? 'the TrustPlan (reanchor.dev/v1alpha1) that `reanchor plan` wrote',
     found,
     todo: 'restore the file from the plan pull request; never edit it by hand, run `reanchor plan` again instead',
     cause,

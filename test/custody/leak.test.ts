@@ -127,6 +127,20 @@ describe('private key material is found (F29)', () => {
     for (const form of [store, store.toString('base64')]) expect(findPrivateKeys(form)[0]?.kind).toBe('Java key store')
   })
 
+  it('as a PKCS#12 store, whatever is sealed in it by which algorithm', () => {
+    // As `openssl pkcs12 -export` and keytool begin one: PFX, version 3, contents of kind data (1.2.840.113549.1.7.1).
+    const inner = Buffer.concat([Buffer.from('06092a864886f70d010701a082010004820100', 'hex'), randomBytes(256)])
+    const content = Buffer.concat([Buffer.from('3082', 'hex'), u16(inner.length), inner])
+    const body = Buffer.concat([Buffer.from('020103', 'hex'), content])
+    const store = Buffer.concat([Buffer.from('3082', 'hex'), u16(body.length), body])
+    const found = (form: string | Buffer) => findPrivateKeys(form).map(({ kind }) => kind)
+    for (const form of [store, store.toString('base64'), `data:\n  keystore.p12: ${store.toString('base64')}\n`])
+      expect(found(form)).toContain('PKCS#12 store')
+    const other = Buffer.from(store)
+    other[6] = 2
+    expect(found(other)).not.toContain('PKCS#12 store')
+  })
+
   it('as planted bytes that have no form of their own, plain or encoded', () => {
     const secret = randomBytes(32)
     for (const form of [
@@ -232,3 +246,9 @@ it('stays linear on text that is made to be slow', () => {
   ]
   for (const text of hostile) findPrivateKeys(text)
 })
+
+function u16(value: number): Buffer {
+  const bytes = Buffer.alloc(2)
+  bytes.writeUInt16BE(value)
+  return bytes
+}

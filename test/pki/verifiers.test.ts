@@ -1,7 +1,10 @@
+import { type KeyObject, randomBytes } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
+import { basicConstraints, createCertificate, keyUsage, type Signer, serialFrom } from '../../src/pki/authority.ts'
+import { pkixAccepts } from '../../src/pki/java.ts'
 import { accepts, opensslDeadEnd } from '../../src/pki/verifiers.ts'
 import { pathJudge } from '../../src/safety/paths.ts'
-import { at, cross, issuing, leaf, root } from './family.ts'
+import { at, cross, dates, issuing, leaf, newKey, root } from './family.ts'
 
 describe('OpenSSL, which does not turn back', () => {
   it('refuses a self-signed CA that is sent before its cross-certificate, and takes the reverse', async () => {
@@ -68,4 +71,54 @@ describe('Java', () => {
     const peer = { leaf: await leaf(ca), chain: [other.certificate, ca.certificate], anchors: [top.certificate] }
     expect([accepts('java-sunx509', peer, at), accepts('java-pkix', peer, at)]).toEqual([false, true])
   })
+
+  it('validates a chain as it was sent where it ends below a trusted name, though the key of that name has not signed it', async () => {
+    const [own, twin] = [await root('CN=Root'), await root('CN=Root')]
+    const ca = await issuing('CN=Issuing', own)
+    // A search would come to `ca` by its own trust; as sent, the chain ends at a name that is trusted with another key.
+    const sent = { leaf: await leaf(ca), chain: [ca.certificate, own.certificate] }
+    expect(accepts('java-pkix', { ...sent, anchors: [twin.certificate] }, at)).toBe(false)
+    expect(accepts('java-pkix', { ...sent, anchors: [twin.certificate, own.certificate] }, at)).toBe(true)
+  })
+
+  it('gives a place up where one self-issued CA follows another, so that what it finds can hang on the order of a hash set', async () => {
+    const [other, top] = [await root('CN=Other'), await root('CN=Top')]
+    const first = await unidentified('CN=Same', null)
+    const between = await issuing('CN=Between', top, { pathLength: null })
+    const [second, third] = [await unidentified('CN=Same', first), await unidentified('CN=Same', between)]
+    const renewed = await unidentified('CN=Same', third, first.key)
+    const peer = {
+      leaf: await leaf(renewed),
+      chain: [other.certificate, renewed.certificate, second.certificate, third.certificate, between.certificate],
+      anchors: [top.certificate],
+    }
+    expect(pkixAccepts(peer, at, 'luckiest')).toBe(true)
+    expect(pkixAccepts(peer, at, 'unluckiest')).toBe(false)
+    expect(accepts('java-pkix', peer, at)).toBe(false)
+  })
+
+  it('asks for the dates of an anchor in a search, but for the place right above the leaf', async () => {
+    const top = await root('CN=Root', { notAfter: new Date('2026-05-01T00:00:00Z') })
+    const twin = await root('CN=Root')
+    const ca = await unidentified('CN=Issuing', top)
+    const other = await root('CN=Other')
+    const direct = { leaf: await leaf(top), chain: [other.certificate, twin.certificate], anchors: [top.certificate] }
+    const below = { leaf: await leaf(ca), chain: [other.certificate, ca.certificate], anchors: [top.certificate] }
+    expect([accepts('java-pkix', direct, at), accepts('java-pkix', below, at)]).toEqual([true, false])
+  })
 })
+
+/** A CA without key identifiers. */
+async function unidentified(subject: string, by: Signer | null, key?: KeyObject): Promise<Signer> {
+  const own = key ?? (await newKey())
+  const certificate = await createCertificate({
+    ...dates,
+    serial: serialFrom(randomBytes),
+    subject,
+    issuer: by === null ? subject : by.certificate.parts.subject,
+    publicKey: own,
+    signingKey: by?.key ?? own,
+    extensions: [basicConstraints(null), keyUsage(['keyCertSign'])],
+  })
+  return { certificate, key: own }
+}

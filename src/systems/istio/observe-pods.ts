@@ -1,6 +1,7 @@
 import type { KubernetesObject } from '../../cluster/cluster.ts'
 import { trustAnnotation } from '../../names.ts'
 import type { Instant } from '../../rotation.ts'
+import { containersOf } from '../../verify/containers.ts'
 import { at, instant, list, record, text } from '../../verify/values.ts'
 
 /** A pod that verifies or presents certificates of the mesh: what its specification tells. */
@@ -32,7 +33,9 @@ export function meshPod(pod: KubernetesObject, istioNamespace: string): MeshPod 
   if (phase === 'Succeeded' || phase === 'Failed') return null
   const labels = pod.metadata.labels ?? {}
   const annotations = pod.metadata.annotations ?? {}
-  const containers = [...list(at(pod.spec, 'containers')), ...nativeSidecars(pod)]
+  const { main, init } = containersOf(pod)
+  // A native sidecar is an init container that always restarts (KEP-753).
+  const containers = [...main, ...init.filter(({ restartPolicy }) => restartPolicy === 'Always')]
   const consumer = consumerOf(labels, annotations, containers, pod.metadata.namespace ?? '', istioNamespace)
   if (consumer === null) return null
   const containerName = consumer === 'istiod' ? 'discovery' : 'istio-proxy'
@@ -68,11 +71,6 @@ function consumerOf(
   const templates = annotations['inject.istio.io/templates'] ?? ''
   if (templates.split(',').some(template => template.trim() === 'gateway')) return 'gateway'
   return list(record(proxy).args).includes('router') ? 'gateway' : 'sidecar'
-}
-
-/** A native sidecar is an init container that always restarts (KEP-753). */
-function nativeSidecars(pod: KubernetesObject): readonly unknown[] {
-  return list(at(pod.spec, 'initContainers')).filter(container => record(container).restartPolicy === 'Always')
 }
 
 function environment(container: unknown): ReadonlyMap<string, string> {

@@ -1,6 +1,7 @@
 import type { KubernetesObject } from '../../cluster/cluster.ts'
 import { trustAnnotation } from '../../names.ts'
 import type { Instant } from '../../rotation.ts'
+import { containersOf } from '../../verify/containers.ts'
 import { at, instant, list, record, text } from '../../verify/values.ts'
 import { anchorsVariable } from './manifests.ts'
 import type { StartedContainer } from './observe-loaded.ts'
@@ -58,8 +59,9 @@ export function linkerdPod(pod: KubernetesObject, mesh: MeshNames): LinkerdPod |
   if (phase === 'Succeeded' || phase === 'Failed') return null
   const labels = pod.metadata.labels ?? {}
   if (labels[meshLabel] !== mesh.namespace) return null
-  const containers = [...list(at(pod.spec, 'containers')), ...list(at(pod.spec, 'initContainers'))]
-  const proxy = containers.find(container => record(container).name === 'linkerd-proxy')
+  const { main, init } = containersOf(pod)
+  const containers = [...main, ...init]
+  const proxy = containers.find(({ name }) => name === 'linkerd-proxy')
   if (proxy === undefined) return null
   const own = pod.metadata.namespace ?? ''
   const component = labels['linkerd.io/control-plane-component']

@@ -1,4 +1,5 @@
 import { X509Certificate } from 'node:crypto'
+import fc from 'fast-check'
 import { beforeAll, describe, expect, it, vi } from 'vitest'
 import { type Cluster, ClusterError, type ClusterFailure, type KubernetesObject } from '../../../src/cluster/cluster.ts'
 import { nodeMaterial } from '../../../src/rehearsal/cassandra/certificates.ts'
@@ -8,6 +9,7 @@ import { cassandraRules } from '../../../src/systems/cassandra/gates.ts'
 import type { CassandraCa } from '../../../src/systems/cassandra/model.ts'
 import { observeCassandra } from '../../../src/systems/cassandra/observe.ts'
 import { entriesOf } from '../../../src/systems/cassandra/phases.ts'
+import { crash, lies, lying, runs } from '../../fuzz/damage.ts'
 import { caSecret, cassandraCa } from './material.ts'
 import { evidenceOf, placeIn, planOf } from './plan.ts'
 
@@ -47,6 +49,8 @@ interface World {
   readonly objects: Map<string, KubernetesObject>
   readonly served: Map<string, readonly Buffer[]>
   readonly failing: { readonly asked: RegExp; readonly failure: ClusterFailure }[]
+  /** What stands between a look and the API. */
+  through?: (cluster: Cluster) => Cluster
 }
 
 const dcs = ['dc1', 'dc2'] as const
@@ -190,7 +194,7 @@ async function look(world: World, phase: number, at = now, ca: CassandraCa = 'se
   const of = ca === 'server' ? plan : clientPlan()
   const place = placeIn(of, phase)
   const seen = await observeCassandra({
-    cluster: clusterOf(world),
+    cluster: (world.through ?? (cluster => cluster))(clusterOf(world)),
     plan: of,
     site: 'eu-1',
     place,
@@ -538,5 +542,20 @@ describe('the client CA', () => {
     const world = rolledOut(0)
     for (const component of ['prober', 'reaper']) world.objects.set(`Pod/${component}`, helper(component, delivered))
     expect(await open(world, 0, now, 'client')).toEqual({})
+  })
+})
+
+describe('a damaged answer', () => {
+  it('is never a crash, and never makes a region of one that one node has not reached (F19, F27)', async () => {
+    const world = rolledOut(2)
+    world.served.set('example-cassandra-dc1-0', [leaves[1] ?? Buffer.alloc(0)])
+    await fc.assert(
+      fc.asyncProperty(lies, async lie => {
+        world.through = cluster => lying(cluster, lie)
+        expect(Object.keys(await open(world, 2))).not.toEqual([])
+        for (const { detail } of (await look(world, 2)).exceptions) expect(detail).not.toMatch(crash)
+      }),
+      { numRuns: runs },
+    )
   })
 })

@@ -1,3 +1,4 @@
+import fc from 'fast-check'
 import { beforeAll, describe, expect, it } from 'vitest'
 import type { Cluster, KubernetesObject } from '../../../src/cluster/cluster.ts'
 import type { Plan, SystemPart } from '../../../src/rotation.ts'
@@ -8,6 +9,7 @@ import { gatewayRestart, kymaPhases } from '../../../src/systems/kyma/phases.ts'
 import { type KymaProfile, kymaProfiles, type ProfileName } from '../../../src/systems/kyma/profile.ts'
 import type { KymaRuntime } from '../../../src/systems/kyma/settings.ts'
 import { plannedAt } from '../../../src/verify/planned.ts'
+import { crash, lies, lying, runs } from '../../fuzz/damage.ts'
 import { type FakeCluster, fakeCluster } from './cluster.ts'
 import { kymaCa, now, planOf, quickKeys, random } from './material.ts'
 
@@ -44,9 +46,12 @@ interface Scene {
   readonly step?: number
   readonly central?: Partial<FakeCluster>
   readonly runtimes?: Readonly<Record<string, Cluster>>
+  /** What stands between the look and the central cluster. */
+  readonly through?: (cluster: Cluster) => Cluster
 }
 
-async function look({ profile = '1.11', phase = 2, step = 1, central = {}, runtimes = {} }: Scene) {
+async function look(scene: Scene) {
+  const { profile = '1.11', phase = 2, step = 1, central = {}, runtimes = {}, through = cluster => cluster } = scene
   const names = kymaProfiles[profile]
   const plan = planned(names)
   const place = plannedAt(plan, 'central', phase, step)
@@ -78,7 +83,7 @@ async function look({ profile = '1.11', phase = 2, step = 1, central = {}, runti
     },
   } as SystemPart
   const seen = await observeKyma({
-    cluster: fakeCluster({ now: at(0), ...central, objects }),
+    cluster: through(fakeCluster({ now: at(0), ...central, objects })),
     plan,
     site: 'central',
     place,
@@ -414,5 +419,53 @@ describe('Sealed Secrets', () => {
     const seen = await look({ central: { objects } })
     const observed = seen.objects.filter(each => each.id.startsWith('SealedSecret/')).map(({ facts }) => facts.observed)
     expect(observed).toEqual(['false', 'true'])
+  })
+})
+
+describe('a damaged answer of the central cluster', () => {
+  it('is never a crash, and never hides the one gateway pod that lags (F21, F27)', async () => {
+    const both = pushed([old, fresh])
+    const answers = {
+      'gateway-1 /config_dump': both,
+      'gateway-2 /config_dump': pushed([old]),
+      'gateway-3 /config_dump': both,
+    }
+    await fc.assert(
+      fc.asyncProperty(lies, async lie => {
+        const through = (cluster: Cluster) => lying(cluster, lie)
+        const seen = await look({ phase: 1, central: { objects: pods(3), answers }, through })
+        // Where no pod was seen at all the gate is unknown.
+        const looked = seen.groups.some(({ consumer }) => consumer === 'gateway')
+        if (looked) expect([...seen.of('gateway'), ...seen.of('object')]).not.toEqual([])
+        for (const { detail } of seen.exceptions) expect(detail).not.toMatch(crash)
+      }),
+      { numRuns: runs },
+    )
+  })
+
+  it('of a runtime is never a crash, and never a certificate that was renewed (F27)', async () => {
+    const stale = { notBefore: at(-600), notAfter: at(60) }
+    const shop = fakeCluster({
+      uid: 'shop',
+      now: at(0),
+      objects: {
+        'centralconnections//shop': {
+          metadata: { name: 'shop' },
+          spec: {},
+          status: {
+            synchronizationStatus: { lastSync: at(-2), lastSuccess: at(-2) },
+            certificateStatus: stale,
+          },
+        },
+      },
+    })
+    await fc.assert(
+      fc.asyncProperty(lies, async lie => {
+        const seen = await look({ runtimes: { shop: lying(shop, { ...lie, answer: lie.answer % 3 }) } })
+        expect(seen.of('runtime')).not.toEqual([])
+        for (const { detail } of seen.exceptions) expect(detail).not.toMatch(crash)
+      }),
+      { numRuns: runs },
+    )
   })
 })

@@ -508,6 +508,8 @@ export interface LookOptions {
   readonly variant?: 'step' | 'undo' | 'nudge'
   readonly patience?: PatienceSettings
   readonly concurrency?: number
+  /** What stands between the look and the cluster. */
+  readonly through?: (cluster: Cluster) => Cluster
 }
 
 export async function look(plan: Plan, mesh: Mesh, place: string, options: LookOptions = {}): Promise<Observation> {
@@ -515,7 +517,7 @@ export async function look(plan: Plan, mesh: Mesh, place: string, options: LookO
   const planned = plannedAt(plan, site, phase, step, options.variant ?? 'step')
   if (planned === null) throw new Error(`not planned: ${place}`)
   return await linkerd.observe({
-    cluster: meshCluster(mesh),
+    cluster: (options.through ?? (cluster => cluster))(meshCluster(mesh)),
     plan,
     site,
     place: planned,
