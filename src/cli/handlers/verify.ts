@@ -72,6 +72,9 @@ async function judgeFile(options: VerifyFlags, file: string, terminal: Terminal)
   const written = readWrittenEvidence(readFileSync(file, 'utf8'), file)
   const { gates, authorship } = await judgeWritten(context, rotation, written, asOf(options.at, context.now()))
   const evidence = written.map(each => each.evidence)
+  const verdict = worstOf(gates.map(gate => gate.verdict))
+  const drains = await drainsOf(rotation.plan, evidence, each => new Date(each.to))
+  return await answer(rotation, { verdict, gates, drain: drains, evidence, authorship }, terminal)
 }
 
 function asOf(text: string | undefined, now: Date): Date | null {
@@ -86,9 +89,6 @@ function asOf(text: string | undefined, now: Date): Date | null {
     example: '--at 2026-11-22T06:00:00Z',
     todo: 'correct the option',
   })
-  const verdict = worstOf(gates.map(gate => gate.verdict))
-  const drains = await drainsOf(rotation.plan, evidence, each => new Date(each.to))
-  return await answer(rotation, { verdict, gates, drain: drains, evidence, authorship }, terminal)
 }
 
 async function drainsOf(
