@@ -449,6 +449,8 @@ export interface EvidenceException {
   /** For people: what was expected, what was found. */
   readonly detail: string
   readonly verdict: Exclude<Verdict, 'holds'>
+  /** When the old leaf ends that it presents; absent where so many present one that the groups alone tell of them. */
+  readonly ends?: Instant | undefined
 }
 
 export interface DeliveryEvidence {

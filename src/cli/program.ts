@@ -114,6 +114,8 @@ async function addCommands(program: Command, add: Add): Promise<void> {
     async (options, terminal) => (await import('./handlers/inspect.ts')).inspectHandler(options, terminal),
   )
     .option('--within <duration>', 'exit 4 where something expires within this time, such as 60d')
+    .option('--start-within <duration>', 'exit 4 where a graceful rotation has to start within this time, such as 14d')
+    .option('--quiet', 'print what falls within these times and nothing else', false)
     .option('--file <pem...>', 'look at PEM files instead of clusters')
     .option('--context <context>', 'look at this cluster, where no rotation is declared yet')
     .option('--system <system>', 'with --context: istio, linkerd, kyma or cassandra', 'istio')

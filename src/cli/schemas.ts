@@ -4,15 +4,18 @@ import * as z from 'zod'
 import type { DemoResult } from '../commands/demo.ts'
 import type { PullRequest } from '../forge/forge.ts'
 import { pathReasons } from '../pki/reasons.ts'
+import type { TimeLeft } from '../plan/time-left.ts'
 import { faultNames } from '../rehearsal/faults.ts'
 import type { InspectView } from '../report/inspect-text.ts'
 import type { StatusView } from '../report/status.ts'
 import type { TrustChange } from '../report/trust-diff.ts'
 import type { CertificateFacts, Evidence, GateResult, Plan, Proof } from '../rotation.ts'
 import type { ChangeVerdict } from '../safety/check.ts'
+import type { UndoWindow } from '../safety/until-when.ts'
 import { consumerClasses } from '../systems/consumers.ts'
 import { systemNames } from '../systems/systems.ts'
 import type { Authorship } from '../verify/authorship.ts'
+import type { Drain } from '../verify/drain.ts'
 
 /**
  * JSON Schemas of everything that reanchor prints as JSON or writes as data. They are generated from here into schemas/
@@ -139,7 +142,11 @@ const exceptionFields = {
   detail: text,
   verdict: z.enum(['pending', 'violated', 'unknown']),
 }
-const exception = z.strictObject({ ...exceptionFields, name: text })
+const exception = z.strictObject({
+  ...exceptionFields,
+  name: text,
+  ends: instant.optional().describe('when the old leaf ends that it presents; absent where many present one'),
+})
 const exceptionsAlike = z
   .strictObject({ ...exceptionFields, names: list(text) })
   .describe('many that differ in their name alone; `shop/cart-6d4cf56db6-{b2xkq,zv9wm}` stands for two names')
@@ -355,6 +362,65 @@ const sitePosition = z.discriminatedUnion('kind', [
   }),
 ])
 
+const drain: z.ZodType<Drain> = z
+  .strictObject({
+    site: text,
+    before: text.describe('the step that takes the roots away'),
+    roots: list(fingerprint),
+    begun: z.boolean().describe('leaves are issued that do without these roots'),
+    leaves: count.describe('leaves that were seen'),
+    left: count.describe('those that chain to these roots alone'),
+    unseen: count.describe('who presents a leaf and was not seen with it'),
+    clearedBy: instant
+      .nullable()
+      .describe(
+        'when the last of these leaves has ended by itself; null: none is left, not begun, or one shows no end',
+      ),
+    stragglers: list(
+      z.strictObject({
+        consumer: consumerClass,
+        owner: text,
+        count,
+        ends: z.strictObject({ first: instant, last: instant }).nullable(),
+      }),
+    ),
+    named: list(z.strictObject({ consumer: consumerClass, name: text, ends: instant })),
+  })
+  .describe('how far a site’s leaves have left the roots that a step takes away')
+
+const undoWindow: z.ZodType<UndoWindow> = z
+  .strictObject({
+    step: text.nullable(),
+    sites: list(text),
+    verdict: verdict.describe(
+      'holds: safe if begun now; pending: it becomes safe by itself, at `from`; violated: not safe, or no way back; unknown: it depends on leaves that were not looked at',
+    ),
+    from: instant.nullable().describe('when the last leaf has ended that it would cut off'),
+    until: instant
+      .nullable()
+      .describe('the last instant at which it can begin and be over in time; null: no date ends it'),
+    before: text.nullable().describe('the step whose merge ends it, or `close`; null: there is no way back'),
+    because: text,
+    judged: z.enum(['plan', 'evidence']),
+  })
+  .describe('until when one step can be taken back')
+
+const timeLeft: z.ZodType<TimeLeft> = z
+  .strictObject({
+    strategy,
+    least: z.number().describe('milliseconds at the least until nobody needs the old CA'),
+    usual: z
+      .number()
+      .describe('the same where holders renew by themselves and people have a day for each pull request'),
+    requests: count.describe('pull requests until nobody needs the old CA'),
+    ends: instant.nullable().describe('when the old CA ends; null: it is not needed any more, or not known'),
+    startBy: instant.nullable().describe('`ends` less `usual`'),
+    lastStart: instant.nullable().describe('`ends` less `least`'),
+    daysLeft: z.int().nullable().describe('whole days until `startBy`; below 0: past'),
+    state: z.enum(['in-time', 'hurry', 'too-late', 'none-needed']),
+  })
+  .describe('how long there is to start a rotation, or to go on with it')
+
 const statusView: z.ZodType<StatusView> = z.strictObject({
   rotation: text,
   strategy: text,
@@ -389,6 +455,9 @@ const statusView: z.ZodType<StatusView> = z.strictObject({
     z.strictObject({ id: text, site: text, claim: text, verdict, because: list(text), hint: text.nullable() }),
   ),
   seen: z.strictObject({ from: z.enum(['live', 'evidence']), at: instant }).nullable(),
+  time: timeLeft,
+  drain: list(drain),
+  undo: undoWindow,
   expires: list(z.strictObject({ role: certificateRole, subject: text, sha256: fingerprint, notAfter: instant })),
   next: text.nullable(),
 })
@@ -396,6 +465,7 @@ const statusView: z.ZodType<StatusView> = z.strictObject({
 const inspectView: z.ZodType<InspectView> = z.strictObject({
   now: instant,
   within: count.nullable().describe('milliseconds of --within; null: not asked'),
+  startWithin: count.nullable().describe('milliseconds of --start-within; null: not asked'),
   certificates: list(
     z.strictObject({
       sha256: fingerprint,
@@ -406,11 +476,16 @@ const inspectView: z.ZodType<InspectView> = z.strictObject({
       use: z.enum(['anchor', 'issuer', 'anchor and issuer']),
       places: list(text),
       usedBy: list(text),
-      startBy: instant.nullable(),
+      startBy: instant.nullable().describe('the last instant at which a graceful rotation has the usual time'),
+      lastStart: instant.nullable().describe('the last instant at which it has the least time'),
+      daysLeft: z.int().nullable().describe('whole days until `startBy`; below 0: past'),
       remarks: list(text),
     }),
   ),
-  strategies: list(z.strictObject({ strategy, fits: z.boolean(), why: text })),
+  due: list(z.strictObject({ sha256: fingerprint, what: z.enum(['ends', 'start-by']), at: instant })).describe(
+    'what falls within --within and --start-within; not empty: exit 4',
+  ),
+  strategies: list(z.strictObject({ strategy, fits: z.boolean(), why: text, time: timeLeft.nullable() })),
   remarks: list(text),
 })
 
@@ -478,6 +553,7 @@ const results = {
   verify: z.strictObject({
     verdict,
     gates: list(gate),
+    drain: list(drain),
     evidence: list(evidence),
     authorship: list(z.strictObject({ site: text, ...authorshipFields })).describe('of --evidence; else empty'),
   }),

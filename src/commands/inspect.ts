@@ -1,9 +1,22 @@
 import type { Cluster } from '../cluster/cluster.ts'
+import { millisecondsOf } from '../declaration/values.ts'
 import { readBundle } from '../pki/bundle.ts'
 import { type Certificate, certificateFacts } from '../pki/certificate.ts'
 import type { CurrentCa } from '../plan/ca.ts'
-import type { InspectedCertificate, InspectView } from '../report/inspect-text.ts'
-import type { ClusterChoice, EvidenceGroup, GateSettings, Plan, SystemPart, TrustState } from '../rotation.ts'
+import { type Course, type TimeLeft, timeLeft } from '../plan/time-left.ts'
+import type { InspectedCertificate, InspectedStrategy, InspectView } from '../report/inspect-text.ts'
+import { spanText } from '../report/span.ts'
+import type {
+  ClusterChoice,
+  Declaration,
+  EvidenceGroup,
+  GateSettings,
+  Plan,
+  Strategy,
+  SystemPart,
+  TrustState,
+} from '../rotation.ts'
+import type { CourseScene, FittingStrategy } from '../systems/system.ts'
 import { systemOf } from '../systems/systems.ts'
 import { unreadable } from './unreadable.ts'
 
@@ -11,26 +24,32 @@ export interface InspectedSite {
   readonly name: string
   readonly cluster: Cluster
   readonly declared: SystemPart
+  /** @default the system's usual gates, all sites at once, no restart of workloads */
+  readonly course?: DeclaredCourse
   /** Opens a cluster beside it, such as that of a runtime. @default none can be opened */
   readonly openCluster?: (name: string, choice: ClusterChoice) => Promise<Cluster>
 }
 
-const day = 24 * 60 * 60 * 1000
-
-/**
- * How long a graceful rotation takes from its first pull request: about nine steps, each with its hold, the slowest renewal of a
- * leaf twice (before and after the issuer moves), and a week for people to review.
- */
-function gracefulDuration(gates: Pick<GateSettings, 'hold'>, leafHours: number): number {
-  return 9 * (gates.hold + 30 * 60_000) + 2 * leafHours * 60 * 60_000 + 7 * day
+/** How a rotation of these sites would go, where a declaration says more than the system's defaults. */
+export interface DeclaredCourse {
+  readonly gates: Pick<GateSettings, 'hold' | 'settle'>
+  readonly batches: number
+  readonly workloadBatches: number
 }
 
-const usualHold = 10 * 60_000
+export interface InspectOptions {
+  readonly now: Date
+  /** Milliseconds of --within; null: not asked. */
+  readonly within: number | null
+  /** Milliseconds of --start-within. @default null, not asked */
+  readonly startWithin?: number | null
+}
 
 /** Certificates of PEM files, strictly read. */
 export async function inspectFiles(
   files: readonly { readonly file: string; readonly text: string }[],
-  options: { readonly now: Date; readonly within: number | null },
+  declared: SystemPart,
+  options: InspectOptions,
 ): Promise<InspectView> {
   const found = new Map<string, Found>()
   const remarks: string[] = []
@@ -40,26 +59,23 @@ export async function inspectFiles(
     for (const certificate of bundle.certificates)
       note(found, certificate, certificate.ca ? 'anchor' : 'issuer', file, [])
   }
-  return view(found, remarks, [], options, usualHold, 24)
+  // Whose CA it is a file does not say: the longest course of the system is counted.
+  const current = { issuer: 'today', roots: ['today'], source: 'plugged' as const, settings: {} }
+  return view(found, remarks, [], coursesOf(declared, [current], usualCourse(declared)), options)
 }
 
 /** Every anchor and issuer in use at the sites, by who uses it. */
-export async function inspectSites(
-  sites: readonly InspectedSite[],
-  options: { readonly now: Date; readonly within: number | null },
-): Promise<InspectView> {
+export async function inspectSites(sites: readonly InspectedSite[], options: InspectOptions): Promise<InspectView> {
   const found = new Map<string, Found>()
   const remarks: string[] = []
   const currents: CurrentCa[] = []
   const [first] = sites
-  let leafHours = 24
   for (const site of sites) {
     const system = systemOf(site.declared.system)
     const current = await system.currentFromCluster(site.cluster, site.declared, site).catch(error => {
       throw unreadable(error, site.name)
     })
     currents.push(current)
-    leafHours = system.leafHours(site.declared)
     const places = system.words.places(site.declared, site, current)
     const { groups, exceptions } = await consumers(site, current, options.now)
     const usedBy = (sha256: string) =>
@@ -70,7 +86,53 @@ export async function inspectSites(
     remarks.push(...exceptions.map(each => `${site.name}: ${each.name}: ${each.detail}`))
   }
   const strategies = first === undefined ? [] : systemOf(first.declared.system).words.fitting(currents, options.now)
-  return view(found, remarks, strategies, options, usualHold, leafHours)
+  const courses =
+    first === undefined
+      ? []
+      : coursesOf(first.declared, currents.map(sceneOf), first.course ?? usualCourse(first.declared))
+  return view(found, remarks, strategies, courses, options)
+}
+
+type Scene = CourseScene['current']
+
+function sceneOf({ issuer, roots, source, settings }: CurrentCa): Scene {
+  return { issuer: issuer.sha256, roots: roots.map(({ sha256 }) => sha256), source, settings }
+}
+
+/** How the strategies of a system would go from what its sites have now; of sites that differ the longest counts. */
+function coursesOf(declared: SystemPart, scenes: readonly Scene[], like: DeclaredCourse): readonly Course[] {
+  const system = systemOf(declared.system)
+  const leafHours = system.leafHours(declared)
+  return strategyNames.flatMap((strategy): readonly Course[] => {
+    const all = scenes.map(current =>
+      system.course(strategy, declared, { current, workloadBatches: like.workloadBatches }),
+    )
+    const phases = all.reduce(
+      (most, each) =>
+        each.flatMap(({ steps }) => steps).length > most.flatMap(({ steps }) => steps).length ? each : most,
+      [],
+    )
+    if (phases.length === 0) return []
+    const { gates, batches } = like
+    return [{ strategy, phases, batches, gates, leafHours, renewalHours: system.renewalHours?.(declared) ?? leafHours }]
+  })
+}
+
+const strategyNames: readonly Strategy[] = ['graceful', 'renew', 'issuer', 'emergency']
+
+/** What rotation.yaml counts where it says nothing (src/declaration/schema.ts). */
+function usualCourse(declared: SystemPart): DeclaredCourse {
+  const { hold } = systemOf(declared.system).settings.defaults
+  return { gates: { hold: millisecondsOf(hold ?? '10m'), settle: 15_000 }, batches: 1, workloadBatches: 0 }
+}
+
+/** What a declaration says of it. */
+export function declaredCourse({ gates, rollout, sites, reload }: Declaration): DeclaredCourse {
+  const batches = rollout.kind === 'parallel' ? 1 : rollout.kind === 'serial' ? sites.length : rollout.batches.length
+  const bySite = sites.map(
+    ({ name }) => new Set(reload.filter(({ site }) => site === name).map(({ batch }) => batch)).size,
+  )
+  return { gates, batches, workloadBatches: Math.max(0, ...bySite) }
 }
 
 interface Found {
@@ -183,14 +245,15 @@ function todaysPlan(site: InspectedSite, current: CurrentCa, now: Date): Plan {
 function view(
   found: ReadonlyMap<string, Found>,
   remarks: readonly string[],
-  strategies: InspectView['strategies'],
-  options: { readonly now: Date; readonly within: number | null },
-  hold: number,
-  leafHours: number,
+  strategies: readonly FittingStrategy[],
+  courses: readonly Course[],
+  options: InspectOptions,
 ): InspectView {
+  const { now, within, startWithin = null } = options
+  const graceful = courses.find(({ strategy }) => strategy === 'graceful')
   const certificates = [...found.values()].map(({ certificate, uses, places, usedBy }): InspectedCertificate => {
     const { sha256, subject, key, notBefore, notAfter } = certificate
-    const startBy = Date.parse(notAfter) - gracefulDuration({ hold }, leafHours)
+    const time = graceful === undefined ? null : timeLeft(graceful, { ends: new Date(notAfter) }, now)
     return {
       sha256,
       subject,
@@ -200,15 +263,60 @@ function view(
       use: uses.size === 2 ? 'anchor and issuer' : uses.has('anchor') ? 'anchor' : 'issuer',
       places: [...places].sort(),
       usedBy: [...usedBy].sort(),
-      startBy: startBy <= options.now.getTime() ? null : new Date(startBy).toISOString().replace(/\.\d+Z$/, 'Z'),
-      remarks: startBy <= options.now.getTime() ? ['it is too late for a graceful rotation that needs no haste'] : [],
+      startBy: time?.startBy ?? null,
+      lastStart: time?.lastStart ?? null,
+      daysLeft: time?.daysLeft ?? null,
+      remarks: [],
     }
   })
+  const ends = certificates.map(({ notAfter }) => Date.parse(notAfter)).sort((a, b) => a - b)[0]
+  const times = courses.map(course => timeLeft(course, { ends: ends === undefined ? null : new Date(ends) }, now))
+  const root = certificates.some(({ use, notAfter }) => use !== 'issuer' && Date.parse(notAfter) === ends)
   return {
-    now: options.now.toISOString().replace(/\.\d+Z$/, 'Z'),
-    within: options.within,
+    now: now.toISOString().replace(/\.\d+Z$/, 'Z'),
+    within,
+    startWithin,
     certificates,
-    strategies,
+    due: certificates.flatMap(each => dueOf(each, options)),
+    strategies: strategies.map(each => timed(each, times, root)),
     remarks,
   }
 }
+
+/** What of a certificate is due within the times that were asked for. */
+function dueOf(
+  { sha256, notAfter, startBy }: InspectedCertificate,
+  { now, within, startWithin = null }: InspectOptions,
+) {
+  const before = (instant: string | null, span: number | null): boolean =>
+    instant !== null && span !== null && Date.parse(instant) <= now.getTime() + span
+  return [
+    ...(before(notAfter, within) ? [{ sha256, what: 'ends' as const, at: notAfter }] : []),
+    ...(startBy !== null && before(startBy, startWithin) ? [{ sha256, what: 'start-by' as const, at: startBy }] : []),
+  ]
+}
+
+/** A strategy with what it takes: one that would not be over in time does not fit, whatever the material allows. */
+function timed(fitting: FittingStrategy, times: readonly TimeLeft[], root: boolean): InspectedStrategy {
+  const time = times.find(({ strategy }) => strategy === fitting.strategy) ?? null
+  if (time === null || !fitting.fits || time.state === 'none-needed') return { ...fitting, time }
+  if (time.state === 'too-late') {
+    const why = `too late: it takes ${spanText(time.least)} at the least until nobody needs the CA that ends ${time.ends}`
+    return { ...fitting, fits: false, why, time }
+  }
+  if (
+    fitting.strategy === 'issuer' &&
+    root &&
+    times.some(({ strategy, state }) => strategy === 'graceful' && state !== 'in-time')
+  )
+    return {
+      ...fitting,
+      fits: false,
+      why: `the root itself ends ${time.ends}, and whatever is issued under it ends with it`,
+      time,
+    }
+  if (time.state === 'in-time') return { ...fitting, time }
+  return { ...fitting, why: `${fitting.why}; in haste: ${haste}`, time }
+}
+
+const haste = 'merge each pull request when it opens, and have holders renew at once'

@@ -17,9 +17,10 @@ import {
   treeFolder,
   type Variant,
 } from '../plan/steps.ts'
+import { type WayBack, wayBack } from '../plan/way-back.ts'
 import type { Repository, Snapshot } from '../repository/repository.ts'
 import { treeDigest } from '../repository/tree-digest.ts'
-import type { GateResult, SitePosition } from '../rotation.ts'
+import type { GateResult, Plan, SitePosition } from '../rotation.ts'
 import { provePlan } from '../safety/prove.ts'
 import type { Context } from './context.ts'
 import { gateContext, leaveGates, postGates, withdrawGates } from './gate-status.ts'
@@ -125,7 +126,10 @@ async function advance(
     verdicts: Object.fromEntries(looks.map(look => [look.site, look.verdict])),
   })
   const variant = options.abandon === true && !isUntouched(rotation, positions) ? 'undo' : options.variant
-  const chosen = chooseAction(rotation, positions, looks, action, variant, options.abandon === true)
+  const chosen =
+    variant === 'step' || action.kind === 'refuse' || action.kind === 'done'
+      ? forwardAction(rotation, action, options.abandon === true)
+      : await variantAction(rotation, positions, variant, looks, context.now())
   if (chosen.kind === 'done') return { kind: 'done' }
   if (chosen.kind === 'refuse') throw await refusal(context, rotation, chosen.site, chosen.why)
   const outcome: NextOutcome =
@@ -169,19 +173,9 @@ async function looksFor(
   }
 }
 
-function chooseAction(
-  rotation: OpenRotation,
-  positions: Readonly<Record<string, SitePosition>>,
-  looks: readonly SiteLook[],
-  action: NextAction,
-  variant: Variant,
-  abandon: boolean,
-): NextAction {
-  if (action.kind === 'refuse' || action.kind === 'done') return action
-  if (variant !== 'step') return variantAction(rotation, positions, variant, looks)
-  if (!abandon) return action
+function forwardAction(rotation: OpenRotation, action: NextAction, abandon: boolean): NextAction {
   // Nothing new is trusted any more: closing waits only for what is under way to have reached everyone.
-  if (action.kind === 'wait') return action
+  if (!abandon || action.kind === 'refuse' || action.kind === 'done' || action.kind === 'wait') return action
   const after = action.kind === 'close' ? action.after : (action.after ?? stepsOf(rotation.plan)[0])
   if (after === undefined) throw new Error('the plan is empty')
   return { kind: 'close', after }
@@ -224,29 +218,16 @@ function closing(rotation: OpenRotation, after: PlanStep): Request {
 }
 
 /** The undo or the nudge of the step that the foremost sites are at; it needs no gate where that is safe from any mix of it. */
-function variantAction(
+async function variantAction(
   rotation: OpenRotation,
   positions: Readonly<Record<string, SitePosition>>,
   variant: 'undo' | 'nudge',
   looks: readonly SiteLook[],
-): NextAction {
+  now: Date,
+): Promise<NextAction> {
   const { plan } = rotation
-  const reached = plan.sites.flatMap(({ name }) => {
-    const position = positions[name]
-    if (position?.kind !== 'at') return []
-    const at = findStep(plan, position.phase, position.step)
-    if (at === null) return []
-    if (position.variant !== 'undo') return [{ site: name, at, undone: false }]
-    // Undone already: going further back is the undo of the phase before, once this one's has reached everyone.
-    const before = stepsOf(plan)[at.index - at.step.number]
-    return before === undefined ? [] : [{ site: name, at: before, undone: true }]
-  })
-  const foremost = Math.max(-1, ...reached.map(each => each.at.index))
-  const sites = reached.filter(
-    each => each.at.index === foremost && plannedTree(each.at.step.sites[each.site], variant) !== null,
-  )
-  const at = sites[0]?.at
-  if (at === undefined || (variant === 'nudge' && sites.some(each => each.undone))) {
+  const back = wayBack(plan, positions, variant)
+  if (back === null || (variant === 'nudge' && back.undone)) {
     const found = plan.sites.map(site => `${site.name} ${positionText(positions[site.name] ?? { kind: 'absent' })}`)
     throw new ReanchorError({
       what: variant === 'nudge' ? 'there is nothing to nudge' : 'there is no way back from here',
@@ -256,30 +237,61 @@ function variantAction(
       exit: exitCodes.refused,
     })
   }
-  const open = looks.filter(
-    look => sites.some(each => each.undone && each.site === look.site) && look.verdict.verdict !== 'holds',
-  )
-  const unseen = sites.filter(each => each.undone && !looks.some(look => look.site === each.site))
-  if (unseen.length > 0) return { kind: 'wait', verdict: 'unknown', gates: [] }
-  if (open.length > 0) {
-    const gates = open.flatMap(look => look.verdict.gates.filter(gate => gate.verdict !== 'holds'))
-    return { kind: 'wait', verdict: 'pending', gates }
+  const { at, sites, undone } = back
+  if (undone) {
+    const ours = looks.filter(look => sites.includes(look.site))
+    if (ours.length < sites.length) return { kind: 'wait', verdict: 'unknown', gates: [] }
+    const gates = ours.flatMap(look => look.verdict.gates.filter(gate => gate.verdict !== 'holds'))
+    if (ours.some(look => look.verdict.verdict !== 'holds')) return { kind: 'wait', verdict: 'pending', gates }
   }
-  const unsafe = provePlan(rotation.plan).transitions.find(
-    transition =>
-      transition.counterexample !== null && transition.to.includes(variant) && transition.from.includes(stepFolder(at)),
+  if (variant === 'undo') await refuseUnsafeUndo(rotation, back, looks, now)
+  else refuseUnsafeNudge(plan, at)
+  return { kind: 'open', at, sites, batch: null, after: null }
+}
+
+/** With the reason and the date: from when it is safe, or until when it was. */
+async function refuseUnsafeUndo(
+  { plan }: OpenRotation,
+  { at, sites, undone }: WayBack,
+  looks: readonly SiteLook[],
+  now: Date,
+): Promise<void> {
+  const { undoWindow } = await import('../safety/until-when.ts')
+  const evidence = looks.flatMap(look => (look.unseen === null ? [look.evidence] : []))
+  const { verdict, from, until, because } = undoWindow({ plan, at, sites, undone, evidence, now })
+  if (verdict === 'holds') return
+  const when =
+    from !== null
+      ? `, safe from ${from} on`
+      : until !== null && Date.parse(until) < now.getTime()
+        ? `, safe until ${until}`
+        : ''
+  throw new ReanchorError({
+    what: from === null ? 'going back is not safe' : 'going back is not safe yet',
+    where: { object: `undo of ${stepFolder(at)} at ${sites.join(', ')}` },
+    expected: `every handshake to succeed while it rolls out${when}`,
+    found: because,
+    todo:
+      from === null
+        ? 'go forward instead: run `reanchor next`'
+        : `wait until ${from}, when the last of these leaves has ended, or see that their holders get new ones; then run this again`,
+    exit: exitCodes.refused,
+  })
+}
+
+function refuseUnsafeNudge(plan: Plan, at: PlanStep): void {
+  const unsafe = provePlan(plan).transitions.find(
+    transition => transition.counterexample !== null && transition.to === `${stepFolder(at)} nudge`,
   )
-  if (unsafe !== undefined) {
-    throw new ReanchorError({
-      what: `the ${variant} would break connections`,
-      where: { object: `${unsafe.from} → ${unsafe.to}` },
-      expected: 'every handshake to succeed',
-      found: unsafe.counterexample?.sentence ?? '',
-      todo: 'go forward instead',
-      exit: exitCodes.refused,
-    })
-  }
-  return { kind: 'open', at, sites: sites.map(each => each.site), batch: null, after: null }
+  if (unsafe === undefined) return
+  throw new ReanchorError({
+    what: 'the nudge would break connections',
+    where: { object: `${unsafe.from} → ${unsafe.to}` },
+    expected: 'every handshake to succeed',
+    found: unsafe.counterexample?.sentence ?? '',
+    todo: 'go forward instead',
+    exit: exitCodes.refused,
+  })
 }
 
 /** Opens the request, or finds it open. Every write can be the last one: run again, it ends in the same place. */

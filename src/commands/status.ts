@@ -1,6 +1,8 @@
 import { ReanchorError } from '../errors.ts'
 import { decideNext } from '../plan/advance.ts'
 import { findStep, stepFolder } from '../plan/steps.ts'
+import { courseOf, standingAt, type TimeLeft, timeLeft } from '../plan/time-left.ts'
+import { foremost, wayBack } from '../plan/way-back.ts'
 import type {
   StatusEvidence,
   StatusGate,
@@ -9,8 +11,10 @@ import type {
   StatusSite,
   StatusView,
 } from '../report/status.ts'
-import type { SitePosition } from '../rotation.ts'
+import type { Plan, SitePosition } from '../rotation.ts'
+import type { UndoWindow } from '../safety/until-when.ts'
 import { authorshipText } from '../verify/authorship.ts'
+import type { Drain } from '../verify/drain.ts'
 import type { Context } from './context.ts'
 import { committedEvidence, presentAt } from './evidence.ts'
 import { gateContext, gateText } from './gate-status.ts'
@@ -49,10 +53,59 @@ export async function statusView(
     pullRequests,
     evidence: await evidenceOf(context, rotation),
     gates: (looks ?? []).flatMap(look => look.verdict.gates).map(toStatusGate),
+    time: await timeOf(rotation, positions, context.now()),
+    drain: await drainsOf(plan, looks, context.now()),
+    undo: await undoOf(rotation, positions, looks, context.now()),
     seen: seen === undefined ? null : { from: 'live', at: seen },
     expires: plan.certificates.map(({ role, subject, sha256, notAfter }) => ({ role, subject, sha256, notAfter })),
     next: nextSentence(rotation, positions, looks, pullRequests),
   }
+}
+
+/** From where every site is, against the end of the CA that leaves came from when the rotation began. */
+async function timeOf(
+  { plan, declaration, closed }: OpenRotation,
+  positions: Readonly<Record<string, SitePosition>>,
+  now: Date,
+): Promise<TimeLeft> {
+  const { systemOf } = await import('../systems/systems.ts')
+  const system = systemOf(plan.system)
+  const course = courseOf(plan, system.renewalHours?.(declaration) ?? plan.leafHours)
+  const first = plan.phases[0]?.steps[0]?.sites ?? {}
+  const needed = new Set(Object.values(first).flatMap(({ state }) => [state.issuer, ...state.chain]))
+  const ends = plan.certificates.flatMap(({ sha256, notAfter }) => (needed.has(sha256) ? [Date.parse(notAfter)] : []))
+  const roots = plan.certificates.flatMap(({ role, notAfter }) => (role === 'old-root' ? [Date.parse(notAfter)] : []))
+  const last = Math.min(...ends, Math.max(...roots))
+  const at = closed ? { done: course.phases.flatMap(({ steps }) => steps).length } : standingAt(plan, positions)
+  return timeLeft(course, { ends: Number.isFinite(last) ? new Date(last) : null, ...at }, now)
+}
+
+async function drainsOf(plan: Plan, looks: readonly SiteLook[] | null, now: Date): Promise<readonly Drain[]> {
+  if (looks === null) return []
+  const { drainOf } = await import('../verify/drain.ts')
+  return looks.flatMap(look => (look.unseen === null ? (drainOf(plan, look.evidence, now) ?? []) : []))
+}
+
+/** Until when the step that the foremost sites are at can be taken back; `looks` hold that against what runs. */
+async function undoOf(
+  { plan, closed }: OpenRotation,
+  positions: Readonly<Record<string, SitePosition>>,
+  looks: readonly SiteLook[] | null,
+  now: Date,
+): Promise<UndoWindow> {
+  const { noWayBack, undoWindow } = await import('../safety/until-when.ts')
+  const back = closed ? null : wayBack(plan, positions)
+  if (back === null) {
+    const at = foremost(plan, positions)
+    return noWayBack(
+      plan,
+      at[0]?.at ?? null,
+      at.map(({ site }) => site),
+      closed,
+    )
+  }
+  const evidence = (looks ?? []).flatMap(look => (look.unseen === null ? [look.evidence] : []))
+  return undoWindow({ plan, ...back, evidence, now })
 }
 
 function toStatusGate(gate: SiteLook['verdict']['gates'][number]): StatusGate {

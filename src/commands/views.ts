@@ -6,6 +6,7 @@ import type { PullRequestView } from '../report/pull-request.ts'
 import { describeChange, type TrustChange } from '../report/trust-diff.ts'
 import type { Plan, Proof, ProvenTransition } from '../rotation.ts'
 import { provePlan, untilNote } from '../safety/prove.ts'
+import { undoWindow, undoWindows } from '../safety/until-when.ts'
 import { readAllowedSigner } from '../signature/allowed-signers.ts'
 import { keyFingerprint } from '../signature/public-key.ts'
 import type { Signer } from '../signature/sshsig.ts'
@@ -28,6 +29,7 @@ export async function planRequestView(plan: Plan, proof: Proof): Promise<PullReq
     evidence: [],
     proof,
     warnings: plan.strategy === 'emergency' ? [systemOf(plan.system).words.emergency] : [],
+    undo: undoWindows(plan),
   }
 }
 
@@ -62,6 +64,7 @@ export async function requestView(
     cleanUp: closes ? cleanUp(rotation) : [],
     first: closes ? [] : await takeOvers(rotation, request),
     warnings: plan.strategy === 'emergency' && !closes ? [systemOf(plan.system).words.emergency] : [],
+    undo: closes ? [] : [undoWindow({ plan, at: request.at, sites: request.sites, evidence: [], now })],
   }
 }
 

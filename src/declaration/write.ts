@@ -40,7 +40,7 @@ export function writeDeclaration(declaration: Declaration, notes: Notes = noNote
     out.comment('The CA in use now.')
     writeCurrent(out, declaration.current)
     out.comment('The CA that takes its place.')
-    writeNext(out, declaration.next, system.settings.issuing)
+    writeNext(out, declaration.next, system.settings.issuing, keepsKey(declaration) ? usualNext(declaration) : null)
     out.comment('How private keys are sealed before they reach Git.')
     writeCustody(out, declaration.custody)
     out.gap()
@@ -127,13 +127,38 @@ function writeCurrent(out: Writer, current: CurrentSource): void {
   })
 }
 
-function writeNext(out: Writer, next: NextSource, issues: boolean): void {
+/** Whether the new certificate is for the key in use. */
+function keepsKey(declaration: Declaration): boolean {
+  if (declaration.strategy === 'renew') return true
+  return declaration.system === 'kyma' && declaration.kyma.compromised === 'certificate'
+}
+
+/** What counts where the file says neither. Where key and subject stay, both are those in use then, and need no mention. */
+interface UsualNext {
+  readonly algorithm: string
+  readonly subject: string
+}
+
+function usualNext(declaration: Declaration): UsualNext {
+  const { settings } = systemOf(declaration.system)
+  return {
+    algorithm: settings.defaults.algorithm ?? 'ecdsa-p256',
+    subject: settings.subjects(declaration.name, declaration).root,
+  }
+}
+
+function writeNext(out: Writer, next: NextSource, issues: boolean, usual: UsualNext | null): void {
   out.map('next', () => {
     if (next.from === 'generate') {
       out.map('generate', () => {
-        out.field('algorithm', next.algorithm, 'ecdsa-p256 | ecdsa-p384 | rsa-4096')
-        out.field('subject', next.subject)
-        out.field('validity', `${next.validityDays}d`)
+        if (next.algorithm !== usual?.algorithm)
+          out.field('algorithm', next.algorithm, 'ecdsa-p256 | ecdsa-p384 | rsa-4096')
+        if (next.subject !== usual?.subject) out.field('subject', next.subject)
+        out.field(
+          'validity',
+          `${next.validityDays}d`,
+          usual === null ? undefined : 'of the new certificate: key and subject stay',
+        )
         if (issues) out.map('issuing', () => writeIssuing(out, next.issuing, next.algorithm))
       })
       return

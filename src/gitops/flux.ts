@@ -52,8 +52,6 @@ export interface FluxKustomization extends Located {
   readonly decryption: { readonly provider: string | null; readonly secret: string | null } | null
   /** What Flux adds to the folder's kustomization (kustomize-controller, fluxcd/pkg/kustomize WriteFile). */
   readonly overlay: KustomizationOverlay
-  /** spec.postBuild is set: `${…}` in manifests is replaced. */
-  readonly substitutes: boolean
   readonly object: ManifestObject
 }
 
@@ -169,7 +167,6 @@ export function fluxKustomizationOf(object: ManifestObject, file: string, docume
       ? { provider: textAt(decryption, 'provider'), secret: textAt(decryption, 'secretRef', 'name') }
       : null,
     overlay: overlayOf(object),
-    substitutes: isPlain(at(object, 'spec', 'postBuild')),
     object,
   }
 }

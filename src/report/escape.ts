@@ -34,6 +34,20 @@ export function sentence(text: string): string {
     .join('')
 }
 
+/** Markdown of `prose` and `code` for a terminal, where entities are noise and nothing pings: the characters themselves, and still none that hides. */
+export function terminalText(markdown: string): string {
+  return markdown
+    .split('\n')
+    .map(line =>
+      visible(
+        line
+          .replace(/&#(3[3-9]|[4-9]\d|1[01]\d|12[0-6]);/g, (_, at) => String.fromCharCode(Number(at)))
+          .replace(/@\u200b/g, '@'),
+      ),
+    )
+    .join('\n')
+}
+
 function escapeUnit(char: string): string {
   return Array.from(
     { length: char.length },

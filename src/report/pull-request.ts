@@ -11,9 +11,11 @@ import type {
   TrustState,
   Verdict,
 } from '../rotation.ts'
+import type { UndoWindow } from '../safety/until-when.ts'
 import { systemOf } from '../systems/systems.ts'
 import { code, listed, plural, prose, sentence, visible } from './escape.ts'
 import { type TrustChange, trustDiffMarkdown } from './trust-diff.ts'
+import { undoSentence } from './undo-text.ts'
 
 /** What a pull request does: `plan` shows a plan, `step` enters a step, `undo` and `nudge` belong to a step, `close` ends the rotation. */
 export type PullRequestKind = 'plan' | 'step' | 'undo' | 'nudge' | 'close'
@@ -51,6 +53,8 @@ export interface PullRequestView {
   readonly first?: readonly string[]
   /** Sentences that stand first, such as the price of an emergency. */
   readonly warnings?: readonly string[]
+  /** Until when the step can be taken back; of a plan all its steps, of the closing pull request none. */
+  readonly undo: readonly UndoWindow[]
 }
 
 export interface Marker {
@@ -141,7 +145,7 @@ function bodyAt(view: PullRequestView, detail: Detail): string {
     safety(view, detail),
     drawing(view),
     watch(view),
-    undoing(view),
+    undoing(view, detail),
     cleaning(view),
   ]
   return `${sections.filter(section => section !== '').join('\n\n')}\n`
@@ -420,28 +424,42 @@ function watch(view: PullRequestView): string {
   return ['### What to watch while it rolls out', '', ...lines.map(line => `- ${sentence(line)}`)].join('\n')
 }
 
-function undoing(view: PullRequestView): string {
-  if (view.kind === 'close')
-    return '### How to undo\n\nThere is no way back from here: going back to the old root is a new rotation.'
-  if (view.kind === 'plan') return '### How to undo\n\nClose or revert this pull request: nothing is deployed.'
+function undoing(view: PullRequestView, detail: Detail): string {
   const head = '### How to undo\n\n'
-  const label = labelOf(view)
-  if (view.kind === 'undo') return `${head}${prose('')}${sentence('`reanchor next` enters the step again.')}`
-  const step = stepOf(view.plan, view.phase, view.step)
-  const sites = view.sites.map(site => step?.sites[site]).filter(site => site !== undefined)
-  if (sites.length === 0 || sites.some(site => site.undo === null))
-    return `${head}${sentence(view.phase === 0 ? '`reanchor abandon` closes the rotation; what runs stays as it is.' : 'This step has no undo of its own: `reanchor undo` goes back with the step before it.')}`
-  const back = view.proof?.transitions.filter(row => row.to === `${label} undo`) ?? []
-  const broken = back.find(row => row.counterexample !== null)?.counterexample
-  if (broken !== undefined && broken !== null) return `${head}Not safe: ${sentence(broken.sentence)}`
-  const until = back
-    .map(row => row.goodUntil)
-    .filter(date => date !== null)
-    .sort()[0]
-  const next = stepAfter(view.plan, view.phase, view.step)
-  const limit = next === null ? '' : ` Safe until ${code(next)} is merged; after that, undo that one first.`
-  const date = until === undefined ? '' : ` Certificates allow it until ${until.slice(0, 10)}.`
-  return `${head}${sentence('`reanchor undo` opens the pull request that goes back one step.')}${limit}${date} ${sentence('A `git revert` is judged by `reanchor check` before it is merged.')}`
+  if (view.kind === 'close')
+    return `${head}There is no way back from here: it takes the copies of all steps away, and going back to the old root is a new rotation.`
+  if (view.kind === 'plan')
+    return `${head}Close or revert this pull request: nothing is deployed.${undoTable(view.undo, detail)}`
+  if (view.kind === 'undo')
+    return `${head}${sentence('`reanchor next` enters the step again. Going back further is `reanchor undo` once more, when this has reached everyone: `reanchor status --live` tells from when that is safe.')}`
+  const [window] = view.undo
+  if (window === undefined) return ''
+  const told = sentence(undoSentence(window))
+  if (window.verdict !== 'holds') return `${head}${told}`
+  return `${head}${sentence('`reanchor undo` opens the pull request that goes back one step.')} ${told} ${sentence('`reanchor status --live` holds that against what runs then, and a `git revert` is judged by `reanchor check` before it is merged.')}`
+}
+
+/** Of a plan: until when each of its steps can be taken back, as far as certificates bound it. */
+function undoTable(windows: readonly UndoWindow[], detail: Detail): string {
+  if (windows.length === 0) return ''
+  const rows = windows
+    .slice(0, detail.rows)
+    .map(({ step, verdict, until, before, because }) =>
+      verdict === 'holds'
+        ? `| ${code(step ?? '')} | ${until ?? 'no date'} | ${before === 'close' ? 'the closing pull request' : code(before ?? '')} | ${sentence(because)} |`
+        : `| ${code(step ?? '')} | **never** | | ${sentence(because)} |`,
+    )
+  const more = windows.length - rows.length
+  return [
+    '',
+    '',
+    'Once a step is merged, `reanchor undo` takes it back until a date, or until the next one is merged:',
+    '',
+    '| step | until | or until the merge of | because |',
+    '|---|---|---|---|',
+    ...rows,
+    ...(more > 0 ? [`| and ${plural(more, 'more step')} | | | |`] : []),
+  ].join('\n')
 }
 
 function cleaning(view: PullRequestView): string {
@@ -453,15 +471,6 @@ function labelOf(view: Pick<PullRequestView, 'plan' | 'phase' | 'step'>): string
   const phase = view.plan.phases.find(found => found.number === view.phase)
   const step = phase?.steps.find(found => found.number === view.step)
   return `${view.phase}-${phase?.name ?? ''}/${view.step}-${step?.name ?? ''}`
-}
-
-function stepAfter(plan: Plan, phase: number, step: number): string | null {
-  const later = plan.phases.flatMap(found => found.steps.map(next => ({ found, next })))
-  const index = later.findIndex(({ found, next }) => found.number === phase && next.number === step)
-  const after = later[index + 1]
-  return index < 0 || after === undefined
-    ? null
-    : `${after.found.number}-${after.found.name}/${after.next.number}-${after.next.name}`
 }
 
 function stepOf(plan: Plan, phase: number, step: number): PlannedStep | undefined {

@@ -1,6 +1,12 @@
+import type { TimeLeft } from '../plan/time-left.ts'
 import type { CertificateFacts, CertificateRole, Instant, SitePosition, Verdict } from '../rotation.ts'
+import type { UndoWindow } from '../safety/until-when.ts'
+import type { Drain } from '../verify/drain.ts'
+import { drainLines } from './drain-text.ts'
 import { listed, plural, visible } from './escape.ts'
 import { columns, noPaint, type Paint, wrapped } from './paint.ts'
+import { spanText } from './span.ts'
+import { undoSentence } from './undo-text.ts'
 
 export interface StatusPhase {
   readonly number: number
@@ -67,6 +73,12 @@ export interface StatusView {
   readonly gates: readonly StatusGate[]
   /** Where the gates come from: just now, the committed evidence, or nowhere. */
   readonly seen: { readonly from: 'live' | 'evidence'; readonly at: Instant } | null
+  /** How long there is to go on before the old CA ends. */
+  readonly time: TimeLeft
+  /** How far leaves have left the old root, of each site that was looked at and has one that goes. */
+  readonly drain: readonly Drain[]
+  /** Until when the step that the foremost sites are at can be taken back. */
+  readonly undo: UndoWindow
   readonly expires: readonly StatusExpiry[]
   /** What to do next, one sentence. */
   readonly next: string | null
@@ -133,6 +145,15 @@ export function statusText(view: StatusView, options: TextOptions = {}): string 
   )
   for (const line of gateLines(view.gates, paint, width)) lines.push(line)
 
+  if (view.drain.length > 0) {
+    heading('old root')
+    for (const drain of view.drain.slice(0, mostSites)) lines.push(...drainText(drain, view.expires, paint, width))
+    if (view.drain.length > mostSites) lines.push(paint.faint(`  and ${view.drain.length - mostSites} more sites`))
+  }
+
+  heading('undo')
+  lines.push(undoLine(view.undo, paint, width))
+
   if (view.expires.length > 0) {
     heading('certificates')
     const rows = view.expires.map(certificate => [
@@ -145,6 +166,12 @@ export function statusText(view: StatusView, options: TextOptions = {}): string 
     const shown = columns(rows)
     if (shown.every(line => line.length + 2 <= width)) lines.push(...shown.map(line => `  ${line}`))
     else for (const [role, subject, ...rest] of rows) lines.push(`  ${role}  ${subject}`, `    ${rest.join('  ')}`)
+  }
+  const time = timeText(view.time, view.now)
+  if (time !== null) {
+    heading('time')
+    const text = wrapped(`  ${time}`, width, '  ')
+    lines.push(view.time.state === 'too-late' ? paint.bad(text) : view.time.state === 'hurry' ? paint.wait(text) : text)
   }
   if (view.next !== null) lines.push('', wrapped(`next: ${visible(view.next)}`, width, '      '))
   return `${lines.join('\n')}\n`
@@ -222,6 +249,47 @@ function gateLines(gates: readonly StatusGate[], paint: Paint, width: number): r
     }
   }
   return lines
+}
+
+/** Null where nobody needs the old CA any more. */
+function timeText(time: TimeLeft, now: Instant): string | null {
+  const { state, ends, startBy, lastStart, least, usual, requests } = time
+  if (state === 'none-needed' || ends === null || startBy === null || lastStart === null) return null
+  const what =
+    requests === 0
+      ? 'Once this step’s gates hold nobody needs the old CA'
+      : `${plural(requests, 'pull request')} to merge until nobody needs the old CA`
+  const ahead = `${what}, which ends ${ends.slice(0, 10)} (${daysText(ends, now)}): ${spanText(least)} at the least, usually ${spanText(usual)}.`
+  if (state === 'in-time')
+    return `${ahead} Go on by ${startBy.slice(0, 10)} (${daysText(startBy, now)}), or at the latest by ${lastStart.slice(0, 10)}.`
+  if (state === 'hurry')
+    return `${ahead} It is late: merge each when it opens, and have holders renew at once; after ${lastStart} there is no way without an outage.`
+  return `${ahead} It is too late for a way without an outage since ${lastStart}; \`reanchor inspect\` tells which strategies still fit.`
+}
+
+function drainText(drain: Drain, known: readonly StatusExpiry[], paint: Paint, width: number): readonly string[] {
+  const [first = '', ...names] = drainLines(drain, known)
+  const mark = !drain.begun
+    ? '·'
+    : drain.left > 0
+      ? verdictMarks.pending
+      : drain.unseen > 0
+        ? verdictMarks.unknown
+        : verdictMarks.holds
+  const colour = mark === '·' ? paint.faint : mark === verdictMarks.holds ? paint.good : paint.wait
+  return [
+    colour(wrapped(`  ${mark} ${visible(drain.site)}: ${first}`, width, '    ')),
+    ...names.map(name => wrapped(`    ${name}`, width, '      ')),
+  ]
+}
+
+function undoLine(window: UndoWindow, paint: Paint, width: number): string {
+  const { verdict, judged, before } = window
+  const mark = before === null ? '·' : verdictMarks[verdict]
+  const ask = verdict === 'holds' && judged === 'plan' ? ' So says the plan; `status --live` asks what runs.' : ''
+  const text = wrapped(`  ${mark} ${visible(undoSentence(window))}${ask}`, width, '    ')
+  if (verdict === 'holds') return paint.good(text)
+  return before === null ? paint.faint(text) : verdict === 'violated' ? paint.bad(text) : paint.wait(text)
 }
 
 /** `in 40 days`, `12 days ago`. */

@@ -1,4 +1,5 @@
 import { ReanchorError } from '../errors.ts'
+import { leastTime } from '../plan/time-left.ts'
 import type {
   CertificateFacts,
   Counterexample,
@@ -94,6 +95,25 @@ export function provePlan(plan: Plan, options: ProveOptions = {}): Proof {
     transitions: proven,
     notes: notesOf(plan, model, steps, proven, judge),
   }
+}
+
+/**
+ * The rows of one step's way back, begun at an instant: what `status` asks for, without the price of the whole proof. Empty where the step has none.
+ * Throws as `provePlan` does.
+ */
+export function proveUndo(
+  plan: Plan,
+  of: { readonly phase: number; readonly step: number },
+  at: Date,
+): readonly ProvenTransition[] {
+  const judge = pathJudge(plan.certificates)
+  const steps = stepsOf(plan)
+  requireKnownCertificates(steps, judge)
+  const model = modelOf(plan)
+  const own = steps.find(({ phase, step }) => phase === of.phase && step === of.step)
+  return transitionsOf(plan, steps, at.getTime(), of)
+    .filter(({ to }) => to === `${own?.label} undo`)
+    .flatMap(transition => proveTransition(transition, model, model.links(plan.parties), judge, at.getTime()))
 }
 
 /** `2-trust-both/1-data`: how a step is named everywhere. */
@@ -200,9 +220,8 @@ function floorOf(steps: readonly Step[], index: number): number {
   return 0
 }
 
-/** The least time, in ms, that a step takes: its hold, and at the end of a phase the life of a leaf that renews only by itself. */
 function stepLength(plan: Plan, step: Step): number {
-  return plan.gates.hold + plan.gates.settle + (step.closesPhase ? plan.leafHours * 3_600_000 : 0)
+  return leastTime(plan, step.closesPhase)
 }
 
 function transition(

@@ -8,6 +8,7 @@ import type { DeclarationWriter } from '../declaration/write.ts'
 import type { KeySource } from '../pki/authority.ts'
 import type { Certificate } from '../pki/certificate.ts'
 import type { CurrentCa, NewCa, NextCa } from '../plan/ca.ts'
+import type { CoursePhase } from '../plan/time-left.ts'
 import type { RehearsalSystem } from '../rehearsal/system.ts'
 import type { FoundPlace } from '../report/trust-places.ts'
 import type { TrustHeader } from '../report/trust-txt.ts'
@@ -19,6 +20,7 @@ import type {
   EvidenceException,
   EvidenceGroup,
   FileTree,
+  Fingerprint,
   Instant,
   KeyAlgorithm,
   NextSource,
@@ -89,6 +91,13 @@ export interface System {
   planSite(inputs: SitePlanInputs): Promise<SitePlan>
   /** Hours that a leaf lives, which the proof waits for at the end of a phase. 0: no phase waits for renewals. */
   leafHours(declared: SystemPart): number
+  /** Hours until every holder has renewed by itself once another CA issues. @default leafHours */
+  renewalHours?(declared: SystemPart): number
+  /**
+   * The phases that a plan would have at a site, as far as time is concerned: what `inspect` tells of days left before there is a plan. `wanted`: the CA that
+   * would come, which need not exist. Empty where the strategy does not. Pure.
+   */
+  course(strategy: Strategy, declared: SystemPart, scene: CourseScene): readonly CoursePhase[]
   /** Classes of parties of the whole plan, as `model` knows them. */
   parties(declared: SystemPart): readonly string[]
   readonly model: SafetyModel
@@ -103,6 +112,26 @@ export interface System {
   readonly words: SystemWords
   /** What the rehearsal simulates, and the fleet of `demo <system>`. */
   rehearsal(): Promise<RehearsalSystem>
+}
+
+/** Today's CA as far as phases depend on it, and how workloads restart. */
+export interface CourseScene {
+  readonly current: {
+    readonly issuer: Fingerprint
+    readonly roots: readonly Fingerprint[]
+    readonly source: TrustState['source']
+    readonly settings: Readonly<Record<string, string>>
+  }
+  /** Batches of reload targets; 0: reanchor restarts no workload itself. */
+  readonly workloadBatches: number
+}
+
+/** Stands for the fingerprint of a CA that does not exist yet. */
+export const futureCa = 'future'
+
+/** Of a planned phase what time depends on. */
+export function coursePhase({ name, steps }: PhaseDraft): CoursePhase {
+  return { name, steps: steps.map(({ state: { bundle, issuer } }) => ({ bundle, issuer })) }
 }
 
 /** What is known where an issuing key is made for an offline root. */

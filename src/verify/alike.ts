@@ -2,7 +2,7 @@ import type { EvidenceException } from '../rotation.ts'
 import { sortedExceptions } from './exceptions.ts'
 
 /** Exceptions that have all but their name in common, as a file of evidence holds them. */
-export interface AlikeExceptions extends Omit<EvidenceException, 'name'> {
+export interface AlikeExceptions extends Omit<EvidenceException, 'name' | 'ends'> {
   /** Names; those that begin alike as `shop/cart-6d4cf56db6-{b2xkq,zv9wm}`. */
   readonly names: readonly string[]
 }
@@ -23,8 +23,9 @@ export function alike(exceptions: readonly EvidenceException[]): readonly Writte
   if (exceptions.length < together) return null
   const groups = new Map<string, EvidenceException[]>()
   for (const exception of sortedExceptions(exceptions)) {
-    const { consumer, name, reason, detail, verdict } = exception
-    const key = JSON.stringify(plainName.test(name) ? [consumer, reason, detail, verdict] : [consumer, name])
+    const { consumer, name, reason, detail, verdict, ends } = exception
+    const plain = plainName.test(name) && ends === undefined
+    const key = JSON.stringify(plain ? [consumer, reason, detail, verdict] : [consumer, name])
     const group = groups.get(key)
     if (group === undefined) groups.set(key, [exception])
     else group.push(exception)

@@ -1,6 +1,6 @@
 import { takeOverCommand } from '../custody/sealed-secrets.ts'
 import { canaryName } from '../names.ts'
-import type { Evidence, ObjectEvidence, Plan, Verdict } from '../rotation.ts'
+import type { Evidence, EvidenceException, EvidenceGroup, ObjectEvidence, Plan, Verdict } from '../rotation.ts'
 import type { Judged, Rule } from './gate.ts'
 import { sealedManagers } from './objects.ts'
 import { type PlannedPlace, vouchedBundle } from './planned.ts'
@@ -179,6 +179,23 @@ export function notReadWith(claim: string, because: string): Judged {
 
 export function notReadHint(claim: string): string {
   return `nothing is known of it until it can be read: why it was not is said under “${claim}”`
+}
+
+export function exceptionText({ consumer, name, detail, ends }: EvidenceException): string {
+  return `${consumer} ${name}: ${detail}${ends === undefined ? '' : `; its leaf ends ${ends}`}`
+}
+
+/** By when the lifetime of leaves alone has cleared these groups of them; nothing where one of them shows no end. */
+export function clearedText(groups: readonly Pick<EvidenceGroup, 'leavesExpire'>[]): readonly string[] {
+  const ends = groups.map(({ leavesExpire }) => leavesExpire?.last ?? null)
+  const last = ends
+    .flatMap(end => end ?? [])
+    .sort()
+    .at(-1)
+  if (last === undefined) return []
+  const unknown = ends.filter(end => end === null).length
+  const but = unknown === 0 ? '' : ', of those that show an end'
+  return [`at the latest at ${last} the last of these leaves has ended${but}`]
 }
 
 export function limited(because: readonly string[]): readonly string[] {

@@ -221,7 +221,7 @@ const exceptionFields = {
   detail: text,
   verdict: oneOf('pending', 'violated', 'unknown'),
 }
-const exceptionShape = fields({ ...exceptionFields, name: text })
+const exceptionShape = fields({ ...exceptionFields, name: text, ends: time }, ['ends'])
 const togetherShape = fields({ ...exceptionFields, names: listOf(text) })
 
 function isTogether(value: unknown): boolean {

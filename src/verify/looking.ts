@@ -7,7 +7,7 @@ import { type CertificateBook, certificateBook, factsOf } from './certificates.t
 import { oneLine, sortedExceptions, unreadable } from './exceptions.ts'
 import { groupCollector, type SeenConsumer } from './groups.ts'
 import { condition, dataOwnership, isObserved, lastWritten, sealedManagers } from './objects.ts'
-import { at, later, objectId, sha256, text } from './values.ts'
+import { at, instantOf, later, objectId, sha256, text } from './values.ts'
 
 export interface LookOptions {
   readonly cluster: Cluster
@@ -30,6 +30,12 @@ export interface Looking<Options extends LookOptions = LookOptions> {
 /** In what a consumer departs from what the step declares. */
 export type Departed = Pick<EvidenceException, 'reason' | 'detail' | 'verdict'>
 
+/** Reasons of departures that say: its leaf is not yet of the CA that issues now. */
+const oldLeaf: ReadonlySet<string> = new Set(['old-issuer', 'foreign-issuer', 'entries-differ', 'old-leaf'])
+
+/** Up to so many are told with the end of their leaf. */
+const toldOneByOne = 50
+
 /**
  * Looks, and gives what was seen. `departures` judges nothing: it names the consumers that differ, as groups hold only digests of names.
  * What was not seen must be an exception by then, so it is for `gather` to say why.
@@ -43,6 +49,7 @@ export async function lookAround<Options extends LookOptions>(
   const exceptions: EvidenceException[] = []
   const objects: ObjectEvidence[] = []
   const book = certificateBook(options.plan)
+  const behind: { readonly at: number; readonly ends: Date }[] = []
   let lastChange: Instant | null = null
   let complete = true
   await gather({
@@ -52,9 +59,11 @@ export async function lookAround<Options extends LookOptions>(
     exceptions,
     add(seen) {
       collector.add(seen)
-      const { consumer, name } = seen
-      for (const { reason, detail, verdict } of departures(seen))
+      const { consumer, name, leafExpires } = seen
+      for (const { reason, detail, verdict } of departures(seen)) {
         exceptions.push({ consumer, name, reason, detail, verdict })
+        if (leafExpires !== null && oldLeaf.has(reason)) behind.push({ at: exceptions.length - 1, ends: leafExpires })
+      }
     },
     changedAt(time) {
       lastChange = later(lastChange, time)
@@ -64,6 +73,10 @@ export async function lookAround<Options extends LookOptions>(
       exceptions.push(unreadable('object', what, cause))
     },
   })
+  // Each has an end of its own, which a hundred thousand would each have to be told with.
+  if (behind.length <= toldOneByOne)
+    for (const { at, ends } of behind)
+      exceptions[at] = { ...(exceptions[at] as EvidenceException), ends: instantOf(ends) }
   const certificates = await unplannedFacts(book, exceptions)
   return {
     groups: collector.groups(),

@@ -75,6 +75,8 @@ export function exitOf(verdict: Verdict): ExitCode {
 export interface RenderOptions {
   /** Signs of Unicode, or ASCII for terminals without. @default true */
   readonly unicode?: boolean
+  /** By site: how far its leaves have left the old root, a line and who is behind. @default nothing is said */
+  readonly drained?: ReadonlyMap<string, readonly string[]>
   /** Colours a verdict's sign. @default none */
   readonly paint?: (verdict: Verdict, sign: string) => string
 }
@@ -106,6 +108,8 @@ export function verifyText(view: VerifyView, options: RenderOptions = {}): strin
       if (gate.retryAt !== null) lines.push(`${indent}look again at ${gate.retryAt}`)
       if (gate.hint !== null) lines.push(`${indent}hint: ${printable(gate.hint)}`)
     }
+    const drained = options.drained?.get(site.site) ?? []
+    if (drained.length > 0) lines.push('', ...drained.map(line => printable(line)))
     if (site.observation !== null) {
       const exceptions = site.exceptions === 1 ? '1 exception' : `${site.exceptions} exceptions`
       lines.push(

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { findStep } from '../../src/plan/steps.ts'
 import {
   countedPhases,
   type PullRequestView,
@@ -9,6 +10,7 @@ import {
 import { describeChange } from '../../src/report/trust-diff.ts'
 import type { GateResult } from '../../src/rotation.ts'
 import { provePlan } from '../../src/safety/prove.ts'
+import { type UndoWindow, undoWindow, undoWindows } from '../../src/safety/until-when.ts'
 import { newRoot, oldRoot, runbookPlan } from './runbook.ts'
 
 const plan = runbookPlan()
@@ -28,9 +30,15 @@ function gate(more: Partial<GateResult> = {}): GateResult {
   }
 }
 
+function undoAt(phase: number, step: number): readonly UndoWindow[] {
+  const at = findStep(plan, phase, step)
+  return at === null ? [] : [undoWindow({ plan, at, sites: ['eu-1'], evidence: [], now: new Date(plan.createdAt) })]
+}
+
 function view(more: Partial<PullRequestView> = {}): PullRequestView {
   return {
     plan,
+    undo: undoAt(more.phase ?? 2, more.step ?? 1),
     planDigest: digest,
     kind: 'step',
     phase: 2,
@@ -111,7 +119,9 @@ describe('the body', () => {
 
   it('of the plan', async () => {
     await expect(
-      pullRequestBody(view({ kind: 'plan', phase: 0, step: 0, gates: [], evidence: [], change: null })),
+      pullRequestBody(
+        view({ kind: 'plan', phase: 0, step: 0, gates: [], evidence: [], change: null, undo: undoWindows(plan) }),
+      ),
     ).toMatchFileSnapshot('golden/pull-request-plan.md')
   })
 

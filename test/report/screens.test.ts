@@ -1,11 +1,10 @@
 import pc from 'picocolors'
 import { describe, expect, it } from 'vitest'
-import { endingWithin, type InspectView, inspectText } from '../../src/report/inspect-text.ts'
+import { dueText, type InspectView, inspectText } from '../../src/report/inspect-text.ts'
 import { paintWith } from '../../src/report/paint.ts'
 import { proveText } from '../../src/report/prove-text.ts'
 import { type StatusView, statusText } from '../../src/report/status.ts'
 import { provePlan } from '../../src/safety/prove.ts'
-import { goodUntil } from '../../src/safety/until-when.ts'
 import { newRoot, oldRoot, runbookPlan } from './runbook.ts'
 
 const now = '2026-11-22T06:00:00Z'
@@ -94,6 +93,41 @@ const status: StatusView = {
     },
   ],
   seen: { from: 'live', at: now },
+  time: {
+    strategy: 'graceful',
+    least: 262_845_000,
+    usual: 608_445_000,
+    requests: 4,
+    ends: oldRoot.notAfter,
+    startBy: '2035-06-15T11:08:00Z',
+    lastStart: '2035-06-19T11:08:00Z',
+    daysLeft: 3127,
+    state: 'in-time',
+  },
+  drain: [
+    {
+      site: 'eu-1',
+      before: '4-trust-new/1-data',
+      roots: [oldRoot.sha256],
+      begun: true,
+      leaves: 415,
+      left: 2,
+      unseen: 1,
+      clearedBy: '2026-11-23T03:00:00Z',
+      stragglers: [{ consumer: 'sidecar', owner: 'shop/Deployment/cart', count: 2, ends: null }],
+      named: [{ consumer: 'sidecar', name: 'shop/cart-6d4cf56db6-b2xkq', ends: '2026-11-23T03:00:00Z' }],
+    },
+  ],
+  undo: {
+    step: '2-trust-both/1-data',
+    sites: ['eu-1', 'us-1'],
+    verdict: 'holds',
+    from: null,
+    until: '2035-06-21T05:45:00Z',
+    before: '2-trust-both/2-restart',
+    because: `old-root ${JSON.stringify(oldRoot.subject)} ${oldRoot.sha256.slice(0, 12)} ends ${oldRoot.notAfter}, and going back takes 1 day 15 minutes at the least`,
+    judged: 'evidence',
+  },
   expires: [
     { role: 'old-root', subject: oldRoot.subject, sha256: oldRoot.sha256, notAfter: oldRoot.notAfter },
     { role: 'new-root', subject: newRoot.subject, sha256: newRoot.sha256, notAfter: newRoot.notAfter },
@@ -130,6 +164,8 @@ describe('reanchor inspect', () => {
   const view: InspectView = {
     now,
     within: 60 * 86_400_000,
+    startWithin: null,
+    due: [{ sha256: newRoot.sha256, what: 'ends', at: '2026-12-24T00:00:00Z' }],
     certificates: [
       {
         ...oldRoot,
@@ -140,6 +176,8 @@ describe('reanchor inspect', () => {
         ],
         usedBy: ['412 sidecars', '3 gateways', 'istiod'],
         startBy: '2035-05-01T00:00:00Z',
+        lastStart: '2035-05-15T00:00:00Z',
+        daysLeft: 3081,
         remarks: [],
       },
       {
@@ -148,13 +186,35 @@ describe('reanchor inspect', () => {
         use: 'anchor',
         places: ['certs/root-cert.pem'],
         usedBy: [],
-        startBy: null,
+        startBy: '2026-11-20T00:00:00Z',
+        lastStart: '2026-12-18T00:00:00Z',
+        daysLeft: -3,
         remarks: ['stands twice in certs/root-cert.pem'],
       },
     ],
     strategies: [
-      { strategy: 'graceful', fits: true, why: 'both subjects differ, and the old root outlives the rotation' },
-      { strategy: 'issuer', fits: false, why: 'the root signs leaves itself: there is no issuing CA to replace' },
+      {
+        strategy: 'graceful',
+        fits: true,
+        why: 'both subjects differ, and the old root outlives the rotation',
+        time: {
+          strategy: 'graceful',
+          least: 345_600_000,
+          usual: 950_400_000,
+          requests: 7,
+          ends: oldRoot.notAfter,
+          startBy: '2035-05-01T00:00:00Z',
+          lastStart: '2035-05-15T00:00:00Z',
+          daysLeft: 3081,
+          state: 'in-time',
+        },
+      },
+      {
+        strategy: 'issuer',
+        fits: false,
+        why: 'the root signs leaves itself: there is no issuing CA to replace',
+        time: null,
+      },
     ],
     remarks: ['pods in kube-system could not be listed: 403'],
   }
@@ -163,9 +223,15 @@ describe('reanchor inspect', () => {
     await expect(inspectText(view)).toMatchFileSnapshot('golden/inspect.txt')
   })
 
-  it('tells which end within the time asked for', () => {
-    expect(endingWithin(view).map(certificate => certificate.sha256)).toEqual([newRoot.sha256])
-    expect(endingWithin({ ...view, within: null })).toEqual([])
+  it('tells a scheduled job what is due and nothing else', () => {
+    const start = { sha256: oldRoot.sha256, what: 'start-by' as const, at: '2026-12-01T00:00:00Z' }
+    expect(dueText({ ...view, due: [...view.due, start] })).toBe(
+      [
+        `CN=Root CA,O=Istio ${newRoot.sha256.slice(0, 12)} ends 2026-12-24T00:00:00Z (in 31 days)`,
+        `O=cluster.local ${oldRoot.sha256.slice(0, 12)}: start a graceful rotation by 2026-12-01T00:00:00Z (in 8 days)`,
+      ].join('\n'),
+    )
+    expect(dueText({ ...view, due: [] })).toBe('')
   })
 })
 
@@ -178,11 +244,5 @@ describe('reanchor prove', () => {
     const plan = runbookPlan()
     const proof = provePlan({ ...plan, phases: plan.phases.filter(phase => phase.name !== 'trust-both') })
     await expect(proveText(proof)).toMatchFileSnapshot('golden/prove-unsafe.txt')
-    expect(goodUntil(proof, '3-issue-new/1-data')).toBeNull()
-  })
-
-  it('tells until when a step or its undo stays safe', () => {
-    expect(goodUntil(provePlan(runbookPlan()), '2-trust-both/1-data undo')).toBe(oldRoot.notAfter)
-    expect(goodUntil(provePlan(runbookPlan()), 'no such step')).toBeNull()
   })
 })

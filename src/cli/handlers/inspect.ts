@@ -1,11 +1,17 @@
 import { readFileSync } from 'node:fs'
 import type { Context } from '../../commands/context.ts'
 import { findDeclaration } from '../../commands/declared.ts'
-import { inspectFiles, inspectSites } from '../../commands/inspect.ts'
+import {
+  type DeclaredCourse,
+  declaredCourse,
+  type InspectOptions,
+  inspectFiles,
+  inspectSites,
+} from '../../commands/inspect.ts'
 import { loadRotation } from '../../commands/rotation.ts'
 import { undeclaredPart } from '../../declaration/undeclared.ts'
 import { exitCodes, ReanchorError } from '../../errors.ts'
-import { endingWithin, type InspectView, inspectText } from '../../report/inspect-text.ts'
+import { dueText, type InspectView, inspectText } from '../../report/inspect-text.ts'
 import type { ClusterChoice, Declaration, SystemPart } from '../../rotation.ts'
 import { type CommonOptions, duration } from '../options.ts'
 import type { CommandResult, Terminal } from '../output.ts'
@@ -14,6 +20,8 @@ import { knownSystem } from './system.ts'
 
 interface InspectFlags extends CommonOptions {
   readonly within?: string
+  readonly startWithin?: string
+  readonly quiet: boolean
   readonly file?: readonly string[]
   readonly context?: string
   readonly system: string
@@ -24,27 +32,28 @@ interface InspectFlags extends CommonOptions {
 export async function inspectHandler(options: InspectFlags, terminal: Terminal): Promise<CommandResult> {
   const now = new Date()
   const within = options.within === undefined ? null : duration(options.within, '--within')
+  const startWithin = options.startWithin === undefined ? null : duration(options.startWithin, '--start-within')
+  const when = { now, within, startWithin }
   const view =
     options.file === undefined
-      ? await inspectLive(options, terminal, { now, within })
-      : await inspectFiles(options.file.map(readText), { now, within })
-  const ending = endingWithin(view)
+      ? await inspectLive(options, terminal, when)
+      : await inspectFiles(
+          options.file.map(readText),
+          await undeclaredPart(knownSystem(options.system, 'inspect'), settingsOf(options)),
+          when,
+        )
   return {
     rotation: options.rotation ?? null,
-    exit: ending.length > 0 ? exitCodes.violated : exitCodes.done,
+    exit: view.due.length > 0 ? exitCodes.violated : exitCodes.done,
     result: view,
-    text: inspectText(view, { paint: await paintFor(terminal), width: widthOf() }),
+    text: options.quiet ? dueText(view) : inspectText(view, { paint: await paintFor(terminal), width: widthOf() }),
   }
 }
 
 /** The sites of the rotation on the base branch, or the cluster that kubectl would speak to. */
-async function inspectLive(
-  options: InspectFlags,
-  terminal: Terminal,
-  when: { readonly now: Date; readonly within: number | null },
-): Promise<InspectView> {
+async function inspectLive(options: InspectFlags, terminal: Terminal, when: InspectOptions): Promise<InspectView> {
   const { openKubernetesCluster } = await import('../../cluster/kubernetes.ts')
-  const sites: { name: string; choice: ClusterChoice; declared: SystemPart }[] = []
+  const sites: { name: string; choice: ClusterChoice; declared: SystemPart; course?: DeclaredCourse }[] = []
   if (options.context !== undefined) {
     sites.push({
       name: options.context,
@@ -54,14 +63,17 @@ async function inspectLive(
   } else {
     const context = await contextFor(options, terminal, true)
     const declaration = await declarationOf(context, options)
-    for (const site of declaration.sites) sites.push({ name: site.name, choice: site.cluster, declared: declaration })
+    const course = declaredCourse(declaration)
+    for (const site of declaration.sites)
+      sites.push({ name: site.name, choice: site.cluster, declared: declaration, course })
   }
   const opened = []
   try {
-    for (const { name, choice, declared } of sites)
+    for (const { name, choice, declared, course } of sites)
       opened.push({
         name,
         declared,
+        ...(course === undefined ? {} : { course }),
         cluster: await openKubernetesCluster(choice),
         openCluster: async (_name: string, other: ClusterChoice) => await openKubernetesCluster(other),
       })

@@ -1,7 +1,8 @@
 import { type NextOutcome, next } from '../../commands/next.ts'
 import { runRounds, type Stop } from '../../commands/run.ts'
 import { type ExitCode, exitCodes } from '../../errors.ts'
-import type { Evidence, GateResult } from '../../rotation.ts'
+import type { Evidence, GateResult, Plan } from '../../rotation.ts'
+import type { Drain } from '../../verify/drain.ts'
 import { type CommonOptions, duration } from '../options.ts'
 import type { CommandResult, Terminal } from '../output.ts'
 import { chosen, contextFor, paintFor } from './common.ts'
@@ -121,15 +122,24 @@ export function waitingExit(verdict: 'pending' | 'violated' | 'unknown'): ExitCo
   return verdict === 'pending' ? exitCodes.waiting : exitCodes.violated
 }
 
+interface ShownDrains {
+  readonly of: readonly Drain[]
+  readonly certificates: Plan['certificates']
+}
+
 export async function gatesText(
   gates: readonly GateResult[],
   evidence: readonly Evidence[],
   terminal: Terminal,
+  drains: ShownDrains = { of: [], certificates: [] },
 ): Promise<string> {
   const { verifyText, verifyView } = await import('../../verify/render.ts')
   const paint = await paintFor(terminal)
   const colors = { holds: paint.good, pending: paint.wait, unknown: paint.bad, violated: paint.bad }
+  const { drainLines } = await import('../../report/drain-text.ts')
+  const drained = new Map(drains.of.map(drain => [drain.site, drainLines(drain, drains.certificates)]))
   return verifyText(verifyView(gates, evidence), {
+    drained,
     unicode: process.env.TERM !== 'linux',
     paint: (verdict, sign) => colors[verdict](sign),
   })

@@ -3,6 +3,7 @@ import { exitCodes, ReanchorError } from '../../errors.ts'
 import type { PullRequest } from '../../forge/forge.ts'
 import type { LocalForge, MergeMethod } from '../../forge/local.ts'
 import { openForgeOf } from '../../forge/open.ts'
+import { terminalText } from '../../report/escape.ts'
 import type { CommonOptions } from '../options.ts'
 import type { CommandResult, Terminal } from '../output.ts'
 import { contextFor } from './common.ts'
@@ -44,7 +45,7 @@ export async function showHandler(
   const status = await forge.status(request.head, gateContext)
   const gate =
     status === null ? '' : `\n${gateContext}: ${gateText(status, request.state === 'open' ? new Date() : null)}`
-  const text = `#${request.number} ${request.title}\n${request.state}: ${request.branch} into ${request.base}${gate}\n\n${request.body}`
+  const text = `#${request.number} ${request.title}\n${request.state}: ${request.branch} into ${request.base}${gate}\n\n${terminalText(request.body)}`
   return { rotation: null, exit: exitCodes.done, result: { ...request, status }, text }
 }
 

@@ -1,10 +1,11 @@
 import { readFileSync } from 'node:fs'
 import type { SiteAuthorship } from '../../commands/judge-written.ts'
-import { loadRotation, positionsAt } from '../../commands/rotation.ts'
+import { loadRotation, type OpenRotation, positionsAt } from '../../commands/rotation.ts'
 import { lookAtSites } from '../../commands/verify.ts'
 import { exitCodes, ReanchorError } from '../../errors.ts'
-import type { Evidence, GateResult, Verdict } from '../../rotation.ts'
+import type { Evidence, GateResult, Plan, Verdict } from '../../rotation.ts'
 import { authorshipText } from '../../verify/authorship.ts'
+import type { Drain } from '../../verify/drain.ts'
 import { type CommonOptions, duration } from '../options.ts'
 import type { CommandResult, Terminal } from '../output.ts'
 import { chosen, contextFor } from './common.ts'
@@ -52,13 +53,13 @@ export async function verifyHandler(options: VerifyFlags, terminal: Terminal): P
       await context.repository.fetch()
       continue
     }
-    return await answer(
-      rotation.name,
-      verdict,
-      gates,
-      looks.map(look => look.evidence),
-      terminal,
+    const evidence = looks.map(look => look.evidence)
+    const drains = await drainsOf(
+      rotation.plan,
+      looks.flatMap(look => (look.unseen === null ? [look.evidence] : [])),
+      () => context.now(),
     )
+    return await answer(rotation, { verdict, gates, drain: drains, evidence, authorship: [] }, terminal)
   }
 }
 
@@ -71,7 +72,9 @@ async function judgeFile(options: VerifyFlags, file: string, terminal: Terminal)
   const written = readWrittenEvidence(readFileSync(file, 'utf8'), file)
   const { gates, authorship } = await judgeWritten(context, rotation, written, asOf(options.at, context.now()))
   const evidence = written.map(each => each.evidence)
-  return await answer(rotation.name, worstOf(gates.map(gate => gate.verdict)), gates, evidence, terminal, authorship)
+  const verdict = worstOf(gates.map(gate => gate.verdict))
+  const drains = await drainsOf(rotation.plan, evidence, each => new Date(each.to))
+  return await answer(rotation, { verdict, gates, drain: drains, evidence, authorship }, terminal)
 }
 
 function asOf(text: string | undefined, now: Date): Date | null {
@@ -88,6 +91,15 @@ function asOf(text: string | undefined, now: Date): Date | null {
   })
 }
 
+async function drainsOf(
+  plan: Plan,
+  evidence: readonly Evidence[],
+  at: (each: Evidence) => Date,
+): Promise<readonly Drain[]> {
+  const { drainOf } = await import('../../verify/drain.ts')
+  return evidence.flatMap(each => drainOf(plan, each, at(each)) ?? [])
+}
+
 const order: readonly Verdict[] = ['holds', 'pending', 'unknown', 'violated']
 
 function worstOf(verdicts: readonly Verdict[]): Verdict {
@@ -95,19 +107,21 @@ function worstOf(verdicts: readonly Verdict[]): Verdict {
   return order[Math.max(...verdicts.map(verdict => order.indexOf(verdict)))] ?? 'unknown'
 }
 
-async function answer(
-  rotation: string,
-  verdict: Verdict,
-  gates: readonly GateResult[],
-  evidence: readonly Evidence[],
-  terminal: Terminal,
-  authorship: readonly SiteAuthorship[] = [],
-): Promise<CommandResult> {
+interface Answer {
+  readonly verdict: Verdict
+  readonly gates: readonly GateResult[]
+  readonly drain: readonly Drain[]
+  readonly evidence: readonly Evidence[]
+  readonly authorship: readonly SiteAuthorship[]
+}
+
+async function answer(rotation: OpenRotation, result: Answer, terminal: Terminal): Promise<CommandResult> {
+  const { verdict, gates, drain, evidence, authorship } = result
   const whose = authorship.map(one => `${one.site}: evidence ${authorshipText(one)}\n`).join('')
   return {
-    rotation,
+    rotation: rotation.name,
     exit: verdict === 'holds' ? exitCodes.done : waitingExit(verdict),
-    result: { verdict, gates, evidence, authorship },
-    text: `${whose}${whose === '' ? '' : '\n'}${await gatesText(gates, evidence, terminal)}`,
+    result,
+    text: `${whose}${whose === '' ? '' : '\n'}${await gatesText(gates, evidence, terminal, { of: drain, certificates: rotation.plan.certificates })}`,
   }
 }

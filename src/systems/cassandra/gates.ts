@@ -1,5 +1,12 @@
-import type { ConsumerClass, EvidenceException, ObjectEvidence, Plan, Verdict } from '../../rotation.ts'
-import { attested, canaryUnsealed, deliveredWith, deliverers } from '../../verify/common-gates.ts'
+import type { ConsumerClass, ObjectEvidence, Plan, Verdict } from '../../rotation.ts'
+import {
+  attested,
+  canaryUnsealed,
+  clearedText,
+  deliveredWith,
+  deliverers,
+  exceptionText,
+} from '../../verify/common-gates.ts'
 import type { Case, Judged, Rule } from '../../verify/gate.ts'
 import { type PlannedPlace, stoodBefore } from '../../verify/planned.ts'
 import { instantOf } from '../../verify/values.ts'
@@ -209,12 +216,21 @@ const leavesPresented: CassandraRule = {
   claim: 'every node presents a certificate of the planned CA',
   hint: 'a node presents what its keystore held when it started',
   judge(subject) {
-    const judged = afterRestart(subject, ['issuer'], ['running'])
+    const judged = withEnds(afterRestart(subject, ['issuer'], ['running']), subject)
     if (judged.verdict !== 'unknown') return judged
     const hint =
       'it is seen by a TLS handshake with the node: see that port-forwards are allowed (roles/cassandra-portforward.yaml)'
     return { ...judged, hint }
   },
+}
+
+/**
+ * With when the last node certificate of another CA ends by itself. The operator renews none before a step, and gives each the life of its CA, so a
+ * restart is what clears them; but it is the day on which a node that was left behind stops.
+ */
+function withEnds(judged: Judged, { evidence, expected }: CassandraCase): Judged {
+  const behind = evidence.groups.filter(group => departures(group, expected).some(({ aspect }) => aspect === 'issuer'))
+  return judged.verdict === 'holds' ? judged : { ...judged, because: [...judged.because, ...clearedText(behind)] }
 }
 
 const helpersRestarted: CassandraRule = {
@@ -358,8 +374,4 @@ function unread(because: string): Judged {
 function owners(found: ObjectEvidence, key: string): string {
   const managers = found.managers[key] ?? []
   return managers.length === 0 ? 'no one' : managers.join(', ')
-}
-
-function exceptionText({ consumer, name, detail }: EvidenceException): string {
-  return `${consumer} ${name}: ${detail}`
 }

@@ -1,5 +1,7 @@
 import { exitCodes, ReanchorError } from '../../errors.ts'
+import type { CoursePhase } from '../../plan/time-left.ts'
 import type { Fingerprint, Strategy, TrustState } from '../../rotation.ts'
+import { futureCa } from '../system.ts'
 import { type CaSecret, dataOf, entryName, type NewCa, trustedEntries } from './ca-secret.ts'
 import { keysInGoOrder, operatorChecksum } from './checksum.ts'
 
@@ -106,6 +108,27 @@ export function cassandraPhases(strategy: Strategy, material: CassandraMaterial)
       swapped,
     ),
   ]
+}
+
+/**
+ * The phases above as far as time is concerned. They cannot be asked for them: a state needs the Secret's bytes, for the checksum that the operator will
+ * write.
+ */
+export function cassandraCourse(
+  strategy: Strategy,
+  { issuer, roots }: { readonly issuer: Fingerprint; readonly roots: readonly Fingerprint[] },
+): readonly CoursePhase[] {
+  if (missingStrategies[strategy] !== null) return []
+  const others = roots.filter(root => root !== issuer)
+  const one = (name: string, bundle: readonly Fingerprint[], signs: Fingerprint): CoursePhase => ({
+    name,
+    steps: [{ bundle, issuer: signs }],
+  })
+  const adopt = one('adopt', [issuer, ...others], issuer)
+  const only = [...others, futureCa]
+  if (strategy === 'emergency') return [adopt, one('replace', only, futureCa)]
+  const both = [issuer, ...others, futureCa]
+  return [adopt, one('add', both, issuer), one('swap', both, futureCa), one('drop', only, futureCa)]
 }
 
 function phase(

@@ -13,7 +13,7 @@ import { aliasOf } from './alias.ts'
 import { isTrustedKey } from './ca-secret.ts'
 import { cassandraRules } from './gates.ts'
 import { cassandraModel, partiesOf } from './model.ts'
-import { checksumSetting, entrySetting, missingStrategies } from './phases.ts'
+import { cassandraCourse, checksumSetting, entrySetting, missingStrategies } from './phases.ts'
 import { cassandraOf, namespaceOf, settingsRules } from './settings.ts'
 import { cassandraWords } from './words.ts'
 
@@ -78,6 +78,7 @@ export const cassandra: System = {
   },
   // The operator makes every leaf anew at each step, and each ends with its CA: no phase waits for a renewal.
   leafHours: () => 0,
+  course: (strategy, _declared, { current }) => cassandraCourse(strategy, current),
   parties: declared => partiesOf(cassandraOf(declared).ca),
   model: cassandraModel,
 

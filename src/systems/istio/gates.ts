@@ -2,7 +2,7 @@ import type {
   ConsumerClass,
   Evidence,
   EvidenceException,
-  Instant,
+  EvidenceGroup,
   ObjectEvidence,
   Plan,
   Verdict,
@@ -10,8 +10,10 @@ import type {
 import {
   attested,
   canaryUnsealed,
+  clearedText,
   deliveredWith,
   deliverers,
+  exceptionText,
   limited,
   namedAtMost,
   notReadHint,
@@ -372,7 +374,7 @@ function judgeConsumers(
   const groupTexts: string[] = []
   let of = 0
   let conform = 0
-  let lastLeaf: Instant | null = null
+  const behind: EvidenceGroup[] = []
   for (const group of evidence.groups) {
     if (!classes.includes(group.consumer)) continue
     of += group.count
@@ -383,9 +385,7 @@ function judgeConsumers(
     }
     verdicts.push(...departed.map(({ verdict }) => verdict))
     groupTexts.push(`${group.owner} (${group.count}): ${departed.map(({ detail }) => detail).join('; ')}`)
-    const last = group.leavesExpire?.last ?? null
-    if (aspects.includes('issuer') && last !== null && (lastLeaf === null || Date.parse(last) > Date.parse(lastLeaf)))
-      lastLeaf = last
+    if (departed.some(({ aspect }) => aspect === 'issuer')) behind.push(group)
   }
   const named = evidence.exceptions.filter(
     exception => classes.some(wanted => wanted === exception.consumer) && aspectOf(exception.reason, aspects),
@@ -399,7 +399,7 @@ function judgeConsumers(
   // Advice on what is behind would send people after what may be well.
   const unread = verdict === 'unknown' && !named.some(exception => exception.verdict === 'unknown')
   const because = limited(named.length > 0 ? exceptionTexts(named) : groupTexts)
-  const cleared = lastLeaf === null ? [] : [`at the latest at ${lastLeaf} the last of these leaves has ended`]
+  const cleared = clearedText(behind)
   const texts = verdict === 'holds' ? [] : [...because, ...cleared]
   return { verdict, because: texts, counted, ...(unread ? { hint: notReadHint(consumersSeen.claim) } : {}) }
 }
@@ -450,10 +450,6 @@ function covers(declared: string, machine: string): boolean {
 }
 
 // ---------------------------------------------------------------------------------------------- shared
-
-function exceptionText({ consumer, name, detail }: EvidenceException): string {
-  return `${consumer} ${name}: ${detail}`
-}
 
 const gravity: Readonly<Record<EvidenceException['verdict'], number>> = { violated: 0, unknown: 1, pending: 2 }
 

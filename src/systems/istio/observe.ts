@@ -506,9 +506,11 @@ function agreedLeaf(
 ): Pick<Look, 'presents' | 'facts' | 'leafExpires'> {
   const [first] = leaves
   if (first === undefined) return { presents: null, facts: {}, leafExpires: null }
-  const earliest = leaves.reduce((least, leaf) => (leaf.notAfter < least ? leaf.notAfter : least), first.notAfter)
+  const ends = leaves.map(({ notAfter }) => notAfter.getTime())
   const agree = leaves.every(leaf => leaf.issuers[0] === first.issuers[0])
-  return { presents: first.issuers, facts: agree ? {} : { entries: 'differ' }, leafExpires: earliest }
+  // Of leaves of several CAs the one that ends last may be the old one, and as long as it lives the proxy may present it.
+  const leafExpires = new Date(agree ? Math.min(...ends) : Math.max(...ends))
+  return { presents: first.issuers, facts: agree ? {} : { entries: 'differ' }, leafExpires }
 }
 
 /** An update soon after the start is the start itself, which counts with its template. */

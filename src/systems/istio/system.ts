@@ -1,8 +1,9 @@
 import { currentFromFiles } from '../../plan/material.ts'
 import type { Fingerprint, TrustState } from '../../rotation.ts'
-import type { System } from '../system.ts'
+import { coursePhase, futureCa, type System } from '../system.ts'
 import { istioRules } from './gates.ts'
 import { istioModel } from './model.ts'
+import { istioPhases } from './phases.ts'
 import { istioOf, istioSettings } from './settings.ts'
 import { istioWords } from './words.ts'
 
@@ -52,6 +53,14 @@ export const istio: System = {
     return planIstioSite(inputs)
   },
   leafHours: declaration => istioOf(declaration).leafHours,
+  course(strategy, declared, { current, workloadBatches }) {
+    if (istio.strategies[strategy] !== null) return []
+    const { issuer, roots, source, settings } = current
+    const [root] = roots
+    const next = { root: strategy === 'issuer' ? (root ?? futureCa) : futureCa, issuer: futureCa, chain: [] }
+    const material = { current: { issuer, chain: [], roots, source, settings, restarts: {} }, next }
+    return istioPhases(strategy, material, { workloadBatches, ztunnel: istioOf(declared).ambient }).map(coursePhase)
+  },
   parties: declaration => [
     'sidecar',
     'gateway',

@@ -1,9 +1,11 @@
-import type { ConsumerClass, Evidence, EvidenceException, ObjectEvidence, Plan, Verdict } from '../../rotation.ts'
+import type { ConsumerClass, Evidence, ObjectEvidence, Plan, Verdict } from '../../rotation.ts'
 import {
   attested,
   canaryUnsealed,
+  clearedText,
   deliveredWith,
   deliverers,
+  exceptionText,
   limited,
   notReadWith,
   objectNamed,
@@ -235,7 +237,10 @@ const runtimesRenewed: KymaRule = {
           : `${renewalCommands(runtime, kind, connection)}${when}`,
       ]
     })
-    return commands.length === 0 ? judged : { ...judged, hint: limited(commands).join('; ') }
+    // Renewal goes through the gateway, so that waiting for the end is no way (kyma 08-09-renew-client-cert.md: only certificates that are still valid).
+    const ends = clearedText(waiting).map(text => `${text}; an ended one cannot renew, and needs a new token`)
+    const because = [...judged.because, ...ends]
+    return commands.length === 0 ? judged : { ...judged, because, hint: limited(commands).join('; ') }
   },
 }
 
@@ -335,8 +340,4 @@ function judgeConsumers(
   const counted = { of, conform }
   if (of === 0 && !mayBeNone) return { ...notReadWith(seenClaim, `no ${classes.join(' or ')} was seen`), counted }
   return { verdict: worst(verdicts), because: limited([...new Set(because)]), counted }
-}
-
-function exceptionText({ consumer, name, detail }: EvidenceException): string {
-  return `${consumer} ${name}: ${detail}`
 }

@@ -126,6 +126,9 @@ export function notReached(facts: ConnectionFacts, since: Instant | null, now: I
 /** Of the runtime's controller (connectivity-certs-controller, centralconnection). */
 const syncPeriod = 300_000
 
+/** Share of its certificate's life after which a runtime renews by itself. */
+export const renewedAfter = 0.7
+
 /**
  * When a runtime renews by itself: with less than 30 % of the validity left, or less than two periods of synchronisation (300 s each). With leaves of
  * 92 days that is after 64.4 days. Null: the dates are not told.
@@ -134,7 +137,7 @@ export function renewsAt(facts: Pick<ConnectionFacts, 'notBefore' | 'notAfter'>)
   if (facts.notBefore === null || facts.notAfter === null) return null
   const begin = Date.parse(facts.notBefore)
   const end = Date.parse(facts.notAfter)
-  return instantOf(new Date(Math.min(begin + (end - begin) * 0.7, end - 2 * syncPeriod)))
+  return instantOf(new Date(Math.min(begin + (end - begin) * renewedAfter, end - 2 * syncPeriod)))
 }
 
 /**

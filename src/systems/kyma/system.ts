@@ -1,9 +1,10 @@
 import type { Certificate } from '../../pki/certificate.ts'
 import type { Declaration, TrustState } from '../../rotation.ts'
-import type { System } from '../system.ts'
+import { coursePhase, futureCa, type System } from '../system.ts'
 import { kymaRules } from './gates.ts'
 import { kymaLinks, kymaPartiesOf, kymaPartyName, priceNotes } from './model.ts'
-import { issuerMissing, kymaPlaceSettings, kymaSetting } from './phases.ts'
+import { issuerMissing, kymaPhases, kymaPlaceSettings, kymaSetting } from './phases.ts'
+import { renewedAfter } from './runtime.ts'
 import { kymaOf, kymaSettings } from './settings.ts'
 import { kymaWords } from './words.ts'
 
@@ -83,6 +84,13 @@ export const kyma: System = {
   },
   // The gate waits for renewals, which a person can ask for at once: the proof would wait for the life of a leaf, longer than an ending CA has.
   leafHours: () => 0,
+  renewalHours: declared => kymaOf(declared).leafDays * 24 * renewedAfter,
+  course(strategy, declared, { current }) {
+    if (kyma.strategies[strategy] !== null) return []
+    const bundle = current.roots.length === 0 ? [current.issuer] : current.roots
+    const material = { profile: kymaOf(declared), current: { issuer: current.issuer, bundle, restarts: {} } }
+    return kymaPhases(strategy, { ...material, next: futureCa }).map(coursePhase)
+  },
   parties: (declaration: Declaration) => kymaPartiesOf(kymaOf(declaration).applications),
   model: {
     links: kymaLinks,

@@ -15,8 +15,10 @@ import type {
 import {
   attested,
   canaryUnsealed,
+  clearedText,
   deliveredWith,
   deliverers,
+  exceptionText,
   limited,
   notReadWith,
   objectNamed,
@@ -450,7 +452,7 @@ const leavesIssued: LinkerdRule = {
     const ends = behind.flatMap(({ leavesExpire }) => (leavesExpire === null ? [] : [leavesExpire.last])).sort()
     const last = ends.at(-1)
     if (last === undefined) return { ...judged, ...hinted(subject.evidence) }
-    const cleared = [`at the latest at ${last} the last of these leaves has ended`]
+    const cleared = clearedText(behind)
     const retryAt = renewalOf(last, subject)
     return { ...judged, ...hinted(subject.evidence), because: [...judged.because, ...cleared], retryAt }
   },
@@ -588,8 +590,4 @@ function overdue({ evidence, plan, now }: Case, verdict: Verdict): Verdict {
 
 function notRead(because: string): Judged {
   return notReadWith(seenClaim, because)
-}
-
-function exceptionText({ consumer, name, detail }: EvidenceException): string {
-  return `${consumer} ${name}: ${detail}`
 }

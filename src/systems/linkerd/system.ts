@@ -1,11 +1,12 @@
 import type { FoundPlace } from '../../report/trust-places.ts'
 import type { TrustState } from '../../rotation.ts'
-import type { System } from '../system.ts'
+import { coursePhase, futureCa, type System } from '../system.ts'
 import { linkerdRules } from './gates.ts'
 import { schemeKeys } from './issuer-secret.ts'
 import { linkerdModel } from './model.ts'
-import { missingStrategies } from './phases.ts'
+import { linkerdPhases, missingStrategies } from './phases.ts'
 import { linkerdOf, linkerdSettings } from './settings.ts'
+import { chartRestarts, linkerdVersion, rulesOf } from './version.ts'
 import { linkerdWords } from './words.ts'
 
 /** Linkerd: trust anchors and identity's issuer, in the three places and orders that its versions and runbooks have. */
@@ -46,6 +47,19 @@ export const linkerd: System = {
     return planLinkerdSite(inputs)
   },
   leafHours: declaration => linkerdOf(declaration).leafHours,
+  course(strategy, declared, { current, workloadBatches }) {
+    if (missingStrategies[strategy] !== null) return []
+    const { flow, leaves, install, version } = linkerdOf(declared)
+    const { issuer, roots, settings } = current
+    const [root] = roots
+    const next = { root: strategy === 'issuer' ? (root ?? futureCa) : futureCa, issuer: futureCa, chain: [] }
+    const rules = rulesOf(linkerdVersion(version))
+    // Whether identity.externalCA is set stands in the chart's values, which are not read here: then it would be one step more.
+    const chartRestarted = install !== 'manifests' && chartRestarts(rules, false)
+    const options = { flow, leaves, workloadBatches, chartRestarts: chartRestarted }
+    const material = { current: { issuer, chain: [], roots, settings, restarts: {} }, next }
+    return linkerdPhases(strategy, material, options).map(coursePhase)
+  },
   parties: () => ['proxy', 'control-plane', 'identity'],
   model: linkerdModel,
 
