@@ -20,6 +20,7 @@ import {
   troubleKinds,
 } from '../rehearsal/fault-plan.ts'
 import type { HandshakeFailure } from '../rehearsal/handshakes.ts'
+import { ownerOf } from '../rehearsal/site.ts'
 import { openRepository, type WriteHook } from '../repository/repository.ts'
 import type { GateResult, Plan, Site } from '../rotation.ts'
 import { check } from './check.ts'
@@ -52,6 +53,8 @@ export interface FirstFailure {
   readonly handshake: HandshakeFailure
   /** What was out of order then. */
   readonly faults: readonly string[]
+  /** What led to it, from the beginning. */
+  readonly trace: readonly TraceLine[]
 }
 
 export interface FaultyOutcome {
@@ -194,14 +197,32 @@ class FaultyRun {
         continue
       }
       this.#waits(outcome.gates)
-      // Stragglers that the message has a nudge for, after the time in which most catch up by themselves.
-      if (this.#millis() - since > hour && outcome.gates.some(gate => gate.hint?.includes('next --nudge') === true)) {
+      // Most stragglers catch up by themselves, and while something is still out of order nobody knows who will.
+      if (this.#millis() - since > hour && this.#actor.active.length === 0) {
         since = this.#millis()
-        if (await this.#variant('nudge')) until = this.#millis() + patience
-        continue
+        if (outcome.gates.some(gate => gate.hint?.includes('next --nudge') === true)) {
+          if (await this.#variant('nudge')) until = this.#millis() + patience
+          continue
+        }
+        this.#restartNamed(outcome.gates)
       }
       await system.demo.meanwhile?.({ context: this.#context, rotation, rehearsal, gates: outcome.gates })
       await rehearsal.run(Math.min(pauseFor(outcome.gates, this.#world), hour))
+    }
+  }
+
+  /** Pods that a gate names as staying behind: their owner restarts them, which is all that can be done about a pod that reads trust at its start. */
+  #restartNamed(gates: readonly GateResult[]): void {
+    for (const [name, site] of this.#world.rehearsal.sites) {
+      const said = gates.filter(gate => gate.site === name && gate.verdict !== 'holds').flatMap(gate => gate.because)
+      for (const pod of site.store.list('', 'Pod')) {
+        const named = new RegExp(`\\b${pod.metadata.namespace}/${pod.metadata.name}\\b`)
+        if (!said.some(line => named.test(line))) continue
+        const owner = ownerOf(site.store, pod)
+        this.#tell(`a pod of ${owner} is named as staying behind, and restarted`)
+        this.#waitedFor.push(`a pod of ${owner} that stays behind: restarted`)
+        site.workloads.evict(pod)
+      }
     }
   }
 
@@ -453,6 +474,7 @@ class FaultyRun {
         step: this.#steps.at(-1) ?? 'start',
         handshake: failure,
         faults: this.#actor.active,
+        trace: [...this.#trace],
       }
       return false
     }
