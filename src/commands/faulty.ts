@@ -81,7 +81,7 @@ const patience = 15 * hour
 const enough = 6
 
 /** A whole rotation while things go wrong, with people who do what reanchor's messages say. */
-export async function rotateUnderFaults(world: World, faults: FaultPlan): Promise<FaultyOutcome> {
+async function rotateUnderFaults(world: World, faults: FaultPlan): Promise<FaultyOutcome> {
   return await new FaultyRun(world, faults).run()
 }
 

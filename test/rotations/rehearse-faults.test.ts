@@ -36,7 +36,12 @@ describe('a rehearsal under faults', () => {
     const before = await repository.branches('')
     const declared = await findDeclaration(context, { rotation, base: null })
     const said: string[] = []
-    const options = { seed: 3, runs: 2, random: (size: number) => randomBytes(size), say: (line: string) => said.push(line) }
+    const options = {
+      seed: 3,
+      runs: 2,
+      random: (size: number) => randomBytes(size),
+      say: (line: string) => said.push(line),
+    }
     const { runs } = await rehearseRuns(context, declared, options)
     expect(runs.map(({ seed, finished, handshakes }) => [seed, finished, handshakes.failed])).toEqual([
       [3, true, 0],
