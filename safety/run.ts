@@ -4,13 +4,14 @@ import { ReanchorError } from '../src/errors.ts'
 import { runCases } from './cases.ts'
 import { runCrashPoints } from './crash/run.ts'
 import { runMutants } from './mutants/run.ts'
+import { rehearsals } from './rehearsals/rehearsals.ts'
 import { wire } from './wire/wire.ts'
 
 /**
  * `npm run safety`: what the library says, held to variants of which it is known what they are, and to real TLS stacks. Progress on stderr, one
  * JSON line on stdout; 1 where something was let through, refused in vain or disagreed about, 2 where it was called wrongly.
  */
-const parts = ['mutants', 'wire', 'crashPoints'] as const
+const parts = ['mutants', 'wire', 'rehearsals', 'crashPoints'] as const
 type Part = (typeof parts)[number]
 
 interface Options {
@@ -46,6 +47,11 @@ async function main({ seed, scale, cases, parts: chosen }: Options): Promise<num
     const { mixes, disagreements, ...more } = await wire({ seed, scale, say })
     wrong += disagreements
     line.wire = { mixes, disagreements, ...more }
+  }
+  if (chosen.includes('rehearsals')) {
+    const counts = await rehearsals({ seed, scale, say })
+    wrong += counts.failedHandshakes
+    line.rehearsals = counts
   }
   if (chosen.includes('crashPoints')) {
     const { failures, ...counts } = await runCrashPoints({ seed, scale, say })

@@ -147,7 +147,9 @@ async function addCommands(program: Command, add: Add): Promise<void> {
     'rehearse',
     'run the whole rotation on this machine, against real TLS endpoints',
     async (options, terminal) => (await import('./handlers/rehearse.ts')).rehearseHandler(options, terminal),
-  ).option('--seed <number>', 'seed of the rehearsal’s lags', '1')
+  )
+    .option('--seed <number>', 'seed of the rehearsal’s lags, and of its faults', '1')
+    .option('--runs <number>', 'as many runs under faults that are drawn from the seed, which goes up by one each time')
 
   add(program, 'next', 'verify the present step, then open the next pull request', async (options, terminal) =>
     (await import('./handlers/next.ts')).nextHandler(options, terminal),

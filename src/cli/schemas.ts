@@ -525,6 +525,42 @@ const faultFields = z.strictObject({
 
 const handshakes = z.strictObject({ attempted: count, failed: count, foretold: count })
 const restarts = list(z.strictObject({ consumer: text, site: text, count, planned: count }))
+/** With --runs. */
+const runHandshakes = z.strictObject({ attempted: count, failed: count })
+const rehearsedRuns = z.strictObject({
+  handshakes: runHandshakes,
+  finished: count.describe('runs that came to the closed rotation'),
+  runs: list(
+    z.strictObject({
+      seed: count,
+      finished: z.boolean(),
+      stoppedBy: text.nullable(),
+      steps: list(text),
+      waitedFor: list(text).describe('what people did because a message said so'),
+      handshakes: runHandshakes,
+    }),
+  ),
+  firstFailure: z
+    .strictObject({
+      seed: count,
+      at: text.describe('virtual time since the run began'),
+      step: text,
+      link: text,
+      client: text,
+      clientLeaf: fingerprint.nullable(),
+      clientTrusts: list(fingerprint),
+      server: text,
+      serverLeaf: fingerprint,
+      serverChain: list(fingerprint),
+      serverTrusts: list(fingerprint),
+      error: text,
+      faults: list(text).describe('what was out of order then'),
+      trace: list(z.strictObject({ at: text, what: text })),
+    })
+    .nullable(),
+  remarks: list(text),
+})
+
 const demoResult = z.strictObject({
   rotation: text,
   repository: text.describe('the bare repository’s path'),
@@ -543,12 +579,15 @@ const results = {
   inspect: inspectView,
   plan: planResult,
   prove: proof,
-  rehearse: z.strictObject({
-    phases: list(z.strictObject({ number: count, name: text, step: text, site: text })),
-    handshakes,
-    restarts,
-    remarks: list(text),
-  }),
+  rehearse: z.union([
+    z.strictObject({
+      phases: list(z.strictObject({ number: count, name: text, step: text, site: text })),
+      handshakes,
+      restarts,
+      remarks: list(text),
+    }),
+    rehearsedRuns,
+  ]),
   next: nextResult,
   verify: z.strictObject({
     verdict,

@@ -3,7 +3,7 @@ import type { PullRequest } from '../forge/forge.ts'
 import { findStep, type PlanStep, stepFolder, stepsOf, treeFolder } from '../plan/steps.ts'
 import type { ClusterFault, FaultName } from '../rehearsal/faults.ts'
 import type { SiteControls } from '../rehearsal/rehearsal.ts'
-import type { ClusterStrike, DemoFaults } from '../rehearsal/system.ts'
+import type { ClusterStrike, DemoFaults, Struck } from '../rehearsal/system.ts'
 import type { Plan } from '../rotation.ts'
 import { check } from './check.ts'
 import {
@@ -44,7 +44,7 @@ export async function runFault(world: World, fault: FaultName): Promise<DemoFaul
 
 /** Goes on until a gate no longer opens, and looks whether it names what was struck. */
 async function waitsForCulprit(world: World, kind: ClusterFault, strike: ClusterStrike): Promise<DemoFault> {
-  let struck: (() => string | null) | null = null
+  let struck: Struck | null = null
   for (;;) {
     // Whoever is well has gone on by then, and who is still named is stuck.
     const outcome = await (struck === null ? nextWhenReady(world) : nextWhenReady(world, 2 * hour, hour / 3))
@@ -59,7 +59,7 @@ async function waitsForCulprit(world: World, kind: ClusterFault, strike: Cluster
       await recordMerge(world, outcome.pullRequest)
       continue
     }
-    const culprit = struck?.() ?? null
+    const culprit = struck?.culprit() ?? null
     const evidence = outcome.looks[0]?.evidence
     const { plan: made } = await loadRotation(world.repository, { rotation: world.rotation, base: 'main' })
     const at = evidence === undefined ? null : findStep(made, evidence.phase, evidence.step)

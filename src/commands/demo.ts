@@ -5,7 +5,7 @@ import { type ExitCode, exitCodes, ReanchorError } from '../errors.ts'
 import type { PullRequest } from '../forge/forge.ts'
 import type { LocalForge } from '../forge/local.ts'
 import { openForgeOf } from '../forge/open.ts'
-import { systemKeys } from '../pki/keys.ts'
+import { type KeySource, systemKeys } from '../pki/keys.ts'
 import { findStep } from '../plan/steps.ts'
 import type { FaultName } from '../rehearsal/faults.ts'
 import type { Rehearsal } from '../rehearsal/rehearsal.ts'
@@ -150,6 +150,8 @@ export interface FleetRehearsal extends Omit<DemoOptions, 'sites' | 'system'> {
   readonly acceptOutage?: boolean
   /** Ordered pairs in one round of handshakes. @default as the rehearsal has it */
   readonly roundLimit?: number
+  /** Where keys of generated CAs come from. @default the system's generator */
+  readonly keys?: KeySource
 }
 
 export async function rehearseFleet(options: FleetRehearsal): Promise<DemoOutcome> {
@@ -232,7 +234,7 @@ export async function makeWorld(options: FleetRehearsal, folder: string): Promis
     now,
     sleep: milliseconds => rehearsal.run(milliseconds),
     random: options.random,
-    keys: systemKeys,
+    keys: options.keys ?? systemKeys,
     author,
     openForge: async () => forge,
     openCluster: async site => {
@@ -282,7 +284,7 @@ async function sealingPair(): Promise<{ readonly certificate: string; readonly k
   })
 }
 
-function rootKeyFile(folder: string, rotation: string): string {
+export function rootKeyFile(folder: string, rotation: string): string {
   return join(folder, `${rotation}-root.key.age`)
 }
 
@@ -422,7 +424,7 @@ export async function nextWhenReady(
 }
 
 /** Until the gates say that looking again may help; a minute where they do not say. Who waits for days is not asked every ten minutes. */
-function pauseFor(gates: readonly GateResult[], { rehearsal, system }: World): number {
+export function pauseFor(gates: readonly GateResult[], { rehearsal, system }: World): number {
   const now = rehearsal.clock.millis()
   const longest = system.demo.patience === undefined ? 10 * 60_000 : 24 * 60 * 60_000
   const times = gates.flatMap(gate => (gate.retryAt === null ? [] : [Date.parse(gate.retryAt) - now]))

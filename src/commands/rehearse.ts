@@ -6,7 +6,8 @@ import type { Declaration, FileTree } from '../rotation.ts'
 import { systemOf } from '../systems/systems.ts'
 import type { Context } from './context.ts'
 import type { Declared } from './declared.ts'
-import { type DemoOutcome, rehearseFleet } from './demo.ts'
+import { type DemoOutcome, type FleetRehearsal, rehearseFleet } from './demo.ts'
+import type { FaultyRehearsal } from './faulty.ts'
 import { filesForWiring } from './files.ts'
 import { generatedNext } from './stand-in.ts'
 
@@ -16,10 +17,20 @@ export interface RehearseOptions {
   readonly say: (line: string) => void
 }
 
-export interface RehearseOutcome extends DemoOutcome {
+interface Remarks {
   /** Where the rehearsal stands in for what the user has, one sentence each. */
   readonly remarks: readonly string[]
 }
+
+export interface RehearseOutcome extends DemoOutcome, Remarks {}
+
+/** Runs under faults that seeds draw, one after the other. */
+export interface RunsOutcome extends Remarks {
+  readonly rotation: string
+  readonly runs: readonly FaultyRehearsal[]
+}
+
+type StandIn = Omit<FleetRehearsal, 'dir' | 'fault' | 'seed'> & { readonly system: RehearsalSystem }
 
 /**
  * The declared rotation, on this machine: the user's own manifests where they can be built here, with a CA, custody and clusters
@@ -30,6 +41,40 @@ export async function rehearse(
   declared: Declared,
   options: RehearseOptions,
 ): Promise<RehearseOutcome> {
+  const { fleet, remarks } = await standInFleet(context, declared, options)
+  const outcome = await rehearseFleet({ ...fleet, dir: null, fault: null, seed: options.seed })
+  return { ...outcome, remarks }
+}
+
+/** The declared rotation as often as is asked, each time while something else goes wrong: what, the seed tells, which goes up by one from run to run. */
+export async function rehearseRuns(
+  context: Context,
+  declared: Declared,
+  options: Omit<RehearseOptions, 'seed'> & { readonly seed: number; readonly runs: number },
+): Promise<RunsOutcome> {
+  const { fleet, remarks } = await standInFleet(context, declared, { ...options, say: () => {} })
+  const { rehearseUnderFaults } = await import('./faulty.ts')
+  const runs: FaultyRehearsal[] = []
+  for (let number = 0; number < options.runs; number += 1) {
+    const run = await rehearseUnderFaults(fleet, options.seed + number)
+    runs.push(run)
+    options.say(runLine(run))
+  }
+  return { rotation: declared.declaration.name, runs, remarks }
+}
+
+function runLine({ seed, handshakes, faults, finished, stoppedBy, virtualTime }: FaultyRehearsal): string {
+  const troubles = faults.cluster.length + faults.crashes.length + faults.deeds.length
+  const end = finished ? `closed after ${(virtualTime / 3_600_000).toFixed(1)} hours` : `not closed: ${stoppedBy}`
+  return `seed ${seed}: ${troubles} faults, ${handshakes.attempted} handshakes, ${handshakes.failed} failed, ${end}`
+}
+
+/** What stands in for the user's clusters, and the declaration for them. */
+async function standInFleet(
+  context: Context,
+  declared: Declared,
+  options: Pick<RehearseOptions, 'random' | 'say'>,
+): Promise<Remarks & { readonly fleet: StandIn }> {
   const { declaration } = declared
   const { repository } = context
   const files = await filesForWiring(repository.snapshot(await beforeAdopt(context, declaration)))
@@ -46,10 +91,9 @@ export async function rehearse(
     )
   }
   remarks.push('the CA, the age key and the clusters were made for this rehearsal')
-  const outcome = await rehearseFleet({
-    dir: null,
-    fault: null,
-    ...options,
+  const fleet: StandIn = {
+    random: options.random,
+    say: options.say,
     system,
     variant,
     rotation: declaration.name,
@@ -64,8 +108,8 @@ export async function rehearse(
       await standIn(declaration, { system, variant, own }, fleet, recipient, now),
     sharedRoot: sites.length > 1,
     acceptOutage: declaration.strategy === 'emergency',
-  })
-  return { ...outcome, remarks }
+  }
+  return { fleet, remarks }
 }
 
 function noStandInRoot(declared: Declared): ReanchorError {

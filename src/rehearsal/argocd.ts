@@ -202,6 +202,7 @@ export class ArgoCd {
     const live = this.#live(application)
     if (live === null) return
     this.#later(live, poll + this.#lag(live, 0, jitter), () => this.#refresh(live))
+    if (this.#site.faults.sourceStalled) return
     const known = this.#knownOf(live)
     const sources = sourcesOf(live)
     const fresh = asked || live.metadata.annotations?.[refreshNow] !== undefined || known.compared !== sources

@@ -25,7 +25,7 @@ export function readableCluster(site: Site, workloads: Workloads): Cluster {
     )
     if (fault === undefined) return
     if (fault.times !== undefined) fault.times -= 1
-    throw new ClusterError(fault.failure, asked, faultTexts[fault.failure])
+    throw new ClusterError(fault.failure, asked, fault.detail ?? faultTexts[fault.failure])
   }
 
   function objects(type: ResourceType, namespace: string | undefined): StoredObject[] {
@@ -94,7 +94,7 @@ export function readableCluster(site: Site, workloads: Workloads): Cluster {
       if (partial !== undefined) {
         if (partial.times !== undefined) partial.times -= 1
         if (pages[0] !== undefined) yield pages[0].slice(0, Math.ceil(pages[0].length / 2))
-        throw new ClusterError('partial', asked, faultTexts.partial)
+        throw new ClusterError('partial', asked, partial.detail ?? faultTexts.partial)
       }
       for (const page of pages) yield page
     },

@@ -25,6 +25,8 @@ export interface ApiFault {
   /** `list pods in shop`, `get secrets istio-system/cacerts`, `http …`: the fault strikes where this matches. */
   readonly asked: RegExp
   readonly failure: ClusterFailure
+  /** What the client says of it. @default a sentence for each kind of failure */
+  readonly detail?: string
   /** How many more times it strikes; absent: always. */
   times?: number
 }
@@ -43,6 +45,8 @@ export interface SiteFaults {
   readonly api: ApiFault[]
   /** Added to the time that the API server tells, in milliseconds. */
   clockSkew: number
+  /** Flux and Argo CD do not look at the repository. */
+  sourceStalled: boolean
   /** Reads are answered from this copy of the store, as a stale watch cache would; null: live. */
   staleReads: readonly StoredObject[] | null
   /**
@@ -62,6 +66,7 @@ export function noFaults(): SiteFaults {
     kubeletLag: new Map(),
     api: [],
     clockSkew: 0,
+    sourceStalled: false,
     staleReads: null,
     splitReplicas: false,
     splitEntries: new Set(),

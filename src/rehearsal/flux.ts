@@ -82,7 +82,7 @@ export class Flux {
     )
     if (live === null) return
     this.#later(live, milliseconds(textAt(live, 'spec', 'interval'), 60_000), () => this.#poll(live))
-    if (at(live, 'spec', 'suspend') === true) return
+    if (at(live, 'spec', 'suspend') === true || this.#site.faults.sourceStalled) return
     const { commit, files } = await this.#readBase()
     const key = sourceKey(live)
     if (this.#artifacts.get(key)?.commit === commit) return

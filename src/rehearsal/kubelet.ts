@@ -68,6 +68,12 @@ export class Kubelets {
     return this.#mounted.get(podKey(pod))?.files.get(volume) ?? {}
   }
 
+  /** A kubelet that saw no changes sees them again: every volume of its pods is looked at anew, each with its lag. */
+  resync(node: string): void {
+    for (const mounted of this.#mounted.values())
+      if (nodeOf(mounted.pod) === node) for (const source of mounted.sources) this.#schedule(mounted, source)
+  }
+
   #sourceChanged(kind: 'Secret' | 'ConfigMap', object: StoredObject): void {
     for (const mounted of this.#mounted.values()) {
       if (mounted.pod.metadata.namespace !== object.metadata.namespace) continue

@@ -209,6 +209,11 @@ export class ObjectStore {
     return found.sort(([a], [b]) => (a < b ? -1 : 1)).map(([, object]) => object)
   }
 
+  /** Every object, as a watch cache holds them. */
+  everything(): readonly StoredObject[] {
+    return [...this.#objects.values()]
+  }
+
   #liveOf({ apiVersion, kind, metadata }: Manifest): StoredObject | null {
     return this.get(groupOf(apiVersion), kind, metadata.namespace ?? null, metadata.name)
   }

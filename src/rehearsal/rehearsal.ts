@@ -16,7 +16,7 @@ import { isRecord, type Manifest, ObjectStore, type StoredObject, textAt } from 
 import { type RestartCount, Workloads } from './rollout.ts'
 import { SealedSecrets } from './sealed-secrets.ts'
 import type { Site } from './site.ts'
-import type { RehearsalSystem, RehearsalWorld, SiteSystem, StartingCa } from './system.ts'
+import type { RehearsalSystem, RehearsalWorld, SiteSystem, StartingCa, Struck } from './system.ts'
 
 export interface RehearsalOptions {
   /** The base branch as it is now; asked at every poll of every site. */
@@ -54,6 +54,7 @@ export interface SiteControls {
   readonly store: ObjectStore
   /** To be set and cleared while time runs. */
   readonly faults: SiteFaults
+  readonly kubelets: Kubelets
   readonly workloads: Workloads
   readonly system: SiteSystem
   /** Lines as the components log them: `time component line`. */
@@ -203,18 +204,20 @@ function makeSite(parts: Parts): MadeSite {
     log: (component, line) => logs.push(`${clock.instant()} ${component} ${line}`),
   }
   const system = world.startSite(site)
-  const workloads = new Workloads(site, new Kubelets(site), system)
+  const kubelets = new Kubelets(site)
+  const workloads = new Workloads(site, kubelets, system)
   const readOnce = options.readBase
   new Flux(site, readOnce, options.base ?? 'main')
   const argo = new ArgoCd(site, readOnce)
   const sealedSecrets = options.sealingKey === undefined ? null : new SealedSecrets(site, options.sealingKey)
-  let culprit: (() => string | null) | null = null
+  let struck: Struck | null = null
 
   const controls: SiteControls = {
     name,
     cluster: readableCluster(site, workloads),
     store,
     faults: site.faults,
+    kubelets,
     workloads,
     system,
     logs,
@@ -269,9 +272,9 @@ function makeSite(parts: Parts): MadeSite {
       argo.settled &&
       store.list('kustomize.toolkit.fluxcd.io', 'Kustomization').every(isReconciled),
     strike(faults) {
-      for (const fault of faults) culprit = system.strike?.(fault, options.faultTarget) ?? culprit
+      for (const fault of faults) struck = system.strike?.(fault, options.faultTarget) ?? struck
     },
-    culprit: () => culprit?.() ?? null,
+    culprit: () => struck?.culprit() ?? null,
   }
 }
 

@@ -12,6 +12,9 @@ export interface RestartCount {
   readonly count: number
 }
 
+/** Milliseconds after which a readiness probe that failed is made again: periodSeconds. */
+const probePeriod = 10_000
+
 const workloadKinds = ['Deployment', 'StatefulSet', 'DaemonSet'] as const
 const manager = 'kube-controller-manager'
 
@@ -81,6 +84,11 @@ export class Workloads {
   get settled(): boolean {
     const workloads = workloadKinds.flatMap(kind => this.#site.store.list('apps', kind))
     return this.#scheduled.size === 0 && workloads.every(workload => this.#complete(workload))
+  }
+
+  /** A pod is deleted, as a drained node or a person does it: it ends in its grace, and its workload makes another. */
+  evict(pod: StoredObject): void {
+    this.#remove(pod)
   }
 
   async close(): Promise<void> {
@@ -313,7 +321,10 @@ export class Workloads {
   #ready(created: StoredObject): void {
     const pod = this.#live(created)
     if (pod === null || pod.metadata.deletionTimestamp !== undefined) return
-    if (this.#site.faults.neverReady.has(ownerOf(this.#site.store, pod))) return
+    if (this.#site.faults.neverReady.has(ownerOf(this.#site.store, pod))) {
+      this.#site.clock.after(probePeriod, () => this.#ready(pod))
+      return
+    }
     this.#setPodStatus(pod, { phase: 'Running', ready: true })
     this.#processes.get(podKey(pod))?.joined?.()
     this.#site.handshakes.controlChanged()

@@ -3,6 +3,7 @@ import type { Context } from '../commands/context.ts'
 import type { Declaration, FileTree, GateResult, Plan, SystemName, SystemPart, TrustState } from '../rotation.ts'
 import type { Life, Pair } from './certificates.ts'
 import type { VirtualClock } from './clock.ts'
+import type { TroubleKind } from './fault-plan.ts'
 import type { ClusterFault } from './faults.ts'
 import type { HandshakeFailure } from './handshakes.ts'
 import type { VolumeFiles } from './kubelet.ts'
@@ -67,8 +68,16 @@ export interface SiteSystem {
   settled?(): boolean
   /** After the build-up: whether there is anything to rehearse. False: the fleet brought up no party. */
   up(): boolean
-  /** Acts out a fault of the cluster's own; null: this system knows no such fault. Else who is struck, as reports name it. @default null */
-  strike?(fault: ClusterFault, target: string | undefined): (() => string | null) | null
+  /** Acts out a fault of the cluster's own; null: this system knows no such fault. @default null */
+  strike?(fault: ClusterFault, target: string | undefined): Struck | null
+}
+
+/** A fault that a system acts out. */
+export interface Struck {
+  /** The consumer or replica that it struck, as reports name it; null: there is none now. */
+  culprit(): string | null
+  /** It is over: who was struck goes on with what there is now. */
+  recover(): void
 }
 
 export interface PodMeans {
@@ -136,6 +145,8 @@ export interface DemoSystem {
   meanwhile?(at: DemoMoment): Promise<void>
   /** `meanwhile` does what the words under gates.attest are about, and gives them all. @default false: a rehearsal asks for none */
   readonly vouches?: boolean
+  /** Troubles that only this system knows. @default none */
+  readonly troubles?: readonly TroubleKind[]
   /** Virtual milliseconds that `next` may wait in one place. @default half a day */
   readonly patience?: number
 }

@@ -58,7 +58,7 @@ describe('a new issuer under the root that everyone trusts', () => {
       'issue-new/data',
     ])
     const request = await openStep(world, 'issue-new')
-    const culprit = test.site('eu-1').system.strike?.('replica-lags', undefined)?.() ?? 'nobody'
+    const culprit = test.site('eu-1').system.strike?.('replica-lags', undefined)?.culprit() ?? 'nobody'
     expect(culprit).toMatch(/^linkerd\/linkerd-identity-/)
     await recordMerge(world, request)
     const waiting = await waitingFor(world, 15 * minutes)

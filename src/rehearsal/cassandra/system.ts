@@ -67,7 +67,12 @@ export const cassandraRehearsal: RehearsalSystem = {
             const { namespace, name, secret } = demoCluster
             if (fault === 'never-reloads') {
               region.operator.paused = true
-              return () => `${namespace}/${secret}`
+              return {
+                culprit: () => `${namespace}/${secret}`,
+                recover() {
+                  region.operator.paused = false
+                },
+              }
             }
             const nodes = site.store.get('', 'Secret', namespace, `${name}-cluster-tls-node`)
             const remembered = nodes === null ? null : structuredClone(nodes)
@@ -75,12 +80,15 @@ export const cassandraRehearsal: RehearsalSystem = {
               staleNode,
               new Map([[`Secret/${namespace}/${name}-cluster-tls-node`, remembered]]),
             )
-            return () => {
-              const pods = site.store.list('', 'Pod', namespace)
-              const struck = pods.find(
-                pod => pod.metadata.labels?.[operatorLabels.component] === 'cassandra' && nodeOf(pod) === staleNode,
-              )
-              return struck === undefined ? null : podKey(struck)
+            return {
+              culprit() {
+                const pods = site.store.list('', 'Pod', namespace)
+                const struck = pods.find(
+                  pod => pod.metadata.labels?.[operatorLabels.component] === 'cassandra' && nodeOf(pod) === staleNode,
+                )
+                return struck === undefined ? null : podKey(struck)
+              },
+              recover: () => void site.faults.staleNodes.delete(staleNode),
             }
           },
         }

@@ -16,6 +16,8 @@ export const rootVolume = 'istiod-ca-cert'
 
 // istiod closes a connection after this long (keepaliveMaxServerConnectionAge), which makes agents verify it anew.
 const connectionAge = 30 * 60_000
+/** Milliseconds between two looks at whether an agent that hangs still does. */
+const hung = 60_000
 // Envoy's: doubles from 0.5 s to 30 s, and waits for anything up to that. A proxy whose root file was stale came back 14 to 22 s after it was right.
 const backOff = { first: 500, longest: 30_000 } as const
 /**
@@ -60,6 +62,8 @@ export class Agent implements PodProcess, Subscriber {
   #draws = 0
   #stopped = false
   #draining = false
+  /** What an agent that hangs has not done yet; null: nothing, or it does not hang. */
+  #missed: { bundle: string | null } | null = null
   #updated = { leaf: '', roots: '' }
   #version = 0
 
@@ -117,7 +121,7 @@ export class Agent implements PodProcess, Subscriber {
 
   /** istiod pushed its bundle. */
   pushBundle(bundle: string): void {
-    if (!this.running || this.#frozen() || bundle === this.#bundle) return
+    if (!this.running || this.#hangs(bundle) || bundle === this.#bundle) return
     this.#bundle = bundle
     if (this.#leaf === null) {
       void this.#site.clock.after(this.#between(...lags.leaf), () => this.#requestLeaf())
@@ -134,7 +138,7 @@ export class Agent implements PodProcess, Subscriber {
   disconnected(): void {
     this.#replica = null
     this.#aging?.cancel()
-    if (!this.running || this.#frozen()) return
+    if (!this.running || this.#hangs()) return
     this.#site.clock.after(this.#between(...lags.reconnect), () => this.#connect())
   }
 
@@ -232,7 +236,7 @@ export class Agent implements PodProcess, Subscriber {
   }
 
   async #requestLeaf(): Promise<void> {
-    if (!this.running || this.#frozen()) return
+    if (!this.running || this.#hangs()) return
     if (this.#requesting) {
       this.#again = true
       return
@@ -339,8 +343,26 @@ export class Agent implements PodProcess, Subscriber {
     this.#site.clock.after(this.#between(0, ceiling), action)
   }
 
-  #frozen(): boolean {
-    return this.#leaf !== null && this.#site.faults.frozen.has(this.#owner)
+  /** Whether it hangs now. What it should have done it does once it no longer hangs: with the last bundle that was pushed, and a new leaf. */
+  #hangs(bundle: string | null = null): boolean {
+    if (this.#leaf === null || !this.#site.faults.frozen.has(this.#owner)) return false
+    if (this.#missed !== null) {
+      this.#missed.bundle = bundle ?? this.#missed.bundle
+      return true
+    }
+    this.#missed = { bundle }
+    this.#site.clock.after(hung, () => this.#goOn())
+    return true
+  }
+
+  async #goOn(): Promise<void> {
+    const missed = this.#missed
+    if (missed === null || this.#stopped) return
+    this.#missed = null
+    if (this.#hangs(missed.bundle)) return
+    if (this.#replica === null) await this.#connect()
+    if (missed.bundle === null || missed.bundle === this.#bundle) await this.#requestLeaf()
+    else this.pushBundle(missed.bundle)
   }
 
   #pick(replicas: readonly Istiod[]): Istiod | undefined {

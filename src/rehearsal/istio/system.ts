@@ -11,6 +11,7 @@ import {
   type RehearsalSystem,
   type SiteSystem,
   type StartingCa,
+  type Struck,
   type WorldOptions,
   withoutFirst,
 } from '../system.ts'
@@ -92,20 +93,23 @@ export class IstioSite implements SiteSystem {
     return this.#agents().length > 0
   }
 
-  strike(fault: ClusterFault, target: string | undefined): (() => string | null) | null {
+  strike(fault: ClusterFault, target: string | undefined): Struck | null {
     const { faults, handshakes, name, store } = this.#site
     if (fault === 'never-reloads') {
       const struck = target ?? firstSidecar(handshakes, name)
       if (struck !== null) faults.frozen.add(struck)
-      return () => struck
+      return { culprit: () => struck, recover: () => void (struck !== null && faults.frozen.delete(struck)) }
     }
     if (fault !== 'replica-lags') return null
     const before = store.get('', 'Secret', istioNamespace, 'cacerts')
     const remembered = before === null ? null : structuredClone(before)
     faults.staleNodes.set(laggingNode, new Map([[`Secret/${istioNamespace}/cacerts`, remembered]]))
-    return () => {
-      const replica = this.plane.serving.find(entry => nodeOf(entry.pod) === laggingNode)
-      return replica === undefined ? null : podKey(replica.pod)
+    return {
+      culprit: () => {
+        const replica = this.plane.serving.find(entry => nodeOf(entry.pod) === laggingNode)
+        return replica === undefined ? null : podKey(replica.pod)
+      },
+      recover: () => void faults.staleNodes.delete(laggingNode),
     }
   }
 
@@ -172,6 +176,7 @@ const demo: DemoSystem = {
     },
     edit: folder => withoutFirst(folder, 'root-cert.pem'),
   }),
+  troubles: ['split-replicas', 'split-entries'],
   start: sharedRoot => (sharedRoot ? 'one plugged root' : "istiod's self-signed CA"),
   fleet: ({ variant, ...options }) => demoFleet({ ...options, install: installOf(variant) }),
   async declare(fleet, options) {

@@ -286,11 +286,23 @@ function startSite(site: Site, options: WorldOptions, clusters: ReadonlyMap<stri
       if (fault === 'never-reloads') {
         const [runtime] = runtimes
         if (runtime !== undefined) runtime.stubborn = true
-        return () => (runtime === undefined ? null : `${runtime.name}/CentralConnection/${runtime.connection}`)
+        return {
+          culprit: () => (runtime === undefined ? null : `${runtime.name}/CentralConnection/${runtime.connection}`),
+          recover() {
+            if (runtime !== undefined) runtime.stubborn = false
+          },
+        }
       }
       const [pod] = serving()
       if (pod !== undefined) pod.deaf = true
-      return () => pod?.id.slice(site.name.length + 1) ?? null
+      return {
+        culprit: () => pod?.id.slice(site.name.length + 1) ?? null,
+        recover() {
+          if (pod === undefined) return
+          pod.deaf = false
+          pod.secretChanged()
+        },
+      }
     },
   }
 }

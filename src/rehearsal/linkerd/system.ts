@@ -15,6 +15,7 @@ import {
   type RehearsalSystem,
   type SiteSystem,
   type StartingCa,
+  type Struck,
   type WorldOptions,
   withoutFirst,
   withoutLast,
@@ -83,7 +84,7 @@ class LinkerdSite implements SiteSystem {
     return this.plane.pods.some(pod => pod.pod.metadata.namespace !== controlPlaneNamespace)
   }
 
-  strike(fault: ClusterFault, target: string | undefined): (() => string | null) | null {
+  strike(fault: ClusterFault, target: string | undefined): Struck | null {
     const { faults, handshakes, name } = this.#site
     if (fault === 'never-reloads') {
       const struck =
@@ -91,13 +92,20 @@ class LinkerdSite implements SiteSystem {
         handshakes.parties.find(party => party.site === name && party.owner.startsWith('emojivoto/'))?.owner ??
         null
       if (struck !== null) faults.frozen.add(struck)
-      return () => struck
+      return { culprit: () => struck, recover: () => void (struck !== null && faults.frozen.delete(struck)) }
     }
     if (fault !== 'replica-lags') return null
     // One replica of identity no longer hears of its Secret (linkerd2#15109).
     const replica = this.plane.identities.find(pod => nodeOf(pod.pod) !== '') ?? null
     if (replica?.identity != null) replica.identity.deaf = true
-    return () => (replica === null ? null : podKey(replica.pod))
+    return {
+      culprit: () => (replica === null ? null : podKey(replica.pod)),
+      recover() {
+        if (replica?.identity == null) return
+        replica.identity.deaf = false
+        replica.identity.issuerChanged()
+      },
+    }
   }
 }
 
