@@ -72,17 +72,25 @@ export const sharedGuards: readonly Guard[] = [
     removals: [
       {
         file: 'src/commands/verify.js',
-        find: "const { gatherEvidence } = await import('../verify/gather.js');",
-        replace: `const { gatherEvidence: anew } = await import('../verify/gather.js');
-    const gatherEvidence = async (options) => {
-        const seen = (globalThis.seenBefore ??= new Map());
-        const key = [options.site, options.phase, options.step, options.variant, options.previous !== null].join();
-        const last = seen.get(key);
-        if (last !== undefined && last.held) return last.evidence;
-        const evidence = await anew(options);
-        seen.set(key, { evidence, held: evidence.agreesWith !== null || options.previous === null });
-        return evidence;
-    };`,
+        find: 'return await gatherEvidence({',
+        replace: 'return await seenBefore(gatherEvidence, {',
+      },
+      {
+        file: 'src/commands/verify.js',
+        find: 'async function lookOnce(',
+        replace: `const known = new Map();
+async function seenBefore(look, options) {
+    const key = [options.site, options.phase, options.step, options.variant].join();
+    const last = known.get(key);
+    if (last !== undefined)
+        return last;
+    const evidence = await look(options);
+    // Until two looks have agreed once: before that \`next\` opened nothing.
+    if (evidence.agreesWith !== null)
+        known.set(key, evidence);
+    return evidence;
+}
+async function lookOnce(`,
       },
     ],
   },
