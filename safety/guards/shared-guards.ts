@@ -55,7 +55,7 @@ export const sharedGuards: readonly Guard[] = [
     prevents: 'one step gets a second pull request while the first is open',
     failures: ['F25'],
     caughtBy: 'asked-twice',
-    removals: [{ file: 'src/commands/next.js', find: "if (found.state === 'open')", replace: 'if (false)' }],
+    removals: [{ file: 'src/commands/next.js', find: "if (found?.state === 'open')", replace: 'if (false)' }],
   },
   {
     name: 'next/paused',
