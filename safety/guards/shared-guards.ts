@@ -95,19 +95,6 @@ async function lookOnce(`,
     ],
   },
   {
-    name: 'next/status-follows',
-    prevents: 'an open pull request stays green when the gates before it no longer hold',
-    failures: ['F27'],
-    caughtBy: 'green-status',
-    removals: [
-      {
-        file: 'src/commands/next.js',
-        find: '            await statusOfOpenRequests(rotation, forge, chosen);',
-        replace: '',
-      },
-    ],
-  },
-  {
     name: 'next/unseen-site',
     prevents: 'a site whose cluster does not answer counts as one whose gates hold',
     failures: ['F27'],
