@@ -3,15 +3,17 @@ import { parseArgs } from 'node:util'
 import { ReanchorError } from '../src/errors.ts'
 import { runCases } from './cases.ts'
 import { runCrashPoints } from './crash/run.ts'
+import { runGuards } from './guards/run.ts'
 import { runMutants } from './mutants/run.ts'
 import { rehearsals } from './rehearsals/rehearsals.ts'
 import { wire } from './wire/wire.ts'
 
 /**
- * `npm run safety`: what the library says, held to variants of which it is known what they are, and to real TLS stacks. Progress on stderr, one
- * JSON line on stdout; 1 where something was let through, refused in vain or disagreed about, 2 where it was called wrongly.
+ * `npm run safety`: what the library says, held to variants of which it is known what they are, to real TLS stacks, and to rotations in which one of
+ * its guards is missing. Progress on stderr, one JSON line on stdout; 1 where something was let through, refused in vain, disagreed about or caught by
+ * nothing, 2 where it was called wrongly.
  */
-const parts = ['mutants', 'wire', 'rehearsals', 'crashPoints'] as const
+const parts = ['mutants', 'wire', 'rehearsals', 'crashPoints', 'guards'] as const
 type Part = (typeof parts)[number]
 
 interface Options {
@@ -19,6 +21,8 @@ interface Options {
   readonly scale: number
   readonly cases: string | null
   readonly parts: readonly Part[]
+  /** Names of guards, or of their scenarios. */
+  readonly only: readonly string[] | null
 }
 
 /** Failures that are named; the rest is counted. */
@@ -32,7 +36,7 @@ try {
   process.exitCode = 2
 }
 
-async function main({ seed, scale, cases, parts: chosen }: Options): Promise<number> {
+async function main({ seed, scale, cases, parts: chosen, only }: Options): Promise<number> {
   if (cases !== null) return casesOf(cases)
   const line: Record<string, unknown> = {}
   let wrong = 0
@@ -59,6 +63,12 @@ async function main({ seed, scale, cases, parts: chosen }: Options): Promise<num
     wrong += failures.length
     Object.assign(line, counts)
   }
+  if (chosen.includes('guards')) {
+    const { total, caught, failures } = await runGuards({ seed, scale, say, ...(only === null ? {} : { only }) })
+    for (const failure of failures) say(failure)
+    wrong += failures.length
+    line.guards = { total, caught }
+  }
   process.stdout.write(`${JSON.stringify(line)}\n`)
   return wrong === 0 ? 0 : 1
 }
@@ -81,6 +91,7 @@ function optionsOf(args: string[]): Options {
       scale: { type: 'string', default: '1' },
       cases: { type: 'string' },
       parts: { type: 'string', default: parts.join() },
+      only: { type: 'string' },
     },
   })
   const seed = Number(values.seed)
@@ -92,7 +103,8 @@ function optionsOf(args: string[]): Options {
   if (unknown !== undefined) throw usage('--parts', `some of ${parts.join()}`, unknown)
   const cases = values.cases ?? null
   if (cases !== null && !existsSync(cases)) throw usage('--cases', 'a folder', `${cases}, which does not exist`)
-  return { seed, scale, cases, parts: parts.filter(part => chosen.includes(part)) }
+  const only = values.only?.split(',') ?? null
+  return { seed, scale, cases, parts: parts.filter(part => chosen.includes(part)), only }
 }
 
 function usage(option: string, expected: string, found: string): ReanchorError {

@@ -1,0 +1,33 @@
+import type { Guard } from './guard.ts'
+
+export const istioGuards: readonly Guard[] = [
+  {
+    name: 'istio/secret',
+    prevents:
+      'an istiod that restarts plugs in a CA that nobody trusts, as a Secret cacerts stands beside the self-signed one',
+    failures: ['F13'],
+    caughtBy: 'istio-early-secret',
+    gates: ['istio/secret'],
+  },
+  {
+    name: 'istio/leaves-issued',
+    prevents: 'the old root goes while a proxy still presents a leaf of the old CA',
+    failures: ['F1', 'F3'],
+    caughtBy: 'istio-frozen-leaf',
+    gates: ['istio/leaves-issued'],
+  },
+  {
+    name: 'evidence/hold',
+    prevents: 'istiod presents the new CA to proxies whose files, which no API shows, are still the old ones',
+    failures: ['F12', 'F24'],
+    caughtBy: 'istio-slow-kubelet',
+    removals: [
+      {
+        file: 'src/verify/judge.js',
+        find: 'function judgeHold(plan, evidence, now) {',
+        replace:
+          "function judgeHold(plan, evidence, now) {\n    if (plan !== null)\n        return result('evidence/hold', evidence.site, '', 'holds', [], null);",
+      },
+    ],
+  },
+]

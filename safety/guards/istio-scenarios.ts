@@ -1,0 +1,55 @@
+import type { FileTree } from '../../src/rotation.ts'
+import type { TestWorldOptions } from '../../test/rotations/world.ts'
+import type { Opened } from './drive.ts'
+import type { Scenario } from './scenario.ts'
+import { struck } from './strike.ts'
+
+/** Two workloads are enough to fail a handshake. */
+function small(fleet: FileTree): FileTree {
+  return new Map(
+    [...fleet].flatMap(([path, text]): readonly (readonly [string, string])[] => {
+      if (/^apps\/[^/]+\/(shop|ingress)\.yaml$/.test(path)) return []
+      if (/^apps\/[^/]+\/kustomization\.yaml$/.test(path))
+        return [[path, text.replace(/ {2}- (shop|ingress)\.yaml.*\n/g, '')]]
+      return [[path, text]]
+    }),
+  )
+}
+
+const mesh: TestWorldOptions = { system: 'istio', fleet: small, roundLimit: 20 }
+
+const site = ({ test }: Opened) => test.site('eu-1')
+const freeze = (at: Opened) => site(at).faults.frozen.add('httpbin/Deployment/httpbin')
+
+export const istioScenarios: readonly Scenario[] = [
+  struck('istio-frozen-leaf', 'a proxy takes up no new leaf', mesh, { before: 'issue-new/data', act: freeze }),
+  struck(
+    'istio-slow-kubelet',
+    'a pod gets changed files nine minutes late, so its proxy verifies istiod by the old root until then',
+    mesh,
+    {
+      before: 'trust-both/data',
+      act: at => site(at).faults.kubeletLag.set('sleep/Deployment/sleep', 9 * 60_000),
+    },
+  ),
+  struck('istio-early-secret', 'somebody puts a Secret cacerts with another CA beside the self-signed one', mesh, {
+    before: 'adopt/adopt',
+    act: async at => {
+      const { companyRoot } = await import('../../src/rehearsal/certificates.ts')
+      const life = {
+        notBefore: new Date(Date.now() - 3 * 86_400_000),
+        notAfter: new Date(Date.now() + 90 * 86_400_000),
+      }
+      const other = companyRoot('other', life)
+      const { secretOf } = await import('../../src/rehearsal/manifests.ts')
+      site(at).kubectlApply(
+        secretOf('cacerts', 'istio-system', {
+          'ca-cert.pem': other.certificate,
+          'ca-key.pem': other.key,
+          'cert-chain.pem': other.certificate,
+          'root-cert.pem': other.certificate,
+        }),
+      )
+    },
+  }),
+]

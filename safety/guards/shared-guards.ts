@@ -1,0 +1,261 @@
+import type { Guard } from './guard.ts'
+
+const unsealed = {
+  file: 'src/custody/sops.js',
+  find: "new Map(keys.map((key, index) => [key, sealed[index] ?? '']))",
+  replace: "new Map(keys.map(key => [key, secret.data[key] ?? '']))",
+}
+const lastLook = { file: 'src/custody/sops.js', find: 'guard(text, secret, destination);', replace: '' }
+const leakGuard = {
+  file: 'src/custody/leak.js',
+  find: 'export function assertNoPrivateKey(content, where, planted = []) {',
+  replace: 'export function assertNoPrivateKey(content, where, planted = []) {\n    return;',
+}
+
+/** Guards that all systems share. */
+export const sharedGuards: readonly Guard[] = [
+  {
+    name: 'next/gates',
+    prevents: 'a step opens whatever its gates say',
+    failures: ['F2', 'F14'],
+    caughtBy: 'cassandra-operator-hangs',
+    removals: [{ file: 'src/plan/advance.js', find: 'if (open.length > 0)', replace: 'if (false)' }],
+  },
+  {
+    name: 'next/own-requests',
+    prevents: 'a pull request of ours that was edited by hand is merged as if it were ours',
+    failures: ['F25'],
+    caughtBy: 'edited-request',
+    removals: [
+      { file: 'src/commands/next.js', find: '    await refuseEditedRequests(context, rotation, forge);', replace: '' },
+    ],
+  },
+  {
+    name: 'next/locked-bytes',
+    prevents: 'a step carries other bytes than those that were proved, as somebody changed its rendering',
+    failures: ['F25'],
+    caughtBy: 'edited-rendering',
+    removals: [{ file: 'src/commands/next.js', find: 'if (treeDigest(tree) !== wanted)', replace: 'if (false)' }],
+  },
+  {
+    name: 'next/known-folder',
+    prevents: 'an edit of the site’s folder that nobody has judged is written over',
+    failures: ['F25'],
+    caughtBy: 'edited-folder',
+    removals: [
+      {
+        file: 'src/plan/advance.js',
+        find: '        if (index === null)',
+        replace: '        if (index === null) { progress.set(name, -1); continue; }\n        if (false)',
+      },
+    ],
+  },
+  {
+    name: 'next/found-open',
+    prevents: 'one step gets a second pull request while the first is open',
+    failures: ['F25'],
+    caughtBy: 'asked-twice',
+    removals: [{ file: 'src/commands/next.js', find: "if (found?.state === 'open')", replace: 'if (false)' }],
+  },
+  {
+    name: 'next/paused',
+    prevents: 'a step opens in a rotation that its owner has paused',
+    failures: ['F25'],
+    caughtBy: 'paused',
+    removals: [{ file: 'src/commands/next.js', find: '    refusePaused(rotation);', replace: '' }],
+  },
+  {
+    name: 'next/observes-anew',
+    prevents: 'a pull request that opened hours ago is merged on what was seen then',
+    failures: ['F27'],
+    caughtBy: 'falls-behind',
+    removals: [
+      {
+        file: 'src/commands/verify.js',
+        find: 'return await gatherEvidence({',
+        replace: 'return await seenBefore(gatherEvidence, {',
+      },
+      {
+        file: 'src/commands/verify.js',
+        find: 'async function lookOnce(',
+        replace: `const known = new Map();
+async function seenBefore(look, options) {
+    const key = [options.site, options.phase, options.step, options.variant].join();
+    const last = known.get(key);
+    if (last !== undefined)
+        return last;
+    const evidence = await look(options);
+    // Until two looks have agreed once: before that \`next\` opened nothing.
+    if (evidence.agreesWith !== null)
+        known.set(key, evidence);
+    return evidence;
+}
+async function lookOnce(`,
+      },
+    ],
+  },
+  {
+    name: 'next/unseen-site',
+    prevents: 'a site whose cluster does not answer counts as one whose gates hold',
+    failures: ['F27'],
+    caughtBy: 'unseen-cluster',
+    removals: [
+      {
+        file: 'src/commands/verify.js',
+        find: "verdict: { verdict: 'unknown', gates: [gate] },",
+        replace: "verdict: { verdict: 'holds', gates: [] },",
+      },
+    ],
+  },
+  {
+    name: 'evidence/cluster',
+    prevents: 'one cluster is looked at in the place of another',
+    failures: ['F27'],
+    caughtBy: 'other-cluster',
+    removals: [
+      {
+        file: 'src/verify/judge.js',
+        find: 'function judgeCluster(evidence, all, clusters) {',
+        replace: 'function judgeCluster(evidence, all, clusters) {\n    return holding;',
+      },
+    ],
+  },
+  {
+    name: 'evidence/fresh',
+    prevents: 'a hold is reckoned by a clock that is ahead, so that a step opens too soon',
+    failures: ['F27'],
+    caughtBy: 'skewed-clock',
+    removals: [
+      {
+        file: 'src/verify/judge.js',
+        find: 'function judgeFresh(plan, evidence, now, live) {',
+        replace: 'function judgeFresh(plan, evidence, now, live) {\n    return holding;',
+      },
+    ],
+  },
+  {
+    name: 'undo/waits',
+    prevents: 'a second step back takes trust away while leaves of the new CA are still presented',
+    failures: ['F26'],
+    caughtBy: 'undone-twice',
+    removals: [{ file: 'src/commands/next.js', find: '    if (open.length > 0) {', replace: '    if (false) {' }],
+  },
+  {
+    name: 'check/steps',
+    prevents: 'a pull request that skips a step is merged after its check',
+    failures: ['F2', 'F25'],
+    caughtBy: 'hurried-step',
+    removals: [
+      {
+        file: 'src/safety/check.js',
+        find: 'function orderFinding(',
+        replace: 'function orderFinding() {\n    return null;\n}\nfunction orderFindingOf(',
+      },
+      { file: 'src/safety/check.js', find: '    if (counterexample !== null) {', replace: '    if (false) {' },
+    ],
+  },
+  {
+    name: 'check/mixes',
+    prevents: 'a revert that takes trust away from under leaves that are out is merged after its check',
+    failures: ['F26'],
+    caughtBy: 'reverted-step',
+    removals: [
+      { file: 'src/safety/check.js', find: '    if (counterexample !== null) {', replace: '    if (false) {' },
+    ],
+  },
+  {
+    name: 'plan/key-belongs',
+    prevents: 'a key is sealed beside a certificate that is not its own',
+    failures: ['F30'],
+    caughtBy: 'wrong-key',
+    removals: [
+      {
+        file: 'src/systems/cassandra/ca-secret.js',
+        find: 'if (certificate.x509.checkPrivateKey(key))',
+        replace: 'if (key !== null)',
+      },
+    ],
+  },
+  {
+    name: 'custody/last-look',
+    prevents: 'a private key that sealing left open is committed',
+    failures: ['F29'],
+    caughtBy: 'unsealed-key',
+    beside: {
+      what: 'sealing leaves values as they are, and the leak guard is out',
+      replacements: [unsealed, leakGuard],
+    },
+    removals: [lastLook],
+  },
+  {
+    name: 'leak/guard',
+    prevents: 'a private key that sealing left open is committed',
+    failures: ['F29'],
+    caughtBy: 'unsealed-key',
+    beside: {
+      what: 'sealing leaves values as they are, and the custody’s last look is out',
+      replacements: [unsealed, lastLook],
+    },
+    removals: [leakGuard],
+  },
+  {
+    name: 'proof/cassandra',
+    prevents: 'a plan is carried out in which a CA signs nodes before anyone trusts it',
+    failures: ['F2', 'F6'],
+    caughtBy: 'cassandra-plain',
+    beside: {
+      what: 'the phase add adds nothing',
+      replacements: [
+        {
+          file: 'src/systems/cassandra/phases.js',
+          find: 'const both = state({ ...present, [second]: fresh }, old);',
+          replace: 'const both = adopted;',
+        },
+      ],
+    },
+    removals: [{ file: 'src/commands/plan.js', find: '    if (proof.safe)', replace: '    if (true)' }],
+  },
+  {
+    name: 'proof/kyma',
+    prevents: 'a plan is carried out in which the connector issues before the gateway trusts',
+    failures: ['F2', 'F6'],
+    caughtBy: 'kyma-plain',
+    beside: {
+      what: 'the phase trust-both trusts nothing more',
+      replacements: [
+        {
+          file: 'src/systems/kyma/phases.js',
+          find: 'const both = { ...adopted, bundle: unique([...adopted.bundle, next]) };',
+          replace: 'const both = { ...adopted };',
+        },
+      ],
+    },
+    removals: [{ file: 'src/commands/plan.js', find: '    if (proof.safe)', replace: '    if (true)' }],
+  },
+  {
+    name: 'plan/accept-outage',
+    prevents: 'an emergency is carried out although nobody has accepted what it breaks',
+    failures: ['F15'],
+    caughtBy: 'kyma-unaccepted-outage',
+    removals: [
+      {
+        file: 'src/commands/plan.js',
+        find: "if (made.strategy === 'emergency' && acceptOutage)",
+        replace: "if (made.strategy === 'emergency')",
+      },
+    ],
+  },
+  {
+    name: 'plan/equal-aliases',
+    prevents: 'a CA is added whose alias in the truststores another has',
+    failures: ['F8', 'F9', 'F10'],
+    caughtBy: 'equal-subject',
+    removals: [
+      {
+        file: 'src/systems/cassandra/accept.js',
+        find: 'refuseEqualAliases(entries, fresh.issuer,',
+        replace: 'void (entries, fresh.issuer,',
+      },
+    ],
+  },
+]

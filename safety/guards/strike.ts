@@ -1,0 +1,52 @@
+import type { TestWorldOptions } from '../../test/rotations/world.ts'
+import { type Acts, mergeAll, type Opened } from './drive.ts'
+import { withPeople } from './people.ts'
+import type { Scenario } from './scenario.ts'
+
+export const hour = 3_600_000
+
+export interface Strike extends Partial<Omit<Acts, 'opened' | 'merged'>> {
+  /** Just before the pull request of this step is merged, … */
+  readonly before?: string
+  /** … or just after. */
+  readonly after?: string
+  /** Only with the batch that holds this site. @default any */
+  readonly site?: string
+  /** What goes wrong then. */
+  act(at: Opened): unknown
+  /** It lasts until the pull request of this step is merged, where it is not for good. */
+  readonly until?: string
+  heal?(at: Opened): unknown
+  /** What a step that opens is held to, whichever it is; a clause says what is as it must not be. */
+  readonly held?: (at: Opened) => Promise<string | undefined> | string | undefined
+  /** What people do while `next` waits. @default what they do in the demo */
+  readonly people?: Parameters<typeof withPeople>[1] | 'nothing'
+}
+
+/** A rotation in which everything that opens is merged, and one thing goes wrong at one step. */
+export function struck(name: string, fault: string, world: TestWorldOptions, strike: Strike): Scenario {
+  const { before, after, site, act, until, heal, held, people, patience = 2 * hour, wrong } = strike
+  const is = ({ step, place }: Opened, wanted: string | undefined): boolean =>
+    step === wanted && (site === undefined || place.sites.includes(site))
+  return {
+    name,
+    fault,
+    world,
+    async run(test) {
+      const used = people === undefined ? test : withPeople(test, people === 'nothing' ? undefined : people)
+      return await mergeAll(used, {
+        patience,
+        ...(wrong === undefined ? {} : { wrong }),
+        async opened(at) {
+          const clause = await held?.(at)
+          if (clause === undefined && is(at, before)) await act(at)
+          if (at.step === until) await heal?.(at)
+          return clause
+        },
+        async merged(at) {
+          if (is(at, after)) await act(at)
+        },
+      })
+    },
+  }
+}
