@@ -171,7 +171,8 @@ function workloadObjects(options: MeshOptions, workload: MeshWorkload, place: nu
                 startupProbe: {
                   exec: { command: ['/usr/local/bin/workload', 'ready', String(appPort)] },
                   periodSeconds: 1,
-                  failureThreshold: 60,
+                  timeoutSeconds: 5,
+                  failureThreshold: 120,
                 },
               },
             ],
