@@ -138,7 +138,23 @@ async function lookOnce(`,
     prevents: 'a second step back takes trust away while leaves of the new CA are still presented',
     failures: ['F26'],
     caughtBy: 'undone-twice',
-    removals: [{ file: 'src/commands/next.js', find: '    if (open.length > 0) {', replace: '    if (false) {' }],
+    beside: {
+      what: 'undo takes no look at leaves that are out',
+      replacements: [
+        {
+          file: 'src/commands/next.js',
+          find: 'await refuseUnsafeUndo(rotation, back, looks, now);',
+          replace: 'void 0;',
+        },
+      ],
+    },
+    removals: [
+      {
+        file: 'src/commands/next.js',
+        find: "if (ours.some(look => look.verdict.verdict !== 'holds'))",
+        replace: 'if (false)',
+      },
+    ],
   },
   {
     name: 'check/steps',

@@ -184,7 +184,7 @@ async function liveTrust(
   const judges = {
     plan,
     signers: await signersAt(base, plan.metadata.name),
-    present: await presentAt(repository, from, now()),
+    present: await presentAt(repository, [from, to], now()),
   }
   // What the base has is not overruled by what a branch says of the same step.
   const old = await committedEvidence(base, judges)

@@ -96,10 +96,13 @@ export function newestEvidence(found: readonly CommittedEvidence[]): ReadonlyMap
   return new Map(found.filter(one => one.refused === null).map(one => [one.evidence.site, one]))
 }
 
-/** The machine's time, or that of the newest commit of the base branch where that is later: in a demo time goes by faster. */
-export async function presentAt(repository: Repository, commit: string, now: Date): Promise<Date> {
-  const { committer } = await repository.commitFacts(commit)
-  return new Date(Math.max(now.getTime(), committer.at.getTime()))
+/**
+ * The machine's time, or that of the newest of these commits where that is later: in a demo time goes by faster. Whoever writes such a commit can move it,
+ * as whoever writes evidence can its own times where nobody has to sign it.
+ */
+export async function presentAt(repository: Repository, commits: readonly string[], now: Date): Promise<Date> {
+  const facts = await Promise.all(commits.map(commit => repository.commitFacts(commit)))
+  return new Date(Math.max(now.getTime(), ...facts.map(({ committer }) => committer.at.getTime())))
 }
 
 /** Who may sign, as a commit says; null where its rotation.yaml cannot be read. */

@@ -24,7 +24,7 @@ export async function judgeWritten(
 ): Promise<{ readonly gates: readonly GateResult[]; readonly authorship: readonly SiteAuthorship[] }> {
   const { plan, declaration, commit, snapshot } = rotation
   const { signers } = declaration.evidence
-  const present = await presentAt(context.repository, commit, context.now())
+  const present = await presentAt(context.repository, [commit], context.now())
   const committed = await committedEvidence(snapshot, { plan, signers, present })
   const clusters = Object.fromEntries(
     [...newestEvidence(committed)].map(([site, one]) => [site, one.evidence.cluster.uid]),

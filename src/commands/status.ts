@@ -157,7 +157,7 @@ function phasesOf(rotation: OpenRotation, positions: Readonly<Record<string, Sit
 async function evidenceOf(context: Context, rotation: OpenRotation): Promise<readonly StatusEvidence[]> {
   const { plan, declaration, snapshot, commit } = rotation
   const { signers } = declaration.evidence
-  const present = await presentAt(context.repository, commit, context.now())
+  const present = await presentAt(context.repository, [commit], context.now())
   const newest = new Map<string, StatusEvidence>()
   for (const { file, evidence, authorship, refused } of await committedEvidence(
     snapshot,

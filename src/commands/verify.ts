@@ -160,7 +160,7 @@ async function whatIsKnown({ repository, now }: Context, rotation: OpenRotation)
   const { presentAt } = await import('./evidence.ts')
   const { readAttestations } = await import('./attest.ts')
   const { plan, snapshot, declaration, commit } = rotation
-  const present = await presentAt(repository, commit, now())
+  const present = await presentAt(repository, [commit], now())
   const evidence = await latestEvidence(snapshot, { plan, signers: declaration.evidence.signers, present })
   return {
     clusters: Object.fromEntries([...evidence].map(([site, each]) => [site, each.cluster.uid])),

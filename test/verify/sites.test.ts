@@ -35,9 +35,10 @@ async function lookWith(openCluster: (site: Site) => Promise<Cluster>) {
     resolve: async () => tree,
     snapshot: () => ({ readFolderBytes: async () => new Map() }),
     isAncestor: async () => true,
+    commitFacts: async () => ({ committer: { at: new Date('2026-11-22T11:00:00Z') } }),
   }
   const sites = plan.sites.map(({ name, path }) => ({ name, path, delivery, cluster: { kind: 'inCluster' } }))
-  const declaration = { sites, system: 'istio', istio, gates: { ...plan.gates, settle: 0 } }
+  const declaration = { sites, system: 'istio', istio, gates: { ...plan.gates, settle: 0 }, evidence: { signers: [] } }
   const context = {
     repository,
     now: () => new Date('2026-11-22T12:00:00Z'),
