@@ -7,6 +7,7 @@ import { parsedValues, valueAt } from '../../src/gitops/helm.ts'
 import { certificatesIn, derOf } from '../../src/rehearsal/certificates.ts'
 import { at, listAt, textAt } from '../../src/rehearsal/objects.ts'
 import type { FileTree } from '../../src/rotation.ts'
+import { wholeMatrix } from './matrix.ts'
 import { type TestWorld, testWorld } from './world.ts'
 
 let test: TestWorld
@@ -39,7 +40,11 @@ function annotated(fleet: FileTree, paths: string): FileTree {
 }
 
 describe('a whole rotation', () => {
-  it.each(['helmRelease', 'argocd', 'argocdMultiSource'] as const)(
+  it.each(
+    wholeMatrix
+      ? (['helmRelease', 'argocd', 'argocdMultiSource'] as const)
+      : (['helmRelease', 'argocdMultiSource'] as const),
+  )(
     'of an installation by %s: every step merged and verified, no handshake fails, each restart is planned',
     async install => {
       test = await testWorld({ variant: install })
