@@ -20,9 +20,20 @@ export function withinConstraints(
   last: boolean,
   counter: Counter,
 ): ConstraintResult {
+  if (ca.parts.extensions.nameConstraints === null || (!last && isSelfIssued(below))) return 'inside'
+  const names = constrainedNames(below)
+  return namesWithin(ca, last ? [...names, ...hostsInCommonName(below, names)] : names, counter)
+}
+
+/** The same as Go has it (crypto/x509 verify.go): self-issued certificates too, and no host in a common name, which it has not read since 1.15. */
+export function withinConstraintsOfGo(ca: Certificate, below: Certificate, counter: Counter): ConstraintResult {
+  return namesWithin(ca, constrainedNames(below), counter)
+}
+
+function namesWithin(ca: Certificate, names: readonly GeneralName[], counter: Counter): ConstraintResult {
   const constraints = ca.parts.extensions.nameConstraints
-  if (constraints === null || (!last && isSelfIssued(below))) return 'inside'
-  for (const name of constrainedNames(below, last)) {
+  if (constraints === null) return 'inside'
+  for (const name of names) {
     const excluded = constraints.excluded.filter(base => sameKind(base, name))
     const permitted = constraints.permitted.filter(base => sameKind(base, name))
     counter.left -= constraints.excluded.length + constraints.permitted.length
@@ -35,19 +46,21 @@ export function withinConstraints(
   return 'inside'
 }
 
-function constrainedNames(certificate: Certificate, last: boolean): GeneralName[] {
+function constrainedNames(certificate: Certificate): readonly GeneralName[] {
   const { subject, extensions } = certificate.parts
   const names: GeneralName[] = [...(extensions.names ?? [])]
   if (subject.rdns.length > 0) names.push({ kind: 'directory', name: subject })
   if (!names.some(name => name.kind === 'email')) {
     names.push(...attributeTexts(subject, emailAddress).map(value => ({ kind: 'email', value }) as const))
   }
-  // OpenSSL and BoringSSL hold a host in the common name to DNS constraints where no DNS name stands beside it.
-  if (last && !names.some(name => name.kind === 'DNS')) {
-    const hosts = attributeTexts(subject, commonName).filter(text => text.includes('.') && isDnsName(text))
-    names.push(...hosts.map(value => ({ kind: 'DNS', value }) as const))
-  }
   return names
+}
+
+/** OpenSSL and BoringSSL hold a host in the common name to DNS constraints where no DNS name stands beside it. */
+function hostsInCommonName({ parts }: Certificate, names: readonly GeneralName[]): readonly GeneralName[] {
+  if (names.some(name => name.kind === 'DNS')) return []
+  const hosts = attributeTexts(parts.subject, commonName).filter(text => text.includes('.') && isDnsName(text))
+  return hosts.map(value => ({ kind: 'DNS', value }) as const)
 }
 
 function sameKind(base: GeneralName, name: GeneralName): boolean {

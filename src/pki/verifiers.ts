@@ -1,5 +1,5 @@
 import { type Certificate, isSelfIssued } from './certificate.ts'
-import { withinConstraints } from './constraints.ts'
+import { withinConstraintsOfGo } from './constraints.ts'
 import { isWhole } from './given-path.ts'
 import { pkixAccepts, sunX509Accepts } from './java.ts'
 import { authorityKeyProblem, findPaths } from './path.ts'
@@ -141,7 +141,7 @@ function goAccepts({ leaf, chain, anchors }: Peer, at: Date): boolean {
       )
       return (
         !unknown &&
-        path.slice(0, index).every(below => withinConstraints(ca, below, true, { left: maxComparisons }) === 'inside')
+        path.slice(0, index).every(below => withinConstraintsOfGo(ca, below, { left: maxComparisons }) === 'inside')
       )
     }),
   )

@@ -54,6 +54,19 @@ describe('Go', () => {
     expect(answer.until).toBeLessThan(at.getTime())
     expect(answer.why).toContain('Go refuses')
   })
+
+  it('reads no host out of a common name, which a constraint on DNS names could be about', async () => {
+    const top = await root('CN=Root', { nameConstraints: { permitted: { dns: ['good.svc'] } } })
+    const ca = await issuing('CN=issuing.bad.svc', top)
+    const peer = {
+      leaf: await leaf(ca, { uris: ['spiffe://a/b'] }),
+      chain: [ca.certificate],
+      anchors: [top.certificate],
+    }
+    expect(accepts('go', peer, at)).toBe(true)
+    const named = { ...peer, leaf: await leaf(ca, { dns: ['x.bad.svc'] }) }
+    expect(accepts('go', named, at)).toBe(false)
+  })
 })
 
 describe('Java', () => {
