@@ -1,73 +1,32 @@
+import { flag, foundText, isMap, listOf, mapOf, matching, orNull, type Shape, text } from '../shape.ts'
+
 /** Where a lock file is not what `Plan` says. */
-export interface ShapeProblem {
+export interface PlanProblem {
   /** `phases[2].steps[0].sites.eu-1.digest`. */
   readonly field: string
   readonly expected: string
   readonly found: string
 }
 
-type Shape = (value: unknown, field: string) => ShapeProblem | null
-
-function matching(expected: string, is: (value: unknown) => boolean): Shape {
-  return (value, field) => (is(value) ? null : { field, expected, found: shown(value) })
-}
-
-function shown(value: unknown): string {
-  const text = JSON.stringify(value) ?? 'nothing'
-  return text.length > 60 ? `${text.slice(0, 59)}…` : text
-}
-
-function isMap(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
-
 /** Fields that are not listed are let be: a later version may have more. */
 function map(fields: Readonly<Record<string, Shape>>): Shape {
-  return (value, field) => {
-    if (!isMap(value)) return { field, expected: 'a map', found: shown(value) }
+  return (value, path) => {
+    if (!isMap(value)) return { path, expected: 'a map', found: foundText(value) }
     for (const [name, shape] of Object.entries(fields)) {
       // An own field: `constructor` of every object is none of the file's.
-      const problem = shape(Object.hasOwn(value, name) ? value[name] : undefined, `${field}.${name}`)
+      const problem = shape(Object.hasOwn(value, name) ? value[name] : undefined, [...path, name])
       if (problem !== null) return problem
     }
     return null
   }
 }
 
-function listOf(shape: Shape): Shape {
-  return (value, field) => {
-    if (!Array.isArray(value)) return { field, expected: 'a list', found: shown(value) }
-    return first(value.entries(), ([index, item]) => shape(item, `${field}[${index}]`))
-  }
-}
-
-function mapOf(shape: Shape): Shape {
-  return (value, field) => {
-    if (!isMap(value)) return { field, expected: 'a map', found: shown(value) }
-    return first(Object.entries(value), ([name, item]) => shape(item, `${field}.${name}`))
-  }
-}
-
-function first<T>(items: Iterable<T>, problemOf: (item: T) => ShapeProblem | null): ShapeProblem | null {
-  for (const item of items) {
-    const problem = problemOf(item)
-    if (problem !== null) return problem
-  }
-  return null
-}
-
-function orNull(shape: Shape): Shape {
-  return (value, field) => (value === null ? null : shape(value, field))
-}
-
 function optional(shape: Shape): Shape {
-  return (value, field) => (value === undefined ? null : shape(value, field))
+  return (value, path) => (value === undefined ? null : shape(value, path))
 }
 
-const text = matching('text', value => typeof value === 'string')
 const texts = listOf(text)
 const number = matching('a number', value => typeof value === 'number' && Number.isFinite(value))
-const flag = matching('true or false', value => typeof value === 'boolean')
 
 const tree = {
   digest: text,
@@ -135,7 +94,10 @@ const planShape = map({
 })
 
 /** The first thing in a lock file that is not of the kind that it has to be; null: there is none. */
-export function planProblem(value: unknown): ShapeProblem | null {
-  const problem = planShape(value, '')
-  return problem === null ? null : { ...problem, field: problem.field.replace(/^\./, '') }
+export function planProblem(value: unknown): PlanProblem | null {
+  const problem = planShape(value, [])
+  if (problem === null) return null
+  const { path, expected, found } = problem
+  const field = path.map(part => (typeof part === 'number' ? `[${part}]` : `.${part}`)).join('')
+  return { field: field.replace(/^\./, ''), expected, found }
 }

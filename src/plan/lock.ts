@@ -2,7 +2,7 @@ import { parse } from 'yaml'
 import { ReanchorError } from '../errors.ts'
 import { yamlText } from '../render/yaml.ts'
 import type { Plan } from '../rotation.ts'
-import { planProblem, type ShapeProblem } from './lock-shape.ts'
+import { type PlanProblem, planProblem } from './lock-shape.ts'
 import { readWrittenYaml } from './lock-text.ts'
 
 const comment =
@@ -31,7 +31,7 @@ export function readPlan(text: string, file: string): Plan {
   return plan as Plan
 }
 
-function damaged(file: string, found: string, cause?: unknown, problem?: ShapeProblem): ReanchorError {
+function damaged(file: string, found: string, cause?: unknown, problem?: PlanProblem): ReanchorError {
   return new ReanchorError({
     what: 'the lock file cannot be read',
     where: problem === undefined ? { file } : { file, field: problem.field },

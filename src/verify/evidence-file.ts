@@ -1,6 +1,7 @@
 import { type Document, isNode, LineCounter, parseAllDocuments, stringify } from 'yaml'
 import { ReanchorError } from '../errors.ts'
 import type { Evidence } from '../rotation.ts'
+import { flag, foundText, isMap, listOf, mapOf, matching, orNull, type Shape, text } from '../shape.ts'
 import type { Signer } from '../signature/sshsig.ts'
 import { consumerClasses } from '../systems/consumers.ts'
 import { alike, expanded, type WrittenException } from './alike.ts'
@@ -133,79 +134,30 @@ function located(file: string, what: string, expected: string, found: string, wh
 
 // ------------------------------------------------------------------------------------------------ shape
 
-interface Problem {
-  readonly path: readonly (string | number)[]
-  readonly expected: string
-  readonly found: string
-}
-
-type Shape = (value: unknown, path: readonly (string | number)[]) => Problem | null
-
-function matching(expected: string, accepts: (value: unknown) => boolean): Shape {
-  return (value, path) => (accepts(value) ? null : { path, expected, found: foundText(value) })
-}
-
-function foundText(value: unknown): string {
-  const text = JSON.stringify(value) ?? 'nothing'
-  return text.length > 80 ? `${text.slice(0, 79)}…` : text
-}
-
 function fields(shapes: Readonly<Record<string, Shape>>, absent: readonly string[] = []): Shape {
   const names = Object.keys(shapes)
   return (value, path) => {
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-      return { path, expected: `a map with ${names.join(', ')}`, found: foundText(value) }
-    }
-    const held = value as Readonly<Record<string, unknown>>
-    for (const name of Object.keys(held)) {
+    if (!isMap(value)) return { path, expected: `a map with ${names.join(', ')}`, found: foundText(value) }
+    for (const name of Object.keys(value)) {
       if (shapes[name] === undefined)
         return { path: [...path, name], expected: `one of ${names.join(', ')}`, found: name }
     }
     for (const [name, shape] of Object.entries(shapes)) {
-      if (held[name] === undefined) {
+      if (value[name] === undefined) {
         if (absent.includes(name)) continue
         return { path, expected: `field ${name}`, found: 'nothing' }
       }
-      const problem = shape(held[name], [...path, name])
+      const problem = shape(value[name], [...path, name])
       if (problem !== null) return problem
     }
     return null
   }
-}
-
-function listOf(shape: Shape): Shape {
-  return (value, path) => {
-    if (!Array.isArray(value)) return { path, expected: 'a list', found: foundText(value) }
-    for (const [index, item] of value.entries()) {
-      const problem = shape(item, [...path, index])
-      if (problem !== null) return problem
-    }
-    return null
-  }
-}
-
-function mapOf(shape: Shape): Shape {
-  return (value, path) => {
-    if (typeof value !== 'object' || value === null || Array.isArray(value))
-      return { path, expected: 'a map', found: foundText(value) }
-    for (const [name, item] of Object.entries(value)) {
-      const problem = shape(item, [...path, name])
-      if (problem !== null) return problem
-    }
-    return null
-  }
-}
-
-function orNull(shape: Shape): Shape {
-  return (value, path) => (value === null ? null : shape(value, path))
 }
 
 function oneOf(...words: readonly string[]): Shape {
   return matching(`one of ${words.join(', ')}`, value => words.some(word => word === value))
 }
 
-const text = matching('text', value => typeof value === 'string')
-const flag = matching('true or false', value => typeof value === 'boolean')
 const count = matching('a whole number from 0', value => Number.isSafeInteger(value) && (value as number) >= 0)
 const digest = matching('64 lower-case hex digits', value => typeof value === 'string' && /^[0-9a-f]{64}$/.test(value))
 const time = matching(
