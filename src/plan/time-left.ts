@@ -1,4 +1,5 @@
 import type { GateSettings, Instant, Plan, SitePosition, Strategy, TrustState } from '../rotation.ts'
+import { instantOf } from '../verify/values.ts'
 import { progressOf } from './advance.ts'
 
 /** One phase as far as time is concerned: which CAs are trusted and issue after each of its steps. */
@@ -82,9 +83,9 @@ export function timeLeft(course: Course, of: StandingAt, now: Date): TimeLeft {
   const at = now.getTime()
   return {
     ...base,
-    ends: instantOf(of.ends.getTime()),
-    startBy: instantOf(startBy),
-    lastStart: instantOf(lastStart),
+    ends: instantOf(of.ends),
+    startBy: instantOf(new Date(startBy)),
+    lastStart: instantOf(new Date(lastStart)),
     daysLeft: Math.floor((startBy - at) / day),
     state: at <= startBy ? 'in-time' : at <= lastStart ? 'hurry' : 'too-late',
   }
@@ -137,8 +138,4 @@ export function standingAt(
   const reached = plan.sites.map(({ name }) => progressOf(plan, positions[name] ?? { kind: 'absent' }) ?? -1)
   const furthestBehind = Math.min(...reached)
   return { done: Math.max(0, furthestBehind), running: furthestBehind >= 0 }
-}
-
-function instantOf(ms: number): Instant {
-  return new Date(ms).toISOString().replace(/\.\d+Z$/, 'Z')
 }

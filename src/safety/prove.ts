@@ -82,19 +82,25 @@ export function provePlan(plan: Plan, options: ProveOptions = {}): Proof {
       todo: 'run `reanchor plan` again',
     })
   }
-  const judge = pathJudge(plan.certificates)
-  const steps = stepsOf(plan)
-  requireKnownCertificates(steps, judge)
-  const model = modelOf(plan)
-  const transitions = transitionsOf(plan, steps, at.getTime(), options.from)
-  const proven = transitions.flatMap(transition =>
-    proveTransition(transition, model, model.links(plan.parties), judge, at.getTime()),
-  )
+  const { judge, steps, model, proven } = proofOf(plan, at, options.from, () => true)
   return {
     safe: proven.every(row => row.counterexample === null),
     transitions: proven,
     notes: notesOf(plan, model, steps, proven, judge),
   }
+}
+
+/** The rows of the transitions that are wanted, and what they were proven with. */
+function proofOf(plan: Plan, at: Date, from: ProveOptions['from'], wanted: (transition: Transition) => boolean) {
+  const judge = pathJudge(plan.certificates)
+  const steps = stepsOf(plan)
+  requireKnownCertificates(steps, judge)
+  const model = modelOf(plan)
+  const links = model.links(plan.parties)
+  const proven = transitionsOf(plan, steps, at.getTime(), from)
+    .filter(wanted)
+    .flatMap(transition => proveTransition(transition, model, links, judge, at.getTime()))
+  return { judge, steps, model, proven }
 }
 
 /**
@@ -106,14 +112,11 @@ export function proveUndo(
   of: { readonly phase: number; readonly step: number },
   at: Date,
 ): readonly ProvenTransition[] {
-  const judge = pathJudge(plan.certificates)
-  const steps = stepsOf(plan)
-  requireKnownCertificates(steps, judge)
-  const model = modelOf(plan)
-  const own = steps.find(({ phase, step }) => phase === of.phase && step === of.step)
-  return transitionsOf(plan, steps, at.getTime(), of)
-    .filter(({ to }) => to === `${own?.label} undo`)
-    .flatMap(transition => proveTransition(transition, model, model.links(plan.parties), judge, at.getTime()))
+  const phase = plan.phases.find(({ number }) => number === of.phase)
+  const step = phase?.steps.find(({ number }) => number === of.step)
+  if (phase === undefined || step === undefined) return []
+  const label = `${stepLabel(phase, step)} undo`
+  return proofOf(plan, at, of, ({ to }) => to === label).proven
 }
 
 /** `2-trust-both/1-data`: how a step is named everywhere. */

@@ -2,7 +2,7 @@ import { type PlanStep, stepFolder, stepsOf } from '../plan/steps.ts'
 import { leastTime } from '../plan/time-left.ts'
 import { listed, plural } from '../report/escape.ts'
 import { spanText } from '../report/span.ts'
-import type { CertificateFacts, Evidence, Instant, Plan, ProvenTransition, TrustState, Verdict } from '../rotation.ts'
+import type { CertificateFacts, Evidence, Instant, Plan, TrustState, Verdict } from '../rotation.ts'
 import { holdingOf, modelOf, trustingOf } from './model.ts'
 import { type PathJudge, pathJudge } from './paths.ts'
 import { instant, proveUndo } from './prove.ts'
@@ -38,8 +38,6 @@ export interface UndoQuestion {
   /** What was seen of the sites; empty: the plan alone is asked. */
   readonly evidence: readonly Evidence[]
   readonly now: Date
-  /** Rows of the proof for this way back, where they are at hand. @default they are proven */
-  readonly rows?: readonly ProvenTransition[]
 }
 
 /**
@@ -62,7 +60,7 @@ export function undoWindow(question: UndoQuestion): UndoWindow {
   })
   const targets = new Map(sites.flatMap(site => targetOf(at, site)))
   if (targets.size === 0) return noWayBack(plan, at, sites)
-  const rows = question.rows ?? proveUndo(plan, { phase: at.phase.number, step: at.step.number }, now)
+  const rows = proveUndo(plan, { phase: at.phase.number, step: at.step.number }, now)
   const broken = rows.find(row => row.counterexample !== null)?.counterexample ?? null
   if (broken !== null) return window('violated', withoutStop(broken.sentence), null, null)
 

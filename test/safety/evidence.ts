@@ -17,23 +17,26 @@ export function group(part: Partial<EvidenceGroup> = {}): EvidenceGroup {
   }
 }
 
+/** Of a site to which the deliverer has brought all there is. */
+export const delivered = {
+  kind: 'flux' as const,
+  object: 'Kustomization/flux-system/trust',
+  suspended: false,
+  observed: true,
+  ready: true,
+  revision: null,
+  treeDigest: null,
+  inventory: [],
+  message: '',
+  nextDue: null,
+  hurry: null,
+}
+
 /** What was seen of one site: these groups, and nothing that keeps it from counting. */
 export function seenOf(site: string, groups: readonly EvidenceGroup[], part: Partial<Evidence> = {}): Evidence {
   const looked = {
     cluster: { uid: site },
-    delivery: {
-      kind: 'flux' as const,
-      object: 'Kustomization/flux-system/trust',
-      suspended: false,
-      observed: true,
-      ready: true,
-      revision: null,
-      treeDigest: null,
-      inventory: [],
-      message: '',
-      nextDue: null,
-      hurry: null,
-    },
+    delivery: delivered,
     objects: [],
     groups,
     exceptions: [],

@@ -6,6 +6,7 @@ import { cassandraPhases } from '../../../src/systems/cassandra/phases.ts'
 import type { Observation } from '../../../src/systems/system.ts'
 import { observationDigest } from '../../../src/verify/observation.ts'
 import { type PlannedPlace, plannedAt } from '../../../src/verify/planned.ts'
+import { delivered } from '../../safety/evidence.ts'
 
 export interface PlanParts {
   readonly secret: CaSecret
@@ -75,19 +76,7 @@ export function placeIn(plan: Plan, phase: number, variant: 'step' | 'undo' = 's
 export function evidenceOf(seen: Observation, place: PlannedPlace, at: string): Evidence {
   const looked = {
     cluster: { uid: 'uid' },
-    delivery: {
-      kind: 'flux' as const,
-      object: 'Kustomization/flux-system/trust',
-      suspended: false,
-      observed: true,
-      ready: true,
-      revision: null,
-      treeDigest: null,
-      inventory: [],
-      message: '',
-      nextDue: null,
-      hurry: null,
-    },
+    delivery: delivered,
     objects: seen.objects,
     groups: seen.groups,
     exceptions: seen.exceptions,
