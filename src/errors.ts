@@ -76,3 +76,13 @@ function errorText(parts: ErrorParts): string {
   if (parts.example !== undefined) lines.push(`  example:  ${parts.example.split('\n').join('\n            ')}`)
   return lines.join('\n')
 }
+
+/** `apiVersion v1, kind Secret`, for `found` of an object that is none of the expected type. */
+export function typeText(object: { readonly apiVersion?: unknown; readonly kind?: unknown }): string {
+  const said = (field: 'apiVersion' | 'kind'): string => {
+    const value = object[field]
+    if (value === undefined) return `no ${field}`
+    return typeof value === 'string' ? `${field} ${value}` : `${field} that is no text`
+  }
+  return `${said('apiVersion')}, ${said('kind')}`
+}

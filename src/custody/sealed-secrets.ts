@@ -8,7 +8,7 @@ import {
   publicEncrypt,
   X509Certificate,
 } from 'node:crypto'
-import { ReanchorError, type Where } from '../errors.ts'
+import { ReanchorError, typeText, type Where } from '../errors.ts'
 import type { Custody, PlainSecret } from './custody.ts'
 import { createGuard } from './guard.ts'
 import { checkPlainSecret, readManifest, secretId, sortedMap, type Tree, writeManifest } from './manifest.ts'
@@ -287,7 +287,7 @@ function parts(yaml: string, file?: string): Parts {
       what: 'the manifest is no SealedSecret that reanchor wrote',
       where: { ...(file === undefined ? {} : { file }), field },
       expected,
-      found: `apiVersion ${String(object.apiVersion)}, kind ${String(object.kind)}`,
+      found: typeText(object),
       todo: 'restore the file from Git',
     })
   const { metadata, spec } = object

@@ -1,5 +1,5 @@
 import { createCipheriv, createDecipheriv, createHash, timingSafeEqual } from 'node:crypto'
-import { ReanchorError, type Where } from '../errors.ts'
+import { ReanchorError, typeText, type Where } from '../errors.ts'
 import { ageDecrypt, checkRecipients, readIdentities, type WrapDataKey, wrapDataKey as wrapWithAge } from './age.ts'
 import type { Custody, PlainSecret } from './custody.ts'
 import { goRegExp } from './go-regexp.ts'
@@ -657,7 +657,7 @@ function secretManifest(object: Readonly<Record<string, unknown>>, where: Where)
     what: 'the manifest is no Secret with data',
     where,
     expected: 'apiVersion v1, kind Secret, metadata.name and data whose values are texts',
-    found: `apiVersion ${String(object.apiVersion)}, kind ${String(object.kind)}`,
+    found: typeText(object),
     todo: 'give the file of the Secret; stringData is not supported',
   })
 }

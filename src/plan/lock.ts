@@ -1,5 +1,5 @@
 import { parse } from 'yaml'
-import { ReanchorError } from '../errors.ts'
+import { ReanchorError, typeText } from '../errors.ts'
 import { yamlText } from '../render/yaml.ts'
 import type { Plan } from '../rotation.ts'
 import { type PlanProblem, planProblem } from './lock-shape.ts'
@@ -24,7 +24,7 @@ export function readPlan(text: string, file: string): Plan {
   if (typeof value !== 'object' || value === null) throw damaged(file, 'not a map')
   const plan = value as Partial<Plan>
   if (plan.apiVersion !== 'reanchor.dev/v1alpha1' || plan.kind !== 'TrustPlan') {
-    throw damaged(file, `apiVersion ${String(plan.apiVersion)}, kind ${String(plan.kind)}`)
+    throw damaged(file, typeText(plan))
   }
   const problem = planProblem(value)
   if (problem !== null) throw damaged(file, problem.found, undefined, problem)

@@ -27,6 +27,8 @@ describe('a damaged answer', () => {
     straggler.chain = old.served
     const verdict = async (lie: Lie): Promise<string> => {
       const seen = await look(plan, mesh, place, { through: cluster => lying(cluster, lie, isNotNaming) })
+      // As judge.ts says of the whole: a list that broke off proves no absence.
+      if (!seen.complete) return 'unknown'
       return gateOver(plan, seen, place, 'linkerd/leaves-issued').verdict
     }
     await fc.assert(
