@@ -173,6 +173,12 @@ async function addCommands(program: Command, add: Add): Promise<void> {
     (await import('./handlers/status.ts')).statusHandler(options, terminal),
   ).option('--live', 'look at the clusters too', false)
 
+  add(program, 'report', 'the whole of a rotation, for people: a page, or text', async (options, terminal) =>
+    (await import('./handlers/report.ts')).reportHandler(options, terminal),
+  )
+    .option('--html <file>', 'write one self-contained page')
+    .option('--live', 'look at the clusters too', false)
+
   add(
     program,
     'check [range]',
