@@ -697,6 +697,25 @@ const reportView: z.ZodType<ReportView> = z.strictObject({
   ).describe('of a look just now with --live, else of the newest evidence of each site'),
 })
 
+const failure = z.strictObject({
+  error: z.strictObject({
+    what: text,
+    where: z
+      .strictObject({
+        file: text.optional(),
+        line: z.int().min(1).optional(),
+        column: z.int().min(1).optional(),
+        field: text.optional(),
+        object: text.optional(),
+      })
+      .optional(),
+    expected: text.optional(),
+    found: text.optional(),
+    todo: text.optional(),
+    example: text.optional(),
+  }),
+})
+
 /** Result of each command with `--output json`; `demo`, which prints no envelope, is not among them. */
 const results = {
   init: z.strictObject({ path: text, text, remarks: list(text), unchanged: z.boolean() }),
@@ -739,32 +758,28 @@ const results = {
   undo: nextResult,
   abandon: nextResult,
   attest: z.strictObject({ path: text, pullRequest: pullRequestMark.nullable() }),
-  run: z.union([nextResult, z.strictObject({ kind: z.literal('stopped') })]),
+  run: z.union([
+    nextResult,
+    z.strictObject({ kind: z.literal('stopped') }),
+    z
+      .strictObject({
+        kind: z.literal('rotations'),
+        rotations: list(
+          z.strictObject({
+            rotation: text.nullable(),
+            exit: z.int().min(0).max(5),
+            result: z.union([nextResult, failure]),
+          }),
+        ),
+      })
+      .describe('where several rotations were worked at'),
+  ]),
   diff: z.union([trustChange, z.strictObject({ text })]),
   'pr list': list(pullRequestListed),
   'pr show': pullRequestShown,
   'pr diff': z.strictObject({ diff: text }),
   'pr merge': pullRequestSummary,
 } satisfies Record<string, z.ZodType>
-
-const failure = z.strictObject({
-  error: z.strictObject({
-    what: text,
-    where: z
-      .strictObject({
-        file: text.optional(),
-        line: z.int().min(1).optional(),
-        column: z.int().min(1).optional(),
-        field: text.optional(),
-        object: text.optional(),
-      })
-      .optional(),
-    expected: text.optional(),
-    found: text.optional(),
-    todo: text.optional(),
-    example: text.optional(),
-  }),
-})
 
 function envelope(command: string, result: z.ZodType): z.ZodType {
   return z

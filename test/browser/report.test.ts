@@ -51,14 +51,15 @@ describe.each(ways)('the report at $size size, $scheme', way => {
   it('does not scroll sideways; what is wider scrolls within', async () => {
     const shown = await show(browser, source, way)
     await unfoldAll(shown.page)
-    const [page, wide] = await shown.page.evaluate(() => {
-      const { scrollWidth, clientWidth } = document.documentElement
-      const scrolls = [...document.querySelectorAll('.scroll')].filter(each => each.scrollWidth > each.clientWidth)
-      return [scrollWidth - clientWidth, scrolls.length] as const
-    })
+    const page = await shown.page.evaluate<number>(
+      'document.documentElement.scrollWidth - document.documentElement.clientWidth',
+    )
+    const wide = await shown.page.evaluate<number>(
+      "[...document.querySelectorAll('.scroll')].filter(each => each.scrollWidth > each.clientWidth).length",
+    )
     expect(page).toBe(0)
     if (way.size === 'phone') expect(wide).toBeGreaterThan(3)
-    expect(await shown.page.evaluate(() => innerWidth)).toBe(sizes[way.size].width)
+    expect(await shown.page.evaluate('innerWidth')).toBe(sizes[way.size].width)
     await shown.close()
   })
 
@@ -89,7 +90,7 @@ describe('the report', () => {
       `<script>document.title='taken'</script><img src="https://example.invalid/x.png"><footer>`,
     )
     const shown = await show(browser, broken, { size: 'desk', scheme: 'light' })
-    expect(await shown.page.evaluate(() => getComputedStyle(document.body).marginTop)).toBe('0px')
+    expect(await shown.page.evaluate('getComputedStyle(document.body).marginTop')).toBe('0px')
     expect(await shown.page.title()).toBe('mesh-2026: rotation of trust in Istio')
     expect(shown.said.join('\n')).toMatch(/Content Security Policy/)
     await shown.close()
@@ -101,7 +102,7 @@ describe('the report', () => {
       expect(await shown.page.getByRole(role).count(), role).toBe(1)
     await shown.page.keyboard.press('Tab')
     await shown.page.keyboard.press('Enter')
-    expect(await shown.page.evaluate(() => document.activeElement?.id)).toBe('main')
+    expect(await shown.page.evaluate('document.activeElement?.id')).toBe('main')
     await shown.close()
   })
 
@@ -125,7 +126,7 @@ describe('the report', () => {
     expect(await folded.evaluate(element => element.checkVisibility({ contentVisibilityAuto: true }))).toBe(true)
     expect((await folded.boundingBox())?.height).toBeGreaterThan(20)
     expect(await shown.page.getByRole('navigation').count()).toBe(0)
-    expect(await shown.page.evaluate(() => getComputedStyle(document.body).backgroundColor)).toBe('rgb(255, 255, 255)')
+    expect(await shown.page.evaluate('getComputedStyle(document.body).backgroundColor')).toBe('rgb(255, 255, 255)')
     expect((await shown.page.pdf({ format: 'A4' })).length).toBeGreaterThan(20_000)
     await picture(shown.page, 'print')
     await shown.close()
