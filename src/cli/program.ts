@@ -216,6 +216,7 @@ async function addCommands(program: Command, add: Add): Promise<void> {
     async (options, terminal) => (await import('./handlers/run.ts')).runHandler(options, terminal),
   )
     .option('--once', 'one round, then end', false)
+    .option('--waiting-ok', 'with --once: end with 0 where nothing is wrong and it only waits', false)
     .option('--interval <duration>', 'time between rounds', '1m')
     .option('--forever', 'go on where every rotation is closed: a new one may come', false)
     .option('--lock-for <duration>', 'how long others wait for a runner that gives no sign of life', '10m')

@@ -12,6 +12,7 @@ import { describeOutcome } from './next.ts'
 
 interface RunFlags extends CommonOptions {
   readonly once: boolean
+  readonly waitingOk: boolean
   readonly interval: string
   readonly forever: boolean
   readonly lock: boolean
@@ -52,7 +53,7 @@ export async function runHandler(options: RunFlags, terminal: Terminal): Promise
       await tellRound(log, round, options.once, terminal)
       await measure(context, options, metrics, round)
     })
-    if (end.kind === 'ended') return await describeEnd(end, terminal)
+    if (end.kind === 'ended') return allowed(await describeEnd(end, terminal), options)
     log({ level: 'info', event: 'stopped', rotation: null, text: '' })
     // A round that is under way, or a pause, would keep the process; neither posts anything any more.
     setTimeout(() => process.exit(), 500).unref()
@@ -63,6 +64,8 @@ export async function runHandler(options: RunFlags, terminal: Terminal): Promise
       text: 'stopped: pull requests that are safe only while they are observed wait until `reanchor run` goes on',
     }
   } catch (error) {
+    if (error instanceof ReanchorError && error.exit === exitCodes.waiting && options.once && options.waitingOk)
+      return allowed({ rotation: null, exit: error.exit, result: failureOf(error), text: error.message }, options)
     if (options.log === 'json')
       log({ level: 'error', event: 'ended', rotation: options.rotation ?? null, text: '', fields: errorFields(error) })
     throw error
@@ -227,6 +230,11 @@ async function describeEnd(end: Extract<RunEnd, { kind: 'ended' }>, terminal: Te
 
 function failureOf({ what, where, expected, found, todo, example }: ReanchorError) {
   return { error: { what, where, expected, found, todo, example } }
+}
+
+/** A Job that fails is an alarm, and waiting is none. */
+function allowed(result: CommandResult, { once, waitingOk }: RunFlags): CommandResult {
+  return once && waitingOk && result.exit === exitCodes.waiting ? { ...result, exit: exitCodes.done } : result
 }
 
 /** The one that needs a person most. */
