@@ -423,8 +423,10 @@ const timeLeft: z.ZodType<TimeLeft> = z
   .describe('how long there is to start a rotation, or to go on with it')
 
 const phaseTime: z.ZodType<PhaseTime> = z
-  .strictObject({ least: count, usual: count })
-  .describe('how long the phase may be expected to take, in milliseconds')
+  .strictObject({ gates: count, usual: count })
+  .describe(
+    'how long the phase may be expected to take, in milliseconds, and what of that its gates wait by themselves',
+  )
 
 const statusView: z.ZodType<StatusView> = z.strictObject({
   rotation: text,

@@ -93,8 +93,8 @@ export function timeLeft(course: Course, of: StandingAt, now: Date): TimeLeft {
 
 /** How long one phase may be expected to take, from the first pull request of it: milliseconds. */
 export interface PhaseTime {
-  /** Every pull request merged at once, and holders told to renew. */
-  readonly least: number
+  /** What its gates wait by themselves where everybody is ready at once: hold and settle, step by step and batch by batch. */
+  readonly gates: number
   /** Holders renew by themselves, and people have a day for each pull request. */
   readonly usual: number
 }
@@ -105,14 +105,15 @@ export function phaseTimes(course: Course): readonly PhaseTime[] {
   const own = Math.round(Math.max(0, course.renewalHours - course.leafHours) * hour)
   const moves = movingPhase(course)
   return course.phases.map(({ steps }, phase) => {
-    const least = steps.reduce((sum, _, index) => sum + batches * leastTime(course, index === steps.length - 1), 0)
+    const gates = steps.length * batches * leastTime(course, false)
+    const leaves = steps.length === 0 ? 0 : batches * (leastTime(course, true) - leastTime(course, false))
     const renews = phase === moves && strategy !== 'renew' && strategy !== 'emergency'
-    return { least, usual: least + (renews ? batches * own : 0) + steps.length * batches * reviewed }
+    return { gates, usual: gates + leaves + (renews ? batches * own : 0) + steps.length * batches * reviewed }
   })
 }
 
 /** Of the closing pull request: nothing waits for it. */
-export const closingTime: PhaseTime = { least: 0, usual: reviewed }
+export const closingTime: PhaseTime = { gates: 0, usual: reviewed }
 
 interface NeedingStep {
   readonly closes: boolean

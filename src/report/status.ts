@@ -182,9 +182,9 @@ export function statusText(view: StatusView, options: TextOptions = {}): string 
   return `${lines.join('\n')}\n`
 }
 
-/** `at the least 10 minutes, usually 1 day 10 minutes` */
-export function takesText({ least, usual }: PhaseTime): string {
-  return `${least === 0 ? '' : `at the least ${spanText(least)}, `}usually ${spanText(usual)}`
+/** `usually 1 day 10 minutes, 10 minutes of it gates` */
+export function takesText({ gates, usual }: PhaseTime): string {
+  return `usually ${spanText(usual)}${gates === 0 ? '' : `, ${spanText(gates)} of it gates`}`
 }
 
 function siteLines(sites: readonly StatusSite[], paint: Paint): readonly string[] {

@@ -15,7 +15,7 @@ export const status: StatusView = {
     title: phase.title,
     mark: phase.number < 2 ? 'done' : phase.number === 2 ? 'now' : 'ahead',
     steps: phase.steps.length,
-    takes: { least: 600_000, usual: 87_000_000 },
+    takes: { gates: 600_000, usual: 87_000_000 },
   })),
   sites: [
     {
