@@ -98,9 +98,10 @@ export function checkChange(before: Files, after: Files, live: LiveTrust): Chang
   for (const path of paths) {
     const [old, now] = [textAt(before, path), textAt(after, path)]
     const site = siteOf(path, sitePaths)
+    const earlier = old === undefined ? [] : readTrustPlaces(path, old)
     const known: readonly [readonly FoundPlace[], readonly FoundPlace[]] = [
-      old === undefined ? [] : readTrustPlaces(path, old),
-      now === undefined ? [] : readTrustPlaces(path, now),
+      earlier,
+      old === now ? earlier : now === undefined ? [] : readTrustPlaces(path, now),
     ]
     read.set(path, known)
     if (old !== now) places.push(...describePlaces(known[0], known[1]))
