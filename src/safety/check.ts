@@ -14,7 +14,7 @@ import type {
 } from '../rotation.ts'
 import type { System } from '../systems/system.ts'
 import { systemOf } from '../systems/systems.ts'
-import { type Holding, holdingKey, type Trusting, trustingKey } from './model.ts'
+import { type Holding, holdingKey, modelOf, type Trusting, trustingKey } from './model.ts'
 import { type PathJudge, pathJudge } from './paths.ts'
 import { instant, judgeLinks, type Mix, siteGroupName, stepLabel } from './prove.ts'
 import { buildsOtherwise, resourcesOf, saysTheSame } from './same-meaning.ts'
@@ -131,10 +131,12 @@ export function checkChange(before: Files, after: Files, live: LiveTrust): Chang
   )
 }
 
-/** What evidence says of a site, for `checkChange`. */
-export function liveSite(evidence: Evidence): LiveSite {
-  const presents = evidence.groups.flatMap(group => (group.presents === null ? [] : [group.presents]))
-  const trusts = evidence.groups.flatMap(group => (group.trusts === null ? [] : [group.trusts]))
+/** What evidence says of a site of the plan, for `checkChange`. */
+export function liveSite(plan: Pick<Plan, 'system'>, evidence: Evidence): LiveSite {
+  const { apart = [] } = modelOf(plan)
+  const groups = evidence.groups.filter(({ consumer }) => !apart.includes(consumer))
+  const presents = groups.flatMap(group => (group.presents === null ? [] : [group.presents]))
+  const trusts = groups.flatMap(group => (group.trusts === null ? [] : [group.trusts]))
   const unique = (lists: readonly (readonly string[])[]): string[][] => [
     ...new Map(lists.map(list => [list.join(), [...list]])).values(),
   ]

@@ -171,7 +171,7 @@ describe('what was seen', () => {
       { ...group, presents: ['x'], trusts: ['a'] },
       { ...group, presents: null, trusts: null },
     ]
-    expect(liveSite({ groups, complete: true, exceptions: [] } as unknown as Evidence)).toEqual({
+    expect(liveSite({ system: 'istio' }, { groups, complete: true, exceptions: [] } as unknown as Evidence)).toEqual({
       presents: [['x']],
       trusts: [['a', 'b'], ['a']],
       complete: true,
