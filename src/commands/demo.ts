@@ -92,6 +92,8 @@ interface World {
   readonly phases: DemoPhase[]
   readonly rotation: string
   readonly acceptOutage: boolean
+  /** What the base branch's protection asks for before a step is merged. */
+  readonly requiredStatuses: readonly string[]
   readonly say: (line: string) => void
 }
 
@@ -153,6 +155,8 @@ export interface FleetRehearsal extends Omit<DemoOptions, 'sites' | 'system'> {
   readonly roundLimit?: number
   /** Where keys of generated CAs come from. @default the system's generator */
   readonly keys?: KeySource
+  /** What the base branch's protection asks for before a step is merged. @default `reanchor/gate` */
+  readonly requiredStatuses?: readonly string[]
 }
 
 export async function rehearseFleet(options: FleetRehearsal): Promise<DemoOutcome> {
@@ -264,6 +268,7 @@ export async function makeWorld(options: FleetRehearsal, folder: string): Promis
     say: options.say,
     rotation: options.rotation,
     acceptOutage: options.acceptOutage ?? false,
+    requiredStatuses: options.requiredStatuses ?? [gateContext],
   }
   try {
     await commitDeclaration(world, await options.declare(fleet, recipient, now()))
@@ -386,7 +391,7 @@ export async function advanceUntil(world: World, stop: (opened: Place) => boolea
 export async function recordMerge(world: World, request: PullRequest): Promise<void> {
   const place = await placeOf(world, request)
   world.rehearsal.setPhase(`${place.phase}-${place.name}/${place.stepName}`)
-  const merged = await merge(world, request, [gateContext])
+  const merged = await merge(world, request, world.requiredStatuses)
   for (const site of place.sites) {
     world.phases.push({
       number: place.phase,

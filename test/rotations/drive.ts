@@ -9,7 +9,6 @@ import {
   recordMerge,
   type World,
 } from '../../src/commands/demo.ts'
-import { gateContext } from '../../src/commands/gate-status.ts'
 import { type NextOutcome, next } from '../../src/commands/next.ts'
 import { type RehearseOutcome, rehearse } from '../../src/commands/rehearse.ts'
 import { loadRotation, positionsAt } from '../../src/commands/rotation.ts'
@@ -64,7 +63,7 @@ export async function closeRequest(world: World, request: PullRequest): Promise<
 export async function mergeVariant(world: World, variant: 'undo' | 'nudge'): Promise<PullRequest> {
   const { outcome } = await next(world.context, { rotation: world.rotation, base: null, variant })
   const request = requestOf(outcome)
-  await merge(world, request, [gateContext])
+  await merge(world, request, world.requiredStatuses)
   return request
 }
 
@@ -103,7 +102,7 @@ export async function abandonBefore(world: World, name: string): Promise<void> {
   for (;;) {
     const { outcome } = await next(world.context, options)
     if (outcome.kind === 'done') return
-    if (outcome.kind !== 'waiting') await merge(world, requestOf(outcome), [gateContext])
+    if (outcome.kind !== 'waiting') await merge(world, requestOf(outcome), world.requiredStatuses)
     else if (world.rehearsal.clock.millis() < until) await pause(world, outcome)
     else throw new Error(`abandon waits: ${outcome.gates.map(gate => gate.because.join('; ')).join('\n')}`)
   }
