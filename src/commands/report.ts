@@ -112,7 +112,10 @@ async function movesOf({ repository }: Context, { plan, commit }: OpenRotation):
   const moves: Move[] = []
   for (const facts of [...(await repository.log(commit, { paths }))].reverse()) {
     const snapshot = repository.snapshot(facts.id)
+    const changed = [...(await repository.changedPaths(facts.parents[0] ?? null, facts.id)).keys()]
+    const folders = new Set(changed.flatMap(foldersAbove))
     for (const { name, path } of plan.sites) {
+      if (!folders.has(path)) continue
       const position = positionOf(await snapshot.readFolderBytes(path), plan, name, () => null)
       if (position.kind !== 'at') continue
       const label = labelOf(plan, position)
@@ -123,6 +126,11 @@ async function movesOf({ repository }: Context, { plan, commit }: OpenRotation):
     }
   }
   return moves
+}
+
+function foldersAbove(path: string): readonly string[] {
+  const parts = path.split('/')
+  return parts.slice(1).map((_, index) => parts.slice(0, index + 1).join('/'))
 }
 
 async function writtenReports(

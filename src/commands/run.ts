@@ -157,8 +157,14 @@ async function oneRound(
       })
     else all.push(await roundOf(context, options, { name, locks, failing, joint }))
   }
-  await joint?.finish(await unjudgedOf(context, options, all))
-  return all
+  try {
+    await joint?.finish(await unjudgedOf(context, options, all))
+    return all
+  } catch (error) {
+    // What they say together could not be posted.
+    if (!(error instanceof ReanchorError)) throw error
+    return [...all, await failed(context, options, failing, null, error, took())]
+  }
 }
 
 interface RoundScene {

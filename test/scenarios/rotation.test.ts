@@ -21,6 +21,7 @@ import type { WriteHook } from '../../src/repository/write-hook.ts'
 import { userGit } from '../repository/temporary.ts'
 import { gateSuite } from './gates.ts'
 import { type Act, type Recording, recordRotation, rerun, stageOf } from './record.ts'
+import { reportSuite } from './report.ts'
 import {
   asked,
   commit,
@@ -418,6 +419,7 @@ test('plan refuses a CA that changed after the plan was merged, or plans anew; i
 })
 
 gateSuite(() => recorded)
+reportSuite(() => recorded)
 
 describe('private keys (F29)', () => {
   test('are in no object, no ref and no message of the repository, in no encoding', { timeout: 60_000 }, async () => {
