@@ -10,10 +10,12 @@ FROM node:22-bookworm-slim
 RUN apt-get update \
   && apt-get install -y --no-install-recommends git openssh-client ca-certificates \
   && rm -rf /var/lib/apt/lists/* \
-  && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin reanchor
+  && useradd --uid 10001 --no-create-home --home-dir /work --shell /usr/sbin/nologin reanchor \
+  && mkdir /work \
+  && chown 10001:10001 /work
 COPY --from=build /app /usr/local
 COPY --chmod=755 action/askpass.sh /usr/local/bin/reanchor-askpass
-# A clone that another container of the Pod made belongs to the same user; on a shared volume it may not.
+# In CI the checkout often belongs to another user, and git would not trust it.
 RUN git config --system --add safe.directory '*'
 USER 10001:10001
 WORKDIR /work

@@ -15,8 +15,6 @@ ${table(
     caption: 'Consumers at each look, by what they present and what they trust',
     columns: [
       { title: 'Look' },
-      { title: 'When' },
-      { title: 'Consumers', number: true },
       { title: 'Present' },
       { title: 'old', number: true },
       { title: 'new', number: true },
@@ -24,6 +22,7 @@ ${table(
       { title: 'old', number: true },
       { title: 'both', number: true },
       { title: 'new', number: true },
+      { title: 'Consumers', number: true },
       { title: 'Exceptions', number: true },
     ],
   },
@@ -34,9 +33,7 @@ ${table(
 function row(each: ConsumerCounts) {
   const { presents, trusts, consumers: all } = each
   return [
-    html`${each.label} <small class="soft">at ${each.site}${each.live ? ', just now' : ''}</small>`,
-    time(each.at),
-    all,
+    html`${each.label} <small class="soft">at ${each.site}${each.live ? ', just now' : ''}, ${time(each.at)}</small>`,
     bar(all, { old: presents.old, both: 0, new: presents.new }),
     presents.old,
     presents.new,
@@ -44,6 +41,7 @@ function row(each: ConsumerCounts) {
     trusts.old,
     trusts.both,
     trusts.new,
+    all,
     each.exceptions,
   ]
 }

@@ -53,7 +53,7 @@ time { white-space: nowrap; }
 caption { text-align: left; color: var(--soft); padding: 0 0 .4rem; font-size: .9rem; }
 th, td { text-align: left; vertical-align: top; padding: .4rem .75rem .4rem 0; border-top: 1px solid var(--line); min-width: 4.5rem; }
 thead th { border-top: 0; color: var(--soft); font-size: .875rem; font-weight: 600; white-space: nowrap; }
-tbody th { font-weight: 600; } th small { font-weight: 400; }
+tbody th { font-weight: 600; min-width: 9.5rem; } th small { font-weight: 400; }
 td > ul { padding-left: 1.1rem; min-width: 14rem; }
 td > ul li { margin-bottom: .2rem; }
 .number { text-align: right; font-variant-numeric: tabular-nums; min-width: 3rem; }

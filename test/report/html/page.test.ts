@@ -111,7 +111,7 @@ describe('the page', () => {
   })
 
   it('counts consumers look by look, copies of bundles left out', () => {
-    expect(part('consumers')).toMatch(/2-trust-both\/1-data at eu-1, just now 2026-11-22 06:00 UTC 42 40 0 2 40 0 2/)
+    expect(part('consumers')).toMatch(/2-trust-both\/1-data at eu-1, just now, 2026-11-22 06:00 UTC 40 0 2 40 0 42 2/)
   })
 
   it('tells of every CA when it ends and how many days are left, in words', () => {
