@@ -30,3 +30,41 @@ function trustKind(sides: readonly CertificateName['side'][]): keyof ConsumerCou
   if (old && next) return 'both'
   return old ? 'old' : next ? 'new' : 'other'
 }
+
+/** More rows than this say less than their sums. */
+const mostLooks = 60
+
+/** By look; of a fleet by step, all sites together, with when the last of them was looked at. Pure. */
+export function consumerRows(counts: readonly ConsumerCounts[]): readonly ConsumerCounts[] {
+  if (counts.length <= mostLooks) return counts
+  const found = new Map<string, { readonly sum: ConsumerCounts; readonly sites: number }>()
+  for (const each of counts) {
+    const key = `${each.label} ${each.live}`
+    const before = found.get(key)
+    const sites = (before?.sites ?? 0) + 1
+    const sum = before === undefined ? each : added(before.sum, each)
+    found.set(key, { sum: { ...sum, site: sites === 1 ? each.site : `${sites} sites` }, sites })
+  }
+  return [...found.values()].map(({ sum }) => sum)
+}
+
+function added(one: ConsumerCounts, other: ConsumerCounts): ConsumerCounts {
+  const { presents, trusts } = one
+  return {
+    ...one,
+    at: one.at > other.at ? one.at : other.at,
+    consumers: one.consumers + other.consumers,
+    presents: {
+      old: presents.old + other.presents.old,
+      new: presents.new + other.presents.new,
+      other: presents.other + other.presents.other,
+    },
+    trusts: {
+      old: trusts.old + other.trusts.old,
+      both: trusts.both + other.trusts.both,
+      new: trusts.new + other.trusts.new,
+      other: trusts.other + other.trusts.other,
+    },
+    exceptions: one.exceptions + other.exceptions,
+  }
+}

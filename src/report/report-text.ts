@@ -1,3 +1,4 @@
+import { consumerRows } from './consumer-counts.ts'
 import { listed, plural, visible } from './escape.ts'
 import { columns } from './paint.ts'
 import type { CertificateName, ReportStep, ReportView } from './report-view.ts'
@@ -17,15 +18,17 @@ export function reportText(view: ReportView, options: TextOptions = {}): string 
 
   heading('consumers over time')
   if (view.consumers.length === 0) lines.push('  no evidence is committed yet')
-  const looks = view.consumers.map(({ label, site, at, live, consumers, presents, trusts, exceptions }) => [
-    label,
-    `${visible(site)}${live ? ', just now' : ''}`,
-    at.slice(0, 16),
-    plural(consumers, 'consumer'),
-    `present old ${presents.old}, new ${presents.new}`,
-    `trust old ${trusts.old}, both ${trusts.both}, new ${trusts.new}`,
-    exceptions === 0 ? '' : plural(exceptions, 'exception'),
-  ])
+  const looks = consumerRows(view.consumers).map(
+    ({ label, site, at, live, consumers, presents, trusts, exceptions }) => [
+      label,
+      `${visible(site)}${live ? ', just now' : ''}`,
+      at.slice(0, 16),
+      plural(consumers, 'consumer'),
+      `present old ${presents.old}, new ${presents.new}`,
+      `trust old ${trusts.old}, both ${trusts.both}, new ${trusts.new}`,
+      exceptions === 0 ? '' : plural(exceptions, 'exception'),
+    ],
+  )
   for (const line of columns(looks)) lines.push(`  ${line}`)
 
   heading('who is behind')

@@ -1,3 +1,4 @@
+import { consumerRows } from '../consumer-counts.ts'
 import type { ConsumerCounts, ReportView } from '../report-view.ts'
 import { html, type Markup } from './markup.ts'
 import { table, time } from './parts.ts'
@@ -26,7 +27,7 @@ ${table(
       { title: 'Exceptions', number: true },
     ],
   },
-  counts.map(row),
+  consumerRows(counts).map(row),
 )}`
 }
 

@@ -7,7 +7,43 @@ import { cutLines, day, table, time, unfolding, verdictMark } from './parts.ts'
 /** What was seen, look by look; each unfolds to its gates, its groups and every exception by name. */
 export function evidencePart({ evidence }: ReportView): Markup {
   if (evidence.length === 0) return html`<p class="soft">No evidence is committed yet.</p>`
-  return html`${evidence.map((each, index) => unfolding(title(each), content(each, index)))}`
+  const [whole, rest] = evidence.length <= mostWhole ? [evidence, []] : parted(evidence)
+  return html`${whole.map((each, index) => unfolding(title(each), content(each, index)))}
+${
+  rest.length === 0
+    ? nothing
+    : html`<p>Of a fleet only looks at which something did not hold, or somebody was an exception, unfold, the newest ${mostWhole} of them. All of it is in the files.</p>
+${restTable(rest)}`
+}`
+}
+
+/** A page of more looks than this would be too large to open. */
+const mostWhole = 60
+
+/** Those that are worth a look of one's own, as many as fit, and the rest. */
+function parted(evidence: readonly ReportEvidence[]): readonly [readonly ReportEvidence[], readonly ReportEvidence[]] {
+  const odd = ({ exceptions, gates, counts }: ReportEvidence): boolean =>
+    !counts || exceptions.length > 0 || gates.some(gate => gate.verdict !== 'holds')
+  const whole = new Set(evidence.filter(odd).slice(-mostWhole))
+  return [[...whole], evidence.filter(each => !whole.has(each))]
+}
+
+function restTable(rest: readonly ReportEvidence[]): Markup {
+  const gatesText = ({ gates }: ReportEvidence): string =>
+    `${gates.filter(gate => gate.verdict === 'holds').length} of ${gates.length} held`
+  return table(
+    {
+      id: 'evidence-table',
+      caption: 'The other looks',
+      columns: [{ title: 'Look' }, { title: 'When' }, { title: 'Gates' }, { title: 'Observation' }],
+    },
+    rest.map(each => [
+      html`${each.label} <small class="soft">at ${each.site}</small>`,
+      time(each.to),
+      gatesText(each),
+      html`<code>${each.observation.slice(0, 12)}</code>`,
+    ]),
+  )
 }
 
 function title({ label, site, to, gates, counts, file }: ReportEvidence): Markup {

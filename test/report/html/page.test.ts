@@ -131,6 +131,24 @@ describe('the page', () => {
     expect(part('sites')).toContain('changed cacerts.yaml')
   })
 
+  it('of a fleet sums consumers by step, and unfolds only looks that are worth it', () => {
+    const [look] = report.evidence
+    const count = report.consumers.at(-1)
+    if (look === undefined || count === undefined) throw new Error('the fixture has looks')
+    const sites = Array.from({ length: 1000 }, (_, index) => `site-${index}`)
+    const whole = reportPage({
+      ...report,
+      consumers: sites.map(site => ({ ...count, site })),
+      evidence: [...sites.map(site => ({ ...look, site })), ...report.evidence.slice(-1)],
+    })
+    expect(part('consumers', whole)).toMatch(
+      /at 1000 sites, just now, 2026-11-22 06:00 UTC 40000 0 2000 40000 0 42000 2000/,
+    )
+    expect(whole.match(/<details><summary>2-trust-both\/1-data at eu-1/g)).toHaveLength(1)
+    expect(part('evidence', whole)).toContain('0-adopt/1-adopt at site-999')
+    expect(whole.length).toBeLessThan(1_000_000)
+  })
+
   it('says so where there is no evidence, nobody behind, and no pull request', () => {
     const bare = reportPage({
       ...report,
