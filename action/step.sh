@@ -13,11 +13,12 @@ if [ -n "${INPUT_KUBECONFIG:-}" ]; then
   export KUBECONFIG=$private/kubeconfig
 fi
 unset INPUT_KUBECONFIG
-options=(--repo "$INPUT_REPOSITORY")
+options=("--repo=$INPUT_REPOSITORY")
 if [ -n "${INPUT_ROTATION:-}" ]; then options+=("--rotation=$INPUT_ROTATION"); fi
 
 summary() {
-  { echo "### reanchor $INPUT_COMMAND" && echo '```' && cat && echo '```'; } >>"$GITHUB_STEP_SUMMARY"
+  # Indented: a name that holds a fence cannot end it.
+  { printf '### reanchor %s\n\n' "$INPUT_COMMAND" && sed 's/^/    /'; } >>"$GITHUB_STEP_SUMMARY"
 }
 
 exit=0
@@ -31,14 +32,14 @@ case $INPUT_COMMAND in
       console.log(`outcome=${result.kind ?? "error"}`)
       console.log(`pull-request=${result.pullRequest?.number ?? ""}`)' "$result" >>"$GITHUB_OUTPUT"
     reanchor report "${options[@]}" --no-color 2>&1 | summary || true
-    if [ -n "${INPUT_REPORT:-}" ]; then reanchor report "${options[@]}" --html "$INPUT_REPORT" || true; fi
+    if [ -n "${INPUT_REPORT:-}" ]; then reanchor report "${options[@]}" "--html=$INPUT_REPORT" || true; fi
     ;;
   check)
     range=${INPUT_RANGE:-}
     if [ -z "$range" ]; then range=origin/${BASE_REF:-main}..HEAD; fi
     # An annotation at each changed file, then the same for people.
-    reanchor check "$range" --output annotations "${options[@]}" || exit=$?
-    reanchor check "$range" "${options[@]}" --no-color 2>&1 | summary || true
+    reanchor check --output annotations "${options[@]}" -- "$range" || exit=$?
+    reanchor check "${options[@]}" --no-color -- "$range" 2>&1 | summary || true
     ;;
   *)
     echo "::error::reanchor: command is run or check, not $(printf '%q' "$INPUT_COMMAND")"
