@@ -1,4 +1,4 @@
-import type { Guard } from './guard.ts'
+import { type Guard, withoutGates } from './guard.ts'
 
 const unsealed = {
   file: 'src/custody/sops.js',
@@ -125,6 +125,10 @@ async function lookOnce(`,
     prevents: 'one cluster is looked at in the place of another',
     failures: ['F27'],
     caughtBy: 'other-cluster',
+    beside: {
+      what: 'no gate looks at what was delivered',
+      replacements: [withoutGates(['delivery/applied', 'cassandra/canary'])],
+    },
     removals: [
       {
         file: 'src/verify/judge.js',
