@@ -7,7 +7,7 @@ import { afterAll, describe, expect, onTestFinished, test } from 'vitest'
 import { parse, parseAllDocuments } from 'yaml'
 import { runnerOutput } from '../../phases/fixtures/runner.ts'
 import { called } from '../cli/program.ts'
-import { temporaryFolder, userGit } from '../repository/temporary.ts'
+import { bareRepository, cloneOf, opened, temporaryFolder, userGit } from '../repository/temporary.ts'
 import { plannedWorld, rotation } from '../scenarios/world.ts'
 
 const project = resolve(import.meta.dirname, '../..')
@@ -117,6 +117,30 @@ describe('what git asks for', () => {
     writeFileSync(join(folder, 'username'), 'bot')
     expect(ask("Username for 'https://git.example.com': ")).toBe('bot')
   })
+})
+
+test('where git finds credentials reaches it through reanchor, and no other variable does', async () => {
+  const folder = temporaryFolder()
+  const clone = cloneOf(await bareRepository())
+  userGit(clone, 'remote', 'set-url', 'origin', 'ssh://git@git.example.com/fleet.git')
+  const told = join(folder, 'told')
+  const given = {
+    GIT_SSH_COMMAND: `sh -c 'echo "$REANCHOR_GIT_CREDENTIALS/$REANCHOR_GIT_TOKEN" > ${told}; exit 1'`,
+    REANCHOR_GIT_CREDENTIALS: '/where/they/are',
+    REANCHOR_GIT_TOKEN: 'a-token-that-git-does-not-need',
+  }
+  const before = Object.keys(given).map(name => [name, process.env[name]] as const)
+  Object.assign(process.env, given)
+  try {
+    const repository = await opened(clone, { remote: 'origin' })
+    await expect(repository.fetch()).rejects.toMatchObject({ transient: true })
+  } finally {
+    for (const [name, value] of before) {
+      if (value === undefined) delete process.env[name]
+      else process.env[name] = value
+    }
+  }
+  expect(readFileSync(told, 'utf8')).toBe('/where/they/are/\n')
 })
 
 test('the Dockerfile copies what is there', () => {
