@@ -51,18 +51,4 @@ export const istioGuards: readonly Guard[] = [
     caughtBy: 'istio-frozen-roots',
     gates: ['istio/proxies-subscribed', 'istio/roots-trusted', 'istio/consumers-seen'],
   },
-  {
-    name: 'istio/control-plane',
-    prevents: 'the rotation closes while the roll-out of istiod is stuck',
-    failures: ['F14'],
-    caughtBy: 'istio-stuck-istiod',
-    gates: ['istio/control-plane', 'istio/istiod-serves'],
-  },
-  {
-    name: 'istio/istiod-serves',
-    prevents: 'the rotation closes while an istiod still has the old root',
-    failures: ['F14'],
-    caughtBy: 'istio-stuck-istiod',
-    gates: ['istio/istiod-serves', 'istio/control-plane'],
-  },
 ]

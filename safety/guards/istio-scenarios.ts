@@ -26,10 +26,6 @@ export const istioScenarios: readonly Scenario[] = [
     before: 'trust-both/restart',
     act: freeze,
   }),
-  struck('istio-stuck-istiod', 'new pods of istiod do not get ready when the old root is to go', mesh, {
-    before: 'trust-new/restart',
-    act: at => site(at).faults.neverReady.add('istio-system/Deployment/istiod'),
-  }),
   struck('istio-frozen-leaf', 'a proxy takes up no new leaf', mesh, { before: 'issue-new/data', act: freeze }),
   struck(
     'istio-slow-kubelet',
