@@ -144,7 +144,13 @@ export interface IssuingSettings {
 
 export type CustodyChoice =
   /** `age` null: the recipients of the `.sops.yaml` rule that matches the destination path. */
-  | { readonly kind: 'sops'; readonly age: readonly string[] | null; readonly ksops: boolean }
+  | {
+      readonly kind: 'sops'
+      readonly age: readonly string[] | null
+      readonly ksops: boolean
+      /** Recipients of the root key file, where they are others. Empty: those that the rest is sealed to. */
+      readonly rootAge: readonly string[]
+    }
   | {
       readonly kind: 'sealedSecrets'
       /** PEM file of the controller's certificate, in the repository or outside. */

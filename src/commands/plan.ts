@@ -107,7 +107,10 @@ async function planAnew(scene: Scene): Promise<PlanOutcome> {
   const next =
     requests === null ? await newCa(scene) : await signedCa(context, declaration, requests, options.chain ?? [])
   if (next.rootKey !== null && options.rootKeyOut === null && !context.dryRun) throw needsRootKeyOut()
-  if (next.rootKey !== null && options.rootKeyOut !== null) refuseRootKeyPlace(options.rootKeyOut, context.repository)
+  if (next.rootKey !== null && options.rootKeyOut !== null) {
+    refuseRootKeyPlace(options.rootKeyOut, context.repository)
+    refuseNoRootRecipient(await rootRecipients(declaration, snapshot), declared.file)
+  }
   const earlier = await earlierRotations(snapshot, declaration)
   const current = withRestarts(scene.current, earlier)
   await systemOf(declaration.system).accept(declaration, current, next, context.now())
@@ -135,7 +138,7 @@ async function planAnew(scene: Scene): Promise<PlanOutcome> {
   })
   const changes = new Map<string, string | null>(made.files)
   changes.set(declared.file, declared.text)
-  return await commitPlan(scene, made.plan, changes, next, custodies.remarks)
+  return await commitPlan(scene, made.plan, changes, next, custodies.remarks())
 }
 
 function follows(earlier: Readonly<Record<string, { readonly rotation: string }>>): { readonly follows?: string } {
@@ -194,7 +197,7 @@ async function planAgain(scene: Scene, merged: Plan): Promise<PlanOutcome> {
   for (const path of oldPaths)
     if (path.includes('/certificates/')) changes.set(path, spliced.files.get(path) ?? oldFiles.get(path) ?? null)
   changes.set(declared.file, declared.text)
-  return await commitPlan(scene, spliced.plan, changes, null, custodies.remarks)
+  return await commitPlan(scene, spliced.plan, changes, null, custodies.remarks())
 }
 
 /** Proves, looks for leaks, commits, and makes it visible. */
@@ -383,6 +386,18 @@ function refuseRootKeyPlace(path: string, repository: Repository): void {
     expected: 'a file that does not exist yet: it is written once, and never over another',
     found: 'a file that belongs to no plan that was left unfinished here',
     todo: 'name another file with --root-key-out, or move that one away if it is not needed',
+  })
+}
+
+function refuseNoRootRecipient(recipients: readonly string[], file: string): void {
+  if (recipients.length > 0) return
+  throw new ReanchorError({
+    what: 'nobody could open the new root’s key file: custody names no recipient of age',
+    where: { file, field: 'spec.custody' },
+    expected: 'a recipient of age for the root key, which is sealed by age whatever seals the rest',
+    found: 'none',
+    todo: 'make a key with age-keygen, keep it offline, and name its recipient',
+    example: 'custody: {sops: {rootAge: [age1…]}}',
   })
 }
 

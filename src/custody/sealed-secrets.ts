@@ -12,7 +12,7 @@ import { ReanchorError, typeText, type Where } from '../errors.ts'
 import type { Custody, PlainSecret } from './custody.ts'
 import { createGuard } from './guard.ts'
 import { checkPlainSecret, readManifest, secretId, sortedMap, type Tree, writeManifest } from './manifest.ts'
-import type { SealedFile, SealedSecret, SecretManifest } from './sops.ts'
+import type { SealedFile, SealedSecret, SecretManifest } from './sops-document.ts'
 
 export type SealingScope = 'strict' | 'namespace-wide' | 'cluster-wide'
 

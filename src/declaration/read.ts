@@ -470,7 +470,8 @@ function custodyOf(custody: SurfaceSpec['custody']): CustodyChoice {
   if (externalSecrets !== undefined) {
     return { kind: 'externalSecrets', store: externalSecrets.store, storeKind: externalSecrets.kind }
   }
-  return { kind: 'sops', age: custody.sops?.age ?? null, ksops: custody.sops?.ksops ?? false }
+  const { age = null, ksops = false, rootAge = [] } = custody.sops ?? {}
+  return { kind: 'sops', age, ksops, rootAge }
 }
 
 function siteOf(site: SurfaceSite): Site {

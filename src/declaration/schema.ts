@@ -282,7 +282,7 @@ const custody = choice(
         age: recipients
           .meta({
             title: 'a list of recipients of age',
-            description: 'Recipients. Default: those of the rule in .sops.yaml that matches the file.',
+            description: 'Recipients. Default: the keys of the rule in .sops.yaml that matches the file.',
             examples: [['age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p']],
           })
           .optional(),
@@ -295,8 +295,21 @@ const custody = choice(
               'Argo CD decrypts with KSOPS. Must be said for sites that Argo CD delivers: by itself it cannot read SOPS.',
             examples: [true],
           }),
+        rootAge: recipients
+          .meta({
+            title: 'a list of recipients of age',
+            description:
+              "Recipients of the new root's key file. Default: the recipients above; needed where the rule of .sops.yaml names none of age.",
+            examples: [['age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p']],
+          })
+          .optional(),
       })
-      .meta({ title: 'settings of SOPS', description: 'SOPS with age; Flux decrypts it by itself.', examples: [{}] })
+      .meta({
+        title: 'settings of SOPS',
+        description:
+          'SOPS; Flux decrypts it by itself. Rules of .sops.yaml with other keys than age (KMS, PGP, Vault, key groups) are sealed by the sops program.',
+        examples: [{}],
+      })
       .optional(),
     sealedSecrets: z
       .strictObject({

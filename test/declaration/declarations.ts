@@ -110,7 +110,12 @@ function nextOf(sites: readonly string[]): fc.Arbitrary<NextSource> {
 }
 
 const custody: fc.Arbitrary<CustodyChoice> = fc.oneof(
-  fc.record({ kind: fc.constant('sops' as const), age: orNull(ages), ksops: fc.constant(true) }),
+  fc.record({
+    kind: fc.constant('sops' as const),
+    age: orNull(ages),
+    ksops: fc.constant(true),
+    rootAge: fc.oneof(fc.constant([]), ages),
+  }),
   fc.record({
     kind: fc.constant('sealedSecrets' as const),
     certificate: path,
