@@ -163,6 +163,14 @@ export type CustodyChoice =
       readonly kind: 'externalSecrets'
       readonly store: string
       readonly storeKind: 'SecretStore' | 'ClusterSecretStore'
+      /** Begins every name in the store; what follows has letters, digits, `-` and `.` only. */
+      readonly prefix: string
+      /** What the store calls the first version of a name. */
+      readonly version: string
+      /** Mount of Vault's KV engine, for the commands that `plan` prints; null: the store is another one. */
+      readonly vaultMount: string | null
+      /** Recipients of the root key file. */
+      readonly age: readonly string[]
     }
 
 export interface Site {

@@ -1,4 +1,5 @@
 import type { Custody } from '../custody/custody.ts'
+import type { StoredValue } from '../custody/remote-value.ts'
 import type { RuleRecipients, SopsRule } from '../custody/sops-rules.ts'
 import { ReanchorError } from '../errors.ts'
 import { plannedTree, stepsOf, treeFolder, variants } from '../plan/steps.ts'
@@ -13,34 +14,47 @@ export interface SealedCopy {
   readonly yaml: string
 }
 
+export interface Custodies {
+  readonly of: (site: Site) => Custody
+  /** What a person should know, once everything is sealed. */
+  readonly remarks: () => readonly string[]
+  /** Private values that go to a store outside of Git, once everything is sealed. */
+  readonly values: () => readonly StoredValue[]
+}
+
 interface MadeCustody {
   readonly custody: Custody
   /** Grows while it seals. */
   readonly remarks: readonly string[]
+  /** What has to be put into a store outside of Git. */
+  readonly values?: () => readonly StoredValue[]
 }
 
-/** One custody for each site, and what a person should know of them once everything is sealed. */
+/** One custody for each site. */
 export async function custodiesFor(
   context: Context,
   declaration: Declaration,
   snapshot: Snapshot,
   keep: readonly SealedCopy[] = [],
-): Promise<{ readonly of: (site: Site) => Custody; readonly remarks: () => readonly string[] }> {
+): Promise<Custodies> {
   const made = new Map<string, MadeCustody>()
   for (const site of declaration.sites)
-    made.set(site.name, await custodyFor(context, site.custody ?? declaration.custody, snapshot, keep))
+    made.set(site.name, await custodyFor(context, declaration, site, snapshot, keep))
   return {
     of: site => (made.get(site.name) as MadeCustody).custody,
     remarks: () => [...new Set([...made.values()].flatMap(({ remarks }) => remarks))],
+    values: () => [...made.values()].flatMap(({ values }) => values?.() ?? []),
   }
 }
 
 async function custodyFor(
   context: Context,
-  choice: CustodyChoice,
+  declaration: Declaration,
+  site: Site,
   snapshot: Snapshot,
   keep: readonly SealedCopy[],
 ): Promise<MadeCustody> {
+  const choice = site.custody ?? declaration.custody
   switch (choice.kind) {
     case 'sops':
       return await sopsCustody(context, choice, snapshot, keep)
@@ -60,14 +74,23 @@ async function custodyFor(
       })
       return { custody, remarks: custody.remarks }
     }
-    case 'externalSecrets':
-      throw new ReanchorError({
-        what: 'custody externalSecrets is not supported in this version',
-        where: { field: 'spec.custody.externalSecrets' },
-        expected: 'sops or sealedSecrets',
-        todo: 'choose one of them',
-      })
+    case 'externalSecrets': {
+      const { createExternalSecretsCustody } = await import('../custody/external-secrets.ts')
+      const { store, storeKind, version } = choice
+      const prefix = storePrefix(choice, declaration.name, site.name)
+      const custody = createExternalSecretsCustody({ store, storeKind, version, prefix, random: context.random, keep })
+      return { custody, remarks: [], values: custody.values }
+    }
   }
+}
+
+/** How names in the store begin that a rotation brings for a site: none of another rotation or site does. */
+export function storePrefix(
+  { prefix }: Pick<Extract<CustodyChoice, { kind: 'externalSecrets' }>, 'prefix'>,
+  rotation: string,
+  site: string,
+): string {
+  return `${prefix}${rotation}-${site}-`
 }
 
 type SopsChoice = Extract<CustodyChoice, { kind: 'sops' }>
@@ -138,8 +161,7 @@ async function rulesIn(snapshot: Snapshot): Promise<(destination: string) => Rul
 /** Recipients of the root key file, which is always sealed by age; empty where custody names none, which `checkRecipients` then refuses. */
 export async function rootRecipients(declaration: Declaration, snapshot: Snapshot): Promise<readonly string[]> {
   const { custody } = declaration
-  if (custody.kind === 'sealedSecrets') return custody.age
-  if (custody.kind === 'externalSecrets') return []
+  if (custody.kind !== 'sops') return custody.age
   if (custody.rootAge.length > 0) return custody.rootAge
   if (custody.age !== null) return custody.age
   const destination = `${declaration.sites[0]?.path}/${systemOf(declaration.system).sealedFiles[0]}`
@@ -168,6 +190,10 @@ export async function sealedCopies(plan: Plan, snapshot: Snapshot): Promise<read
 
 /** The sealed text of one key of a manifest, which may stand for the plain value when it is sealed again. Null: not there. */
 export async function sealedValue(kind: CustodyChoice['kind'], yaml: string, key: string): Promise<string | null> {
+  if (kind === 'externalSecrets') {
+    const { readExternalSecret } = await import('../custody/external-secrets.ts')
+    return readExternalSecret(yaml).sealed[key] ?? null
+  }
   if (kind === 'sealedSecrets') {
     const { readSealedSecretsManifest } = await import('../custody/sealed-secrets.ts')
     return readSealedSecretsManifest(yaml).sealed[key] ?? null

@@ -468,7 +468,16 @@ function custodyOf(custody: SurfaceSpec['custody']): CustodyChoice {
     return { kind: 'sealedSecrets', certificate, scope, age: age ?? [] }
   }
   if (externalSecrets !== undefined) {
-    return { kind: 'externalSecrets', store: externalSecrets.store, storeKind: externalSecrets.kind }
+    const { store, kind: storeKind, prefix, version, vaultMount, age } = externalSecrets
+    return {
+      kind: 'externalSecrets',
+      store,
+      storeKind,
+      prefix,
+      version,
+      vaultMount: vaultMount ?? null,
+      age: age ?? [],
+    }
   }
   const { age = null, ksops = false, rootAge = [] } = custody.sops ?? {}
   return { kind: 'sops', age, ksops, rootAge }

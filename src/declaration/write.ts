@@ -222,6 +222,13 @@ function writeCustody(out: Writer, custody: CustodyChoice): void {
     out.map('externalSecrets', () => {
       out.field('store', custody.store)
       out.field('kind', custody.storeKind)
+      out.field('prefix', custody.prefix)
+      out.field('version', custody.version)
+      if (custody.vaultMount !== null) out.field('vaultMount', custody.vaultMount)
+      if (custody.age.length > 0) {
+        out.comment("Recipients of the new root's key file, which never goes to the store.")
+        out.values('age', custody.age)
+      }
     })
   })
 }

@@ -92,6 +92,7 @@ const kinds: readonly KindEntry[] = [
   ...group('compass.kyma-project.io', 'CompassConnection', false),
   ...group('sailoperator.io', 'Istio IstioRevision IstioRevisionTag IstioCNI ZTunnel', false),
   ...group('bitnami.com', 'SealedSecret', true),
+  ...group('external-secrets.io', 'ExternalSecret', true),
   ...group('argoproj.io', 'Application AppProject', true),
   ...group('gateway.networking.k8s.io', 'Gateway HTTPRoute', true),
   { group: 'gateway.networking.k8s.io', kind: 'GatewayClass', plural: 'gatewayclasses', namespaced: false },

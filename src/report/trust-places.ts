@@ -45,7 +45,7 @@ export function readTrustPlaces(file: string, text: string): readonly FoundPlace
     text.includes('PRIVATE KEY-----') ||
     text.includes(encodedMarker) ||
     text.includes('ENC[') ||
-    /^kind: *["']?SealedSecret/m.test(text)
+    /^kind: *["']?(?:Sealed|External)Secret/m.test(text)
   if (!interesting) return []
   if (!/\.(ya?ml|json)$/.test(file)) return holdsPem(text) ? [pemPlace(file, text)] : []
   return manifestPlaces(file, text)
@@ -61,6 +61,7 @@ function manifestPlaces(file: string, text: string): readonly FoundPlace[] {
     if (!isMap(object)) continue
     const name = objectName(object)
     const sealed = object.kind === 'SealedSecret'
+    places.push(...remotePlaces(file, name, object))
     const leaves = [...leavesOf(object)].filter(({ path }) => path[0] !== 'sops')
     const keys = new Set(leaves.map(({ path }) => keyName(path)))
     for (const { path, value } of leaves) {
@@ -85,6 +86,20 @@ function manifestPlaces(file: string, text: string): readonly FoundPlace[] {
     }
   }
   return places
+}
+
+/** Values that an ExternalSecret takes from a store: sealed, as far as a reader of Git goes. */
+function remotePlaces(
+  file: string,
+  name: string,
+  { kind, spec }: Readonly<Record<string, unknown>>,
+): readonly FoundPlace[] {
+  if (kind !== 'ExternalSecret' || !isMap(spec) || !Array.isArray(spec.data)) return []
+  return spec.data.filter(isMap).map(({ secretKey, remoteRef }) => {
+    const key = String(secretKey)
+    const digest = sha256(JSON.stringify(remoteRef) ?? '')
+    return { file, object: name, key, role: roleOf(key), certificates: [], sealed: digest, bytes: digest, problems: [] }
+  })
 }
 
 /** The value as the cluster will hold it, where it holds PEM; null otherwise. */

@@ -34,6 +34,11 @@ export function sharedEntries(object: KubernetesObject): Readonly<Record<string,
 /** Field managers of the Sealed Secrets controller: the name of its binary, or of its image. */
 export const sealedManagers: readonly string[] = ['controller', 'sealed-secrets-controller']
 
+/** Field managers of External Secrets: one for each ExternalSecret (cc5bfbc, externalsecret_controller.go, fieldOwnerTemplate). */
+export function isExternalManager(manager: string): boolean {
+  return manager === 'external-secrets' || manager.startsWith('externalsecrets.external-secrets.io/')
+}
+
 /** When something other than its status was written last. */
 export function lastWritten(object: KubernetesObject): Instant | null {
   let newest = instant(object.metadata.creationTimestamp)

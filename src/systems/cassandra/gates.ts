@@ -6,6 +6,8 @@ import {
   deliveredWith,
   deliverers,
   exceptionText,
+  stillSealed,
+  writtenWhole,
 } from '../../verify/common-gates.ts'
 import type { Case, Judged, Rule } from '../../verify/gate.ts'
 import { type PlannedPlace, stoodBefore } from '../../verify/planned.ts'
@@ -93,6 +95,8 @@ const secretDelivered: CassandraRule = {
         because: [`${found.id} does not exist: the operator signs all nodes with a CA that it makes up`],
         hint: 'bring it back at once, by the deliverer or from this folder; then see which CA nodes present',
       }
+    const sealed = stillSealed(evidence, secret)
+    if (sealed !== null) return sealed
     const { keys } = found
     if (keys === null)
       return { verdict: 'unknown', because: [`${found.id} has no managedFields, so its keys are not known`] }
@@ -117,6 +121,7 @@ const secretDelivered: CassandraRule = {
         because: [`${found.id}: the Sealed Secrets controller only adds keys to it (sealedsecrets.bitnami.com/patch)`],
         hint: 'take that annotation away, or the old CA can never leave the Secret',
       }
+    if (writtenWhole(evidence, secret)) return holds
     const known = deliverers[evidence.delivery.kind]
     const foreign = expected.removable.filter(key =>
       (found.managers[key] ?? []).some(manager => !known.includes(manager)),

@@ -1,6 +1,7 @@
 import type { Cluster, KubernetesObject } from '../../cluster/cluster.ts'
 import { resources } from '../../cluster/resources.ts'
 import { exitCodes, ReanchorError } from '../../errors.ts'
+import { valuesAnnotation } from '../../names.ts'
 import { readBundle } from '../../pki/bundle.ts'
 import { type Certificate, readCertificate } from '../../pki/certificate.ts'
 import { readPrivateKey } from '../../pki/keys.ts'
@@ -101,7 +102,9 @@ const renewingKinds: Readonly<Record<string, string>> = {
  */
 function refuseController(live: KubernetesObject, { kind, name, namespace }: LiveName): void {
   const found = renewerOf(live)
-  if (found === null) return
+  // An ExternalSecret of a site's folder is Git's own: its versions are pinned.
+  const ours = live.metadata.annotations?.[valuesAnnotation] !== undefined
+  if (found === null || (ours && found.who === renewingKinds.ExternalSecret)) return
   const resource = `--namespace ${namespace} ${kind.toLowerCase()} ${name}`
   const annotations = Object.keys(live.metadata.annotations ?? {}).filter(isRenewing)
   const labels = Object.keys(live.metadata.labels ?? {}).filter(isRenewing)
