@@ -1,10 +1,10 @@
-import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { advanceUntil, merge, planAndMerge, type World } from '../../src/commands/demo.ts'
 import { next } from '../../src/commands/next.ts'
 import { type PlanOutcome, plan } from '../../src/commands/plan.ts'
-import { findPrivateKeys } from '../../src/custody/leak.ts'
 import type { Declaration, SystemName } from '../../src/rotation.ts'
 import { userGit } from '../repository/temporary.ts'
 import { goOn, openStep } from './drive.ts'
@@ -89,16 +89,18 @@ describe.each(['istio', 'linkerd', ...(wholeMatrix ? (['kyma', 'cassandra'] as c
     put(second, again)
     // Phase 0 is what the first one left, so nothing that it brought is asked for anew.
     for (const line of again.remarks) expect(line).not.toContain('reanchor/first-')
-    expect(await goOn(second)).toEqual(steps.slice(1))
+    const once = (step: string) => step.startsWith('adopt/') || step.startsWith('enable-multiroot/')
+    expect(await goOn(second)).toEqual(steps.filter(step => !once(step)))
 
     const { attempted, failed } = first.rehearsal.handshakes.counts
     expect(attempted).toBeGreaterThan(200)
     expect(failed).toBe(0)
-    const everything = userGit(first.repository.gitDir, 'log', '--all', '-p', '--no-color')
-    const values = [folder, options(second).keysOut].flatMap(each =>
-      readdirSync(each).map(file => readFileSync(join(each, file))),
-    )
-    expect(findPrivateKeys(everything, values)).toEqual([])
+    const history = everythingIn(first.repository.gitDir)
+    for (const each of [folder, options(second).keysOut]) {
+      for (const file of readdirSync(each))
+        for (const part of telling(readFileSync(join(each, file), 'utf8'))) expect(history).not.toContain(part)
+    }
+    expect(history).toContain('reanchor/second-')
   }, 1_800_000)
 })
 
@@ -151,11 +153,27 @@ describe('plan', () => {
 
   it('never overwrites a file, and leaves no plan behind that nobody could finish', async () => {
     const { world: of } = await world('istio', 'taken')
-    const outcome = await plan({ ...of.context, dryRun: true }, options(of))
-    expect(outcome.kind).toBe('dry-run')
     const made = await plan(of.context, options(of))
-    const lines = made.remarks.flatMap(line => command.exec(line)?.[3] ?? [])
-    expect(lines.length).toBeGreaterThan(1)
-    for (const file of lines) expect(readFileSync(file, 'utf8').length).toBeGreaterThan(20)
+    const files = made.remarks.flatMap(line => command.exec(line)?.[3] ?? [])
+    expect(files.length).toBeGreaterThan(1)
+    userGit(of.repository.gitDir, 'update-ref', '-d', 'refs/heads/reanchor/first/plan')
+    for (const file of files) writeFileSync(file, 'somebody’s own')
+    const again = { ...options(of), rootKeyOut: join(of.folder, 'another.key.age') }
+    // The CA in use has the same name in the store whenever it is planned.
+    await expect(plan(of.context, again)).rejects.toMatchObject({ exit: 5, found: 'another content (not shown)' })
+    expect(await of.repository.readRef('refs/reanchor/pending/first')).toBeNull()
+    for (const file of files) expect(readFileSync(file, 'utf8')).toBe('somebody’s own')
   }, 600_000)
 })
+
+/** Every object of a repository, as text. */
+function everythingIn(gitDir: string): string {
+  const size = { maxBuffer: 2 ** 30, encoding: 'utf8' } as const
+  return execFileSync('git', ['--git-dir', gitDir, 'cat-file', '--batch-all-objects', '--batch', '--unordered'], size)
+}
+
+/** What would tell a value: its lines, and how they begin in base64. */
+function telling(value: string): readonly string[] {
+  const lines = value.split('\n').filter(line => line.length >= 20 && !line.startsWith('-----'))
+  return [...lines, Buffer.from(value).toString('base64').slice(80, 140)].filter(part => part !== '')
+}

@@ -20,7 +20,7 @@ export function newKeyring(name: string): Keyring {
       encoding: 'utf8',
       stdio: ['ignore', 'pipe', 'ignore'],
     })
-  gpg('--passphrase', '', '--quick-generate-key', `${name} <${name}@example.com>`, 'rsa2048', 'default', 'never')
+  gpg('--passphrase', '', '--quick-generate-key', `${name} <${name}@example.com>`, 'default', 'default', 'never')
   const listed = gpg('--list-keys', '--with-colons')
   const fingerprint = /^fpr:::::::::([0-9A-F]+):/m.exec(listed)?.[1] ?? ''
   return {
