@@ -37,7 +37,7 @@ export function systemSops(environment: Readonly<Record<string, string | undefin
         writeFileSync(config, ruleFile(rule, encryptedRegex))
         const types = ['--input-type', 'yaml', '--output-type', 'yaml', '--filename-override', 'secret.yaml']
         const result = await run(['--config', config, 'encrypt', ...types], environment, document)
-        if (result.code !== 0) throw failed(rule.where, result.stderr, document)
+        if (result.code !== 0) throw failed(rule.where, shown(result.stderr, document, environment))
         return result.stdout
       } finally {
         rmSync(folder, { recursive: true, force: true })
@@ -106,21 +106,24 @@ function missing(where: Where, found: string, cause: unknown): ReanchorError {
   })
 }
 
-function failed(where: Where, stderr: string, document: string): ReanchorError {
+function failed(where: Where, found: string): ReanchorError {
   return new ReanchorError({
     what: 'the sops program cannot seal with the keys of the rule',
     where,
     expected: 'exit code 0',
-    found: shown(stderr, document),
+    found,
     todo: 'try it yourself: `echo "a: b" | sops encrypt --filename-override <a file of the site> --input-type yaml` must work with the same credentials or keyring',
   })
 }
 
-/** What the program said, unless a value of the document or any private key stands in it. */
-function shown(stderr: string, document: string): string {
+/** What the program said, unless a value of the document, a credential of the environment or any private key stands in it. */
+function shown(stderr: string, document: string, environment: Readonly<Record<string, string | undefined>>): string {
   const values = [...document.matchAll(/[A-Za-z0-9+/=_-]{12,}/g)].map(([value]) => value)
-  if (values.some(value => stderr.includes(value)) || findPrivateKeys(stderr).length > 0)
-    return 'an error that quotes what was to be sealed (not shown)'
+  const credentials = Object.entries(environment).flatMap(([name, value = '']) =>
+    /SECRET|TOKEN|PASS|CREDENTIAL|KEY/i.test(name) && value.length >= 8 ? [value] : [],
+  )
+  if ([...values, ...credentials].some(value => stderr.includes(value)) || findPrivateKeys(stderr).length > 0)
+    return 'an error that quotes what is secret (not shown)'
   const lines = stderr.split('\n').filter(line => line.trim() !== '')
   return lines.length === 0 ? 'no message' : lines.slice(0, 12).join('\n')
 }

@@ -147,6 +147,9 @@ describe('the sops program of this machine', () => {
       standIn('sops', `case "$1" in --version) echo "sops 3.13.3";; *) ${line} >&2; exit 1;; esac`).path
     const failing = (line: string) => encrypt({ PATH: `${saying(line)}:${process.env.PATH}` })
     await expect(failing('echo "no KMS answers"')).rejects.toThrow(/no KMS answers/)
+    const credential = encrypt({ PATH: `${saying('env')}:${process.env.PATH}`, STORE_TOKEN: 'hvs.planted-token' })
+    await expect(credential).rejects.toThrow(/not shown/)
+    await expect(credential).rejects.not.toThrow(/planted/)
     const leaking = failing('cat')
     await expect(leaking).rejects.toThrow(/not shown/)
     await expect(leaking).rejects.not.toThrow(new RegExp(Buffer.from('a private value').toString('base64')))
