@@ -278,6 +278,7 @@ export class ObjectStore {
     mergeInto(next, { metadata: wanted.metadata } as unknown as Manifest)
     const changed = fieldsOf(next, live)
     if (Object.keys(changed).length > 0) this.#own(next, manager, changed)
+    this.#disown(next)
     return this.#write(live, next, manager)
   }
 
@@ -370,6 +371,19 @@ export class ObjectStore {
     this.#objects.set(keyOfObject(next), next)
     this.#tell({ what: 'changed', object: next, before: live })
     return next
+  }
+
+  /** Nobody owns a key of `data` that is gone: an update takes it from all managers (structured-merge-diff merge/update.go, Update). */
+  #disown(next: StoredObject): void {
+    const { data } = next
+    for (const entry of next.metadata.managedFields) {
+      const gone = leafPaths(entry.fieldsV1).filter(path => {
+        const [field, key] = path.split(separator)
+        return field === 'data' && key !== undefined && !(isRecord(data) && Object.hasOwn(data, key))
+      })
+      if (gone.length > 0) entry.fieldsV1 = without(entry.fieldsV1, new Set(gone))
+    }
+    next.metadata.managedFields = next.metadata.managedFields.filter(entry => Object.keys(entry.fieldsV1).length > 0)
   }
 
   #own(next: StoredObject, manager: string, changed: Fields): void {

@@ -33,8 +33,12 @@ export interface Desk {
 
 export const token = 'hvs.planted-token-of-a-store'
 
-/** `custody`: what rotation.yaml says of it, on one line. `files`: what stands in the repository besides. */
-export async function desk(custody: string, files: Readonly<Record<string, string>> = {}): Promise<Desk> {
+/** `custody`: what rotation.yaml says of it, on one line. `files`: what stands in the repository besides. `next`: as `custody`; files unless given. */
+export async function desk(
+  custody: string,
+  files: Readonly<Record<string, string>> = {},
+  next: string | null = null,
+): Promise<Desk> {
   const folder = mkdtempSync(join(tmpdir(), 'reanchor-outputs-'))
   folders.push(folder)
   const world = await declaredWorld({ folder })
@@ -42,7 +46,9 @@ export async function desk(custody: string, files: Readonly<Record<string, strin
   const head = await world.repository.head('main')
   const path = 'rotations/mesh-2026/rotation.yaml'
   const text = fromFiles((await world.repository.snapshot(head).read(path)) ?? '', material.folder)
-  const declared = text.replace(/ {2}custody:\n(?: {4}.*\n)+/, `  custody:\n    ${custody}\n`)
+  const declared = text
+    .replace(/ {2}custody:\n(?: {4}.*\n)+/, `  custody:\n    ${custody}\n`)
+    .replace(/ {2}next:\n(?: {4}.*\n)+/, whole => (next === null ? whole : `  next:\n    ${next}\n`))
   await commit(world.repository, head, new Map([[path, declared], ...Object.entries(files)]), 'Use our own CAs')
   world.repository.close()
   const clone = join(folder, 'clone')

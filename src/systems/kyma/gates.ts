@@ -124,11 +124,12 @@ const secretsDelivered: KymaRule = {
 }
 
 /**
- * Whether the Sealed Secrets controller has found the very values in the Secret that it was to put there: an update that changes nothing owns nothing, so that the
+ * Whether the controller that unseals has found the very values in the Secret that it was to put there: an update that changes nothing owns nothing, so that the
  * keys stay those of who wrote them before.
  */
 function isTakenOver(secret: ObjectEvidence, unsealing: ObjectEvidence | null): boolean {
-  const { written } = secret.facts
+  // Of the controller itself the other values may be, which it wrote after what it reads had changed.
+  const written = secret.facts.others ?? secret.facts.written
   if (unsealing?.lastChange == null || written === undefined) return false
   return (
     unsealing.id.replace(/^(Sealed|External)/, '') === secret.id &&
