@@ -240,10 +240,10 @@ async function commitPlan(
   if (rootKeyOut !== null || keysOut !== null) {
     await keepPending(context, pendingRef(declaration.name), commit)
     try {
-      // The root's first: where the others are all there, it is there too.
+      // The root's last: its file is never written again, so no other plan must be left to bring it about.
+      if (keysOut !== null) await writeStoredValues(keysOut, values, context.repository.onWrite)
       if (next !== null && rootKeyOut !== null)
         await writeRootKey(declaration, next, rootKeyOut, snapshot, context.repository.onWrite)
-      if (keysOut !== null) await writeStoredValues(keysOut, values, context.repository.onWrite)
     } catch (error) {
       // Without its keys nobody can finish this plan: it must not lie about as if somebody could.
       const whole =
@@ -595,8 +595,9 @@ async function takeUp(scene: Scene): Promise<Prepared | null> {
   if (pending === null || !sameInputs(pending, inputs)) return null
   const values = await referredValues(pending, declared.declaration, snapshot)
   if (values.length > 0 && (keysOut === null || !holdsStoredValues(keysOut, values))) return null
-  // Written before the values: with them all there, a run that was given no place for a root key had none to write.
-  if (rootKeyOut === null ? values.length === 0 : !existsSync(rootKeyOut)) return null
+  const { next, system } = declared.declaration
+  const madeRoot = next.from === 'generate' && systemOf(system).settings.issuing
+  if (rootKeyOut === null ? madeRoot || values.length === 0 : !existsSync(rootKeyOut)) return null
   if (rootKeyOut !== null) {
     const { readRootKeyHeader } = await import('../custody/root-key.ts')
     const header = readRootKeyHeader(rootKeyOut)

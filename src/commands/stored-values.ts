@@ -31,7 +31,8 @@ export async function writeStoredValues(
       await writeOnce(path, stored.value, { mode: 0o600, onWrite, withoutLinks: 'refuse' })
       written.push(path)
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw cannotWrite(path, error)
+      const { code } = error as NodeJS.ErrnoException
+      if (code !== 'EEXIST') throw code === undefined ? error : cannotWrite(path, error)
       if (!readFileSync(path).equals(Buffer.from(stored.value))) throw otherValue(path)
       clearUnfinished(path)
     }

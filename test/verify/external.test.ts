@@ -74,6 +74,6 @@ describe('a Secret that External Secrets makes', () => {
       syncedFromStore(mesh)
       mesh.objects.set('externalsecrets', [])
     })
-    expect(secret?.because).toEqual(['ExternalSecret/istio-system/cacerts does not exist'])
+    expect(secret?.because).toEqual(['ExternalSecret/istio-system/cacerts: does not exist'])
   })
 })

@@ -51,11 +51,12 @@ interface LiveAnchors {
   readonly helmOwns: boolean
 }
 
-async function liveAnchors(cluster: Cluster, { namespace, flow }: LinkerdSettings): Promise<LiveAnchors> {
+async function liveAnchors(cluster: Cluster, { namespace, flow, trustManager }: LinkerdSettings): Promise<LiveAnchors> {
   const name = flow === 'trust-roots' ? trustRootsName : 'linkerd-config'
   const object = `ConfigMap ${namespace}/${name}`
   const map = await cluster.get(resources.configMaps, namespace, name)
-  if (map !== null) refuseController(map, { kind: 'ConfigMap', name, namespace })
+  const byBundle = trustManager === true && map !== null && renewerOf(map)?.who === renewingKinds.Bundle
+  if (map !== null && !byBundle) refuseController(map, { kind: 'ConfigMap', name, namespace })
   const key = flow === 'trust-roots' ? 'ca-bundle.crt' : anchorsKey(map?.data)
   const value = text(at(map?.data, key))
   if (value === null) {
@@ -89,6 +90,7 @@ const renewers: readonly (readonly [prefix: string, name: string])[] = [
   ['cert-manager', 'cert-manager'],
   ['trust-manager', 'trust-manager'],
   ['external-secrets', 'External Secrets'],
+  ['externalsecrets.external-secrets.io/', 'External Secrets'],
 ]
 const renewingKinds: Readonly<Record<string, string>> = {
   Certificate: 'cert-manager',
