@@ -15,6 +15,7 @@ import type { TrustHeader } from '../report/trust-txt.ts'
 import type {
   CertificateFacts,
   ClusterChoice,
+  ConsumerClass,
   CurrentSource,
   Declaration,
   EvidenceException,
@@ -271,6 +272,8 @@ export interface SafetyModel {
    * either way. @default false
    */
   readonly movesBoth?: boolean
+  /** Consumers that evidence speaks of and whose PKI is none of what is rotated, so that they are party to no link. @default none */
+  readonly apart?: readonly ConsumerClass[]
 }
 
 // ------------------------------------------------------------------------------------------------------- verify
