@@ -61,11 +61,13 @@ function manifestPlaces(file: string, text: string): readonly FoundPlace[] {
     if (!isMap(object)) continue
     const name = objectName(object)
     const sealed = object.kind === 'SealedSecret'
-    places.push(...remotePlaces(file, name, object))
     const leaves = [...leavesOf(object)].filter(({ path }) => path[0] !== 'sops')
-    const keys = new Set(leaves.map(({ path }) => keyName(path)))
+    const nameOf = (path: readonly string[]): string => keyName(inSecret(object.kind, path))
+    const remote = remotePlaces(file, name, object)
+    places.push(...remote)
+    const keys = new Set([...leaves.map(({ path }) => nameOf(path)), ...remote.flatMap(({ key }) => key ?? [])])
     for (const { path, value } of leaves) {
-      const key = keyName(path)
+      const key = nameOf(path)
       const role = signs(key, keys) ? 'issuer' : roleOf(key)
       if (value.startsWith('ENC[') || (sealed && path[1] === 'encryptedData')) {
         const digest = sha256(value)
@@ -188,6 +190,22 @@ function roleOf(name: string): PlaceRole {
   if (/ca-cert|issu|tls\.crt|crt\.?pem/.test(lower)) return 'issuer'
   return 'other'
 }
+
+/** A value of the Secret that a controller makes of this object is called as it is there. */
+function inSecret(kind: unknown, path: readonly string[]): readonly string[] {
+  const under = (kind === 'SealedSecret' || kind === 'ExternalSecret' ? secretParts[kind] : []).find(part =>
+    part.every((key, index) => path[index] === key),
+  )
+  return under === undefined ? path : ['data', ...path.slice(under.length)]
+}
+
+const secretParts = {
+  SealedSecret: [
+    ['spec', 'template', 'data'],
+    ['spec', 'encryptedData'],
+  ],
+  ExternalSecret: [['spec', 'target', 'template', 'data']],
+} as const
 
 function keyName(path: readonly string[]): string {
   return ['data', 'stringData', 'binaryData'].includes(path[0] ?? '') ? path.slice(1).join('.') : path.join('.')

@@ -1,12 +1,17 @@
 import { createHash, createPrivateKey, createPublicKey, randomBytes } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
+import type { Custody } from '../../src/custody/custody.ts'
 import { createExternalSecretsCustody, readExternalSecret } from '../../src/custody/external-secrets.ts'
 import { findPrivateKeys } from '../../src/custody/leak.ts'
 import { readRemoteReference } from '../../src/custody/remote-value.ts'
+import { createSealedSecretsCustody } from '../../src/custody/sealed-secrets.ts'
+import { createSopsCustody } from '../../src/custody/sops.ts'
 import { canaryName, valuesAnnotation } from '../../src/names.ts'
+import { readTrustPlaces } from '../../src/report/trust-places.ts'
+import { istio } from '../../src/systems/istio/system.ts'
 import { ecPair, pem, rsaPair, selfSigned } from './certificate.ts'
-import { cacerts, destination, now } from './secrets.ts'
+import { ageKey, cacerts, destination, now } from './secrets.ts'
 
 const sha256 = (content: string | Buffer) => createHash('sha256').update(content).digest('hex')
 const pair = ecPair()
@@ -116,5 +121,41 @@ describe('a Secret whose private values lie in a store', () => {
     const bare =
       'kind: ExternalSecret\nmetadata: {name: a, namespace: b}\nspec: {data: [{secretKey: k, remoteRef: {key: x}}]}\n'
     expect(() => readExternalSecret(bare)).toThrow(/a key, a property and a version/)
+  })
+})
+
+describe('what a change of trust is read from', () => {
+  const root = selfSigned(pair.privateKey, pair.publicKey, now, new Date(now.getTime() + 2e11), 'old root')
+  const plain = secret({ 'root-cert.pem': root, 'cert-chain.pem': certificate })
+  const controller = rsaPair()
+  const sealing = selfSigned(controller.privateKey, controller.publicKey, now, new Date(now.getTime() + 1e10))
+
+  it('has the same places whichever custody delivers the Secret, and Istio’s declared state is the same', async () => {
+    const age = await ageKey()
+    const custodies: readonly Custody[] = [
+      createSopsCustody({ recipients: [age.recipient], now, random: randomBytes }),
+      createSealedSecretsCustody({ certificatePem: sealing, scope: 'strict', random: randomBytes, now }),
+      custody(),
+    ]
+    for (const each of custodies) {
+      const places = readTrustPlaces(destination, await each.seal(plain, destination))
+      const told = places.map(({ key, role, certificates, sealed }) => [
+        key,
+        role,
+        certificates.length,
+        sealed !== null,
+      ])
+      expect(told.sort(), each.kind).toEqual([
+        ['ca-cert.pem', 'issuer', 1, false],
+        ['ca-key.pem', 'key', 0, true],
+        ['cert-chain.pem', 'chain', 1, false],
+        ['root-cert.pem', 'trusted', 1, false],
+      ])
+      const [, , , trusted] = told.map(([key]) => places.find(place => place.key === key))
+      expect(istio.declaredState(places, null)).toMatchObject({
+        bundle: trusted?.certificates.map(facts => facts.sha256),
+        source: 'plugged',
+      })
+    }
   })
 })

@@ -104,7 +104,7 @@ describe('where trust may stand', () => {
       `kind: SealedSecret\nmetadata: {name: cacerts}\nspec:\n  encryptedData:\n    ca-key.pem: ${value}\n    root-cert.pem: same\n`
     const change = describeChange({ 'a.yaml': sealed('AgA1') }, { 'a.yaml': sealed('AgA2') })
     expect(change.places.map(place => [place.key, place.sealed])).toEqual([
-      ['spec.encryptedData.ca-key.pem', 'changed'],
+      ['ca-key.pem', 'changed'],
     ])
   })
 
