@@ -1,6 +1,7 @@
 import { createHash, createPrivateKey, createPublicKey, randomBytes } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
+import { fixturePem } from '../../phases/fixtures/istio.ts'
 import type { Custody } from '../../src/custody/custody.ts'
 import { createExternalSecretsCustody, readExternalSecret } from '../../src/custody/external-secrets.ts'
 import { findPrivateKeys } from '../../src/custody/leak.ts'
@@ -125,8 +126,12 @@ describe('a Secret whose private values lie in a store', () => {
 })
 
 describe('what a change of trust is read from', () => {
-  const root = selfSigned(pair.privateKey, pair.publicKey, now, new Date(now.getTime() + 2e11), 'old root')
-  const plain = secret({ 'root-cert.pem': root, 'cert-chain.pem': certificate })
+  const [root, issuing] = ['new-root', 'new-issuing-eu-1'].map(fixturePem)
+  const plain = secret({
+    'root-cert.pem': root ?? '',
+    'ca-cert.pem': issuing ?? '',
+    'cert-chain.pem': issuing ?? '',
+  })
   const controller = rsaPair()
   const sealing = selfSigned(controller.privateKey, controller.publicKey, now, new Date(now.getTime() + 1e10))
 
