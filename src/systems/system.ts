@@ -327,7 +327,7 @@ export interface SystemWords {
   readonly emergency: string
   /** As `emergency`, for the refusal of `plan` without --accept-outage. */
   readonly acceptOutage: string
-  /** What `nudge` does: `so that proxies that kept an old leaf renew it now`. */
+  /** What `nudge` does, after a colon: `restarts identity and the workloads, so that …`. */
   readonly nudge: string
   /** Where today's CA was read, for `inspect`: `Secret istio-system/cacerts: root-cert.pem`. */
   places(
