@@ -79,7 +79,7 @@ describe('a Bundle in the place of the ConfigMap of anchors', () => {
       await plane.objects.applyYaml(bundleOf(at), 'argocd-controller')
       await until(`the anchors of ${at.phase.name}`, async () => {
         const map = await plane.objects.get(mapAt('linkerd'))
-        const labels: Readonly<Record<string, string>> = map?.metadata.labels ?? {}
+        const labels = (map?.metadata.labels ?? {}) as Readonly<Record<string, string>>
         const label = labels['trust.cert-manager.io/bundle']
         return label === name && [...(anchorsIn(map) ?? [])].sort().join() === wanted ? true : null
       })
