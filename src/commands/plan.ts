@@ -19,7 +19,7 @@ import { systemOf } from '../systems/systems.ts'
 import type { Context } from './context.ts'
 import { type Custodies, custodiesFor, rootRecipients, sealedCopies, sealedValue } from './custodies.ts'
 import { type Declared, findDeclaration } from './declared.ts'
-import { earlierCopies, earlierRotations, keptCanaries, withRestarts } from './earlier.ts'
+import { earlierCopies, earlierRotations, keptCanaries, refuseOtherCustody, withRestarts } from './earlier.ts'
 import { filesForWiring } from './files.ts'
 import { openRequests, signedCa, writeRequests } from './offline-root.ts'
 import { refuseInside } from './outside.ts'
@@ -116,6 +116,7 @@ async function planAnew(scene: Scene): Promise<PlanOutcome> {
     refuseNoRootRecipient(await rootRecipients(declaration, snapshot), declared.file)
   }
   const earlier = await earlierRotations(snapshot, declaration)
+  refuseOtherCustody(declaration, earlier)
   const current = withRestarts(scene.current, earlier)
   await systemOf(declaration.system).accept(declaration, current, next, context.now())
   const canaries = Object.fromEntries(

@@ -29,9 +29,10 @@ function inVault(declaration: Declaration): Declaration {
   }
 }
 
-async function world(system: SystemName, seed: string): Promise<TestWorld> {
+async function world(system: SystemName, seed: string, variant?: string): Promise<TestWorld> {
   const fleet = system === 'linkerd' ? { fleet: smallFleet } : {}
-  const test = await testWorld({ system, seed, ...fleet, change: inVault })
+  const by = variant === undefined ? {} : { variant }
+  const test = await testWorld({ system, seed, ...by, ...fleet, change: inVault })
   onTestFinished(() => test.close())
   return test
 }
@@ -73,9 +74,25 @@ async function waiting(of: World): Promise<string> {
   return outcome.gates.flatMap(({ because, hint }) => [...because, hint ?? '']).join('\n')
 }
 
-describe.each(['istio', 'linkerd', ...(wholeMatrix ? (['kyma', 'cassandra'] as const) : [])] as const)('%s', system => {
+interface Case {
+  readonly name: string
+  readonly system: SystemName
+  readonly variant?: string
+}
+
+const usual: readonly Case[] = [
+  { name: 'Istio', system: 'istio' },
+  { name: 'Linkerd', system: 'linkerd' },
+]
+const others: readonly Case[] = [
+  { name: 'Linkerd by chart', system: 'linkerd', variant: 'trust-roots+helm' },
+  { name: 'Kyma', system: 'kyma' },
+  { name: 'Cassandra', system: 'cassandra' },
+]
+
+describe.each([...usual, ...(wholeMatrix ? others : [])])('$name', ({ system, variant }) => {
   it('rotates with its private keys in a store outside of Git, twice in a row, without one failed handshake', async () => {
-    const test = await world(system, 'store')
+    const test = await world(system, 'store', variant)
     const { world: first } = test
     const outcome = await planned(first)
     expect(put(first, outcome)).toBeGreaterThan(1)
@@ -91,6 +108,13 @@ describe.each(['istio', 'linkerd', ...(wholeMatrix ? (['kyma', 'cassandra'] as c
     for (const line of again.remarks) expect(line).not.toContain('reanchor/first-')
     const once = (step: string) => step.startsWith('adopt/') || step.startsWith('enable-multiroot/')
     expect(await goOn(second)).toEqual(steps.filter(step => !once(step)))
+
+    // Back to SOPS: the live ExternalSecrets would take turns with Flux.
+    const third = await test.declare('third')
+    await expect(plan(third.context, options(third))).rejects.toMatchObject({
+      exit: 5,
+      what: expect.stringContaining('whose ExternalSecret would go on writing the Secret'),
+    })
 
     const { attempted, failed } = first.rehearsal.handshakes.counts
     expect(attempted).toBeGreaterThan(200)
