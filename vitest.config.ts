@@ -9,6 +9,7 @@ export default defineConfig({
       'test/rotations/**',
       'test/real/**',
       'test/custody/real/**',
+      'test/browser/**',
       'node_modules/**',
     ],
     testTimeout: 60_000,
