@@ -8,6 +8,7 @@ export default defineConfig({
       'test/tools/**',
       'test/rotations/**',
       'test/real/**',
+      'test/custody/real/**',
       'test/browser/**',
       'node_modules/**',
     ],
