@@ -310,7 +310,7 @@ async function openRequest(
   const changes = await changesOf(context, rotation, request, looks)
   const view = await requestView(rotation, request, looks, changes, context.now(), context.signer ?? null)
   const title = pullRequestTitle(view)
-  const body = pullRequestBody(view)
+  const body = pullRequestBody(view, forge.longestBody)
   assertNoPrivateKey(body, 'the pull request')
   for (const [path, text] of changes) if (text !== null) assertNoPrivateKey(text, path)
   if (context.dryRun) return { kind: 'dry-run', pullRequest: null, branch: request.branch, title, body, looks }

@@ -27,6 +27,20 @@ export interface CommitStatus {
   readonly description: string
 }
 
+/** What people still read, for forges that would take any length. */
+export const usualLongestBody = 60_000
+
+/** One issue that says where a rotation stands, for those who watch no terminal. */
+export interface Dashboard {
+  readonly title: string
+  readonly body: string
+}
+
+export interface DashboardIssue {
+  readonly number: number
+  readonly url: string | null
+}
+
 /**
  * Where pull requests live. Merging stays with people.
  *
@@ -37,6 +51,8 @@ export interface CommitStatus {
  */
 export interface Forge {
   readonly kind: 'github' | 'gitlab' | 'gitea' | 'local' | 'none'
+  /** How many characters the text of a pull request may have; what is longer is cut off by the forge that it is given to. */
+  readonly longestBody: number
   open(draft: PullRequestDraft): Promise<PullRequest>
   find(branch: string): Promise<PullRequest | null>
   listOpen(base: string): Promise<readonly PullRequest[]>
@@ -46,4 +62,9 @@ export interface Forge {
   comment(number: number, marker: string, text: string): Promise<void>
   setStatus(commit: string, status: CommitStatus): Promise<void>
   status(commit: string, context: string): Promise<CommitStatus | null>
+  /**
+   * Writes the one open issue of a rotation, or opens it; `null` for the board closes it. It returns null where there is none afterwards: the forge has
+   * no issues, or it was closed.
+   */
+  dashboard(rotation: string, board: Dashboard | null): Promise<DashboardIssue | null>
 }

@@ -1,0 +1,211 @@
+/**
+ * What the forges on servers have in common: never a second request, comment or dashboard, and texts that fit. Each API is a Driver.
+ *
+ * All of it can be run twice: what is there is asked for first, and what another runner made meanwhile is found after a refusal.
+ */
+import { exitCodes, ReanchorError } from '../../errors.ts'
+import { checkBranch } from '../../repository/names.ts'
+import type { HostedForgeChoice } from '../../rotation.ts'
+import type { CommitStatus, Forge, PullRequest, PullRequestDraft } from '../forge.ts'
+import type { Driver, NotedIssue } from './driver.ts'
+import { fitting } from './fitting.ts'
+import { refusalIn } from './http.ts'
+import { refused, type Use } from './refused.ts'
+
+export interface Hosted {
+  readonly choice: HostedForgeChoice
+  readonly server: string
+  readonly tokenFrom: string
+}
+
+export function hostedForge(driver: Driver, { choice, server, tokenFrom }: Hosted): Forge {
+  const { kind, repository } = choice
+  const { longest } = driver
+  const where = { object: `${repository} on ${server}` }
+
+  async function asking<T>(use: Use, run: () => Promise<T>): Promise<T> {
+    try {
+      return await run()
+    } catch (error) {
+      const refusal = refusalIn(error)
+      // The library's own error stays behind: it holds the request with all its headers.
+      if (refusal !== null) throw refused(refusal, { kind, repository, server, tokenFrom, use })
+      throw error
+    }
+  }
+
+  function fits(draft: PullRequestDraft): PullRequestDraft {
+    return {
+      ...draft,
+      title: fitting(draft.title.replace(/\s+/g, ' ').trim(), longest.title),
+      body: fitting(draft.body, longest.body),
+    }
+  }
+
+  async function find(branch: string): Promise<PullRequest | null> {
+    checkBranch(branch)
+    return await asking('read requests', () => driver.newest(branch))
+  }
+
+  async function one(number: number): Promise<PullRequest> {
+    const found = await asking('read requests', () => driver.get(number))
+    if (found !== null) return found
+    throw new ReanchorError({
+      what: `there is no pull request ${number}`,
+      where,
+      expected: 'the number of one',
+      found: String(number),
+      todo: 'see which there are on the pages of the repository',
+    })
+  }
+
+  function mergedAlready(pull: PullRequest): ReanchorError {
+    return new ReanchorError({
+      what: 'this branch is merged already',
+      where: { object: `branch ${pull.branch}` },
+      expected: 'a branch with commits that no merged pull request has brought',
+      found: `pull request ${pull.number}, merged as ${pull.mergeCommit ?? 'a commit'}`,
+      todo: 'run the same command again: it takes up what is there now',
+      exit: exitCodes.waiting,
+    })
+  }
+
+  async function open(draft: PullRequestDraft): Promise<PullRequest> {
+    checkBranch(draft.base)
+    const known = await find(draft.branch)
+    if (known?.state === 'open') return known
+    const created = await newOrThere(fits(draft), known)
+    if (created.kind === 'there') return created.pull
+    await furnish(created.pull)
+    return created.pull
+  }
+
+  async function newOrThere(
+    draft: PullRequestDraft,
+    known: PullRequest | null,
+  ): Promise<{ readonly kind: 'new' | 'there'; readonly pull: PullRequest }> {
+    let pull: PullRequest
+    try {
+      pull = await asking('write requests', () => driver.create(draft))
+    } catch (error) {
+      // Another runner may have been first, or the answer got lost on its way.
+      const found = await driver.newest(draft.branch).catch(() => null)
+      if (found?.state === 'open') return { kind: 'there', pull: found }
+      if (found?.state === 'merged' && found.number !== known?.number) throw mergedAlready(found)
+      throw error
+    }
+    // Squashed or rebased, its commits are not on the base branch; the forge takes them for new ones.
+    if (known?.state !== 'merged' || known.head !== pull.head) return { kind: 'new', pull }
+    await asking('write requests', () => driver.edit(pull.number, { closed: true }))
+    throw mergedAlready(known)
+  }
+
+  /** The request is open whatever comes of this, and found the next time. */
+  async function furnish({ number }: PullRequest): Promise<void> {
+    if (choice.labels.length > 0) await asking('labels', () => driver.label(number, choice.labels))
+    if (choice.reviewers.length > 0) await asking('reviewers', () => driver.ask(number, choice.reviewers))
+  }
+
+  async function update(number: number, to: { readonly title?: string; readonly body?: string }): Promise<PullRequest> {
+    const was = await one(number)
+    const is = fits({ ...was, ...to })
+    const title = is.title === was.title ? {} : { title: is.title }
+    const body = to.body === undefined || sameText(is.body, was.body) ? {} : { body: is.body }
+    if ('title' in title || 'body' in body)
+      await asking('write requests', () => driver.edit(number, { ...title, ...body }))
+    return { ...was, ...title, ...body }
+  }
+
+  async function close(number: number): Promise<PullRequest> {
+    const was = await one(number)
+    if (was.state !== 'open') return was
+    await asking('write requests', () => driver.edit(number, { closed: true }))
+    // It may have been merged in between, which closes nothing.
+    return await one(number)
+  }
+
+  async function comment(number: number, marker: string, text: string): Promise<void> {
+    const sign = `<!-- reanchor:comment=${marker} -->`
+    const body = `${fitting(text.trimEnd(), longest.comment - sign.length - 2)}\n\n${sign}`
+    await asking('comments', async () => {
+      for await (const note of driver.comments(number)) {
+        if (!note.body.includes(sign)) continue
+        if (sameText(note.body, body)) return
+        try {
+          return await driver.editComment(number, note.id, body)
+        } catch (error) {
+          // Anybody can quote a marker; what others wrote is theirs.
+          const status = refusalIn(error)?.status
+          if (status !== 403 && status !== 404) throw error
+        }
+      }
+      await driver.addComment(number, body)
+    })
+  }
+
+  async function setStatus(commit: string, status: CommitStatus): Promise<void> {
+    if ([...status.description].length > 140) throw new Error('the description of a status has at most 140 characters')
+    await asking('statuses', async () => {
+      const before = await driver.status(commit, status.context)
+      // GitHub takes a thousand of a context on one commit, and no more (its REST docs, commit statuses).
+      if (before?.state === status.state && before.description === status.description) return
+      await driver.setStatus(commit, status, before)
+    })
+  }
+
+  // ------------------------------------------------------------------------------------------------ the dashboard
+
+  async function boards(sign: string): Promise<readonly NotedIssue[]> {
+    const found: NotedIssue[] = []
+    for await (const issue of driver.openIssues()) if (issue.body.includes(sign)) found.push(issue)
+    return found.sort((a, b) => a.number - b.number)
+  }
+
+  async function dashboard(
+    rotation: string,
+    board: { readonly title: string; readonly body: string } | null,
+  ): Promise<{ readonly number: number; readonly url: string | null } | null> {
+    const sign = `<!-- reanchor:dashboard=${rotation} -->`
+    return await asking('issues', async () => {
+      let all = await boards(sign)
+      if (board === null) {
+        for (const issue of all) await driver.editIssue(issue.number, { closed: true })
+        return null
+      }
+      const title = fitting(board.title.replace(/\s+/g, ' ').trim(), longest.title)
+      const body = `${sign}\n${fitting(board.body, longest.body - sign.length - 1)}`
+      if (all.length === 0) {
+        const issue = await driver.addIssue(title, body)
+        // Of two runners that both found none, both see both now, and both keep the first.
+        all = await boards(sign)
+        if (all.length === 0) return { number: issue.number, url: issue.url }
+      }
+      const [first, ...rest] = all
+      for (const issue of rest) await driver.editIssue(issue.number, { closed: true })
+      if (first === undefined) return null
+      const other = first.title === title ? {} : { title }
+      if ('title' in other || !sameText(first.body, body)) await driver.editIssue(first.number, { ...other, body })
+      return { number: first.number, url: first.url }
+    })
+  }
+
+  return {
+    kind,
+    longestBody: longest.body,
+    open,
+    find,
+    listOpen: base => asking('read requests', () => driver.listOpen(checkBranch(base))),
+    update,
+    close,
+    comment,
+    setStatus,
+    status: (commit, context) => asking('statuses', () => driver.status(commit, context)),
+    dashboard,
+  }
+}
+
+/** Forges turn line ends into those of a form, and take off blank ones at the end. */
+function sameText(one: string, other: string): boolean {
+  const plain = (text: string): string => text.replaceAll('\r\n', '\n').trimEnd()
+  return plain(one) === plain(other)
+}
