@@ -36,7 +36,7 @@ const issue = z.object({
   body: z.string().nullish(),
   html_url: z.string().nullish(),
 })
-const status = z.object({ context: z.string(), status: z.string(), description: z.string().nullish() })
+const status = z.object({ id: z.number(), context: z.string(), status: z.string(), description: z.string().nullish() })
 const reference = z.object({ ref: z.string(), object: z.object({ sha: z.string() }) })
 
 /** Settings, repository.pull-request, WORK_IN_PROGRESS_PREFIXES: these two unless an administrator says otherwise. */
@@ -168,6 +168,14 @@ export function openGiteaForge(choice: HostedForgeChoice, options: HostedOptions
       }
       return open.reverse()
     },
+    async ahead(branch, base) {
+      const path = `${repository}/compare/${encodeURIComponent(`${base}...${branch}`)}`
+      return (await orNull(() => get(path, z.object({ total_commits: z.number() }))))?.total_commits ?? null
+    },
+    async branchHead(branch) {
+      const path = `${repository}/branches/${encodeURIComponent(branch)}`
+      return (await orNull(() => get(path, z.object({ commit: z.object({ id: z.string() }) }))))?.commit.id ?? null
+    },
     async create({ title, body, branch, base }) {
       const named = choice.draft ? draft.add(title) : title
       return neutral(await call('POST', `${repository}/pulls`, pull, {}, { title: named, body, head: branch, base }))
@@ -209,11 +217,14 @@ export function openGiteaForge(choice: HostedForgeChoice, options: HostedOptions
     },
     async status(commit, context) {
       const path = `${repository}/commits/${commit}/statuses`
-      for await (const one of pages(path, status, { sort: 'recentupdate' })) {
-        if (one.context !== context) continue
-        return { context, state: stateOf(one.status), description: one.description ?? '' }
+      for (let page = 1; ; page += 1) {
+        const found = await get(path, z.array(status), { sort: 'recentupdate', page, limit: pageSize })
+        // The order is by whole seconds; ids grow.
+        const [newest] = found.filter(one => one.context === context).sort((a, b) => b.id - a.id)
+        if (newest !== undefined)
+          return { context, state: stateOf(newest.status), description: newest.description ?? '' }
+        if (found.length === 0) return null
       }
-      return null
     },
     async *openIssues(): AsyncGenerator<NotedIssue> {
       for await (const one of pages(`${repository}/issues`, issue, { state: 'open', type: 'issues' })) yield noted(one)

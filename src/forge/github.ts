@@ -86,6 +86,23 @@ export function openGitHubForge(choice: HostedForgeChoice, options: HostedOption
       } as const
       return (await paginate(rest.pulls.list, asked)).map(neutral)
     },
+    async ahead(branch, base) {
+      try {
+        const asked = { ...at, ...versioned, basehead: `${base}...${branch}`, per_page: 1 }
+        return (await rest.repos.compareCommitsWithBasehead(asked)).data.ahead_by
+      } catch (error) {
+        if (refusalIn(error)?.status === 404) return null
+        throw error
+      }
+    },
+    async branchHead(branch) {
+      try {
+        return (await rest.repos.getBranch({ ...at, ...versioned, branch })).data.commit.sha
+      } catch (error) {
+        if (refusalIn(error)?.status === 404) return null
+        throw error
+      }
+    },
     async create({ title, body, branch, base }) {
       const { draft } = choice
       return neutral((await rest.pulls.create({ ...at, ...versioned, title, body, head: branch, base, draft })).data)

@@ -1,7 +1,16 @@
 /** GitLab, gitlab.com or self-managed, by its REST API v4. */
 
 import { createRequesterFn } from '@gitbeaker/requester-utils'
-import { Branches, Commits, Issues, MergeRequestNotes, MergeRequests, Projects, Users } from '@gitbeaker/rest'
+import {
+  Branches,
+  Commits,
+  Issues,
+  MergeRequestNotes,
+  MergeRequests,
+  Projects,
+  Repositories,
+  Users,
+} from '@gitbeaker/rest'
 import { ReanchorError } from '../errors.ts'
 import type { HostedForgeChoice } from '../rotation.ts'
 import type { CommitStatus, Forge, PullRequest } from './forge.ts'
@@ -44,8 +53,11 @@ export function openGitLabForge(choice: HostedForgeChoice, options: HostedOption
   async function present(found: Found): Promise<PullRequest> {
     const request = neutral(found)
     if (request.state !== 'open' || found.source_project_id !== found.target_project_id) return request
-    const branch = await orNull(() => new Branches(api).show(project, request.branch))
-    return branch === null ? request : { ...request, head: branch.commit.id }
+    return { ...request, head: (await branchHead(request.branch)) ?? request.head }
+  }
+
+  async function branchHead(branch: string): Promise<string | null> {
+    return (await orNull(() => new Branches(api).show(project, branch)))?.commit.id ?? null
   }
 
   async function listed(asked: {
@@ -101,6 +113,11 @@ export function openGitLabForge(choice: HostedForgeChoice, options: HostedOption
       const found = await listed({ targetBranch: base, state: 'opened' })
       return await Promise.all(found.map(present)).then(all => all.reverse())
     },
+    async ahead(branch, base) {
+      const compared = await orNull(() => new Repositories(api).compare(project, base, branch))
+      return compared?.commits?.length ?? null
+    },
+    branchHead,
     async create({ title, body, branch, base }) {
       const named = choice.draft ? draft.add(title) : title
       return await present(await requests.create(project, branch, base, named, { description: body }))

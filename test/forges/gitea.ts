@@ -3,11 +3,11 @@ import { join } from 'node:path'
 import { moduleFolder, output, program } from '../real/rig/components.ts'
 import { freePort, type Server, startServer, until } from '../real/rig/server.ts'
 
+import type { Certificate } from './setup.ts'
+
 export interface Gitea {
   /** https://127.0.0.1:PORT */
   readonly url: string
-  /** PEM file of the CA that its certificate chains to. */
-  readonly ca: string
   /** Of an administrator, for all scopes. */
   readonly adminToken: string
   readonly server: Server
@@ -16,8 +16,8 @@ export interface Gitea {
   close(): Promise<void>
 }
 
-/** A Gitea of its own in `folder`, with its database and its repositories, served over TLS by a certificate that no machine trusts by itself. */
-export async function startGitea(folder: string): Promise<Gitea> {
+/** A Gitea of its own in `folder`, with its database and its repositories, served over TLS. */
+export async function startGitea(folder: string, certificate: Certificate): Promise<Gitea> {
   const binary = await program('gitea')
   const port = await freePort()
   const url = `https://127.0.0.1:${port}`
@@ -28,9 +28,8 @@ export async function startGitea(folder: string): Promise<Gitea> {
   for (const part of ['templates', 'options', 'public'])
     await cp(join(module, part), join(statics, part), { recursive: true })
   await output('chmod', ['-R', 'u+w', statics])
-  await output(binary, ['cert', '--ca', '--host', '127.0.0.1', '--duration', '720h'], { cwd: folder })
   const config = join(folder, 'app.ini')
-  await writeFile(config, settings(folder, statics, port))
+  await writeFile(config, settings(folder, statics, port, certificate))
   const env = { PATH: process.env.PATH, HOME: folder, USER: process.env.USER ?? 'root', GITEA_WORK_DIR: folder }
   const gitea = (...args: string[]): Promise<string> =>
     output(binary, [...args, '--config', config], { cwd: folder, env })
@@ -55,13 +54,13 @@ export async function startGitea(folder: string): Promise<Gitea> {
   await until(
     'Gitea answers',
     async () =>
-      (await output('curl', ['-s', '--cacert', join(folder, 'cert.pem'), `${url}/api/v1/version`])).includes('version'),
+      (await output('curl', ['-s', '--cacert', certificate.cert, `${url}/api/v1/version`])).includes('version'),
     60_000,
   )
-  return { url, ca: join(folder, 'cert.pem'), adminToken, server, user, close: () => server.stop() }
+  return { url, adminToken, server, user, close: () => server.stop() }
 }
 
-function settings(folder: string, statics: string, port: number): string {
+function settings(folder: string, statics: string, port: number, certificate: Certificate): string {
   return `APP_NAME = forge
 RUN_USER = ${process.env.USER ?? 'root'}
 I_AM_BEING_UNSAFE_RUNNING_AS_ROOT = true
@@ -70,8 +69,8 @@ PROTOCOL = https
 HTTP_ADDR = 127.0.0.1
 HTTP_PORT = ${port}
 ROOT_URL = https://127.0.0.1:${port}/
-CERT_FILE = ${join(folder, 'cert.pem')}
-KEY_FILE = ${join(folder, 'key.pem')}
+CERT_FILE = ${certificate.cert}
+KEY_FILE = ${certificate.key}
 STATIC_ROOT_PATH = ${statics}
 DISABLE_SSH = true
 OFFLINE_MODE = true

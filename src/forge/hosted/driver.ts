@@ -25,6 +25,10 @@ export interface Driver {
   /** Null: no request has this number. */
   get(number: number): Promise<PullRequest | null>
   listOpen(base: string): Promise<readonly PullRequest[]>
+  /** How many commits a branch has that the base lacks; null: there is no such branch. */
+  ahead(branch: string, base: string): Promise<number | null>
+  /** Null: there is no such branch. */
+  branchHead(branch: string): Promise<string | null>
   create(draft: PullRequestDraft): Promise<PullRequest>
   /** Adds them to a request that is open already. */
   label(number: number, labels: readonly string[]): Promise<void>

@@ -74,30 +74,37 @@ export function hostedForge(driver: Driver, { choice, server, tokenFrom }: Hoste
     checkBranch(draft.base)
     const known = await find(draft.branch)
     if (known?.state === 'open') return known
-    const created = await newOrThere(fits(draft), known)
-    if (created.kind === 'there') return created.pull
-    await furnish(created.pull)
-    return created.pull
-  }
-
-  async function newOrThere(
-    draft: PullRequestDraft,
-    known: PullRequest | null,
-  ): Promise<{ readonly kind: 'new' | 'there'; readonly pull: PullRequest }> {
+    // Squashed or rebased, its commits are not on the base branch, and the forge would take them for new ones.
+    if (known?.state === 'merged') {
+      const head = await asking('branches', () => driver.branchHead(draft.branch))
+      if (head === known.head) throw mergedAlready(known)
+    }
+    await refuseNothing(draft)
     let pull: PullRequest
     try {
-      pull = await asking('write requests', () => driver.create(draft))
+      pull = await asking('write requests', () => driver.create(fits(draft)))
     } catch (error) {
       // Another runner may have been first, or the answer got lost on its way.
       const found = await driver.newest(draft.branch).catch(() => null)
-      if (found?.state === 'open') return { kind: 'there', pull: found }
+      if (found?.state === 'open') return found
       if (found?.state === 'merged' && found.number !== known?.number) throw mergedAlready(found)
       throw error
     }
-    // Squashed or rebased, its commits are not on the base branch; the forge takes them for new ones.
-    if (known?.state !== 'merged' || known.head !== pull.head) return { kind: 'new', pull }
-    await asking('write requests', () => driver.edit(pull.number, { closed: true }))
-    throw mergedAlready(known)
+    await furnish(pull)
+    return pull
+  }
+
+  /** Some forges open requests that bring nothing. */
+  async function refuseNothing({ branch, base }: PullRequestDraft): Promise<void> {
+    const ahead = await asking('branches', () => driver.ahead(branch, base))
+    if (ahead !== null && ahead > 0) return
+    throw new ReanchorError({
+      what: 'there is nothing to open a pull request for',
+      where: { object: `branch ${branch} of ${repository} on ${server}` },
+      expected: `a branch with commits that ${base} lacks`,
+      found: ahead === null ? 'no such branch' : `all its commits are on ${base}`,
+      todo: 'push the branch first',
+    })
   }
 
   /** The request is open whatever comes of this, and found the next time. */

