@@ -94,10 +94,7 @@ export interface CommonDeclaration {
   readonly paused: boolean
 }
 
-export type ForgeChoice =
-  | HostedForgeChoice
-  | { readonly kind: 'local' }
-  | { readonly kind: 'none' }
+export type ForgeChoice = HostedForgeChoice | { readonly kind: 'local' } | { readonly kind: 'none' }
 
 /** A forge on a server. */
 export interface HostedForgeChoice {

@@ -23,6 +23,7 @@ import { treeDigest } from '../repository/tree-digest.ts'
 import type { GateResult, Plan, SitePosition } from '../rotation.ts'
 import { provePlan } from '../safety/prove.ts'
 import type { Context } from './context.ts'
+import { postDashboard } from './dashboard.ts'
 import { gateContext, leaveGates, postGates, withdrawGates } from './gate-status.ts'
 import { publishNew, type Request, somebodyElse } from './requests.ts'
 import { isClosed, loadRotation, type OpenRotation, positionsAt } from './rotation.ts'
@@ -76,6 +77,7 @@ export async function next(
   try {
     if (rotation.closed) {
       await postGates(context, rotation, forge, { looks: [], positions, runner: true })
+      if (!context.dryRun) await postDashboard(context, rotation, forge, [])
       return { rotation, outcome: { kind: 'done' } }
     }
     return { rotation, outcome: await advance(context, options, rotation, forge, positions) }
@@ -150,6 +152,7 @@ async function advance(
       runner,
       ...(stopped === undefined ? {} : { stopped }),
     })
+  if (!context.dryRun && runner && stopped?.() !== true) await postDashboard(context, rotation, forge, looks)
   return outcome
 }
 
@@ -551,6 +554,9 @@ async function refuseEditedRequests(context: Context, rotation: OpenRotation, fo
   for (const request of await forge.listOpen(rotation.base)) {
     if (!request.branch.startsWith(`reanchor/${rotation.name}/`) || request.branch === planBranch(rotation.name))
       continue
+    // Pushed since the last fetch: fetched once more, or left to the gate, which is pending without it.
+    if ((await context.repository.resolve(request.head)) === null) await context.repository.fetch()
+    if ((await context.repository.resolve(request.head)) === null) continue
     const edited = await editedRequest(context, rotation, request)
     if (edited === null) continue
     await forge.setStatus(request.head, {

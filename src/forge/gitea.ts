@@ -97,7 +97,8 @@ export function openGiteaForge(choice: HostedForgeChoice, options: HostedOptions
       number,
       title: draft.strip(found.title),
       body: found.body ?? '',
-      branch: head.label,
+      // Who opens one from a fork chooses its branch's name: it must not pass for one of this repository.
+      branch: isOwn(found) ? head.label : `${head.repo_id ?? 'fork'}:${head.label}`,
       base: base.ref,
       head: head.sha,
       state: merged ? 'merged' : found.state,

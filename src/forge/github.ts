@@ -176,7 +176,8 @@ function neutral(found: Found): PullRequest {
     number,
     title,
     body: body ?? '',
-    branch: head.ref,
+    // Who opens one from a fork chooses its branch's name: it must not pass for one of this repository.
+    branch: isOwn(found) ? head.ref : `${head.repo?.full_name ?? 'a fork that is gone'}:${head.ref}`,
     base: base.ref,
     head: head.sha,
     state: merged !== null ? 'merged' : state === 'open' ? 'open' : 'closed',

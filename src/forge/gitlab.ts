@@ -192,7 +192,7 @@ function requester(fetch: HostedOptions['fetch']) {
         ...(headers === undefined ? {} : { headers }),
         ...(body === undefined ? {} : { body }),
       })
-      const answered: Record<string, unknown> = response.status === 204 ? null : await response.json()
+      const answered = response.status === 204 ? null : ((await response.json()) as Record<string, unknown>)
       return { body: answered, headers: Object.fromEntries(response.headers), status: response.status }
     },
   )
@@ -242,7 +242,8 @@ function neutral(found: Found): PullRequest {
     number: found.iid,
     title: draft.strip(found.title),
     body: found.description ?? '',
-    branch: found.source_branch,
+    // Who opens one from a fork chooses its branch's name: it must not pass for one of this project.
+    branch: isOwn(found) ? found.source_branch : `${found.source_project_id}:${found.source_branch}`,
     base: found.target_branch,
     head: found.sha ?? '',
     state: merged ? 'merged' : found.state === 'closed' ? 'closed' : 'open',
