@@ -3,7 +3,14 @@ import { defineConfig } from 'vitest/config'
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
-    exclude: ['test/data/**', 'test/tools/**', 'test/rotations/**', 'test/real/**', 'node_modules/**'],
+    exclude: [
+      'test/data/**',
+      'test/tools/**',
+      'test/rotations/**',
+      'test/real/**',
+      'test/forges/**',
+      'node_modules/**',
+    ],
     testTimeout: 60_000,
     hookTimeout: 60_000,
     maxWorkers: 2,

@@ -73,7 +73,7 @@ export async function giteaWorld(
 
   async function runner(): Promise<Context> {
     const own = join(folder, `runner-${randomBytes(3).toString('hex')}`)
-    userGit(folder, 'clone', '-q', '--no-checkout', asAdmin, own)
+    userGit(folder, 'clone', '-q', asAdmin, own)
     userGit(own, 'remote', 'set-url', 'origin', made.remote)
     const repository = await openRepository(own, { remote: 'origin', tokenFor: () => made.botToken })
     const environment = { GITEA_TOKEN: made.botToken }
