@@ -44,7 +44,8 @@ export interface DashboardIssue {
 /**
  * Where pull requests live. Merging stays with people.
  *
- * `find` returns the newest pull request of that branch, whatever its state, or null where there never was one.
+ * `find` returns the pull request of that branch that is open, else the newest that is merged, else the newest that was closed, or null where there
+ * never was one.
  * `open` returns the one that is open for the branch if there is one: it never opens a second, and none for commits that a merged one has brought
  * (it throws, or returns that one).
  * Everything throws ReanchorError with what to do where the forge says no.

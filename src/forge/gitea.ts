@@ -122,18 +122,24 @@ export function openGiteaForge(choice: HostedForgeChoice, options: HostedOptions
     return refs?.find(one => one.ref === ref)?.object.sha ?? head
   }
 
-  /** No query asks for the newest of a branch; that of a base and a branch tells whether there is any, and finds the open one. */
-  async function newest(branch: string): Promise<PullRequest | null> {
-    const any = await orNull(() =>
-      get(`${repository}/pulls/${encodeURIComponent(options.base)}/${encodeURIComponent(branch)}`, pull),
-    )
-    if (any === null) return null
-    if (any.state === 'open') return await single(any.number)
-    for await (const found of pages(`${repository}/pulls`, pull, { state: 'all' })) {
-      if (found.head.label === branch && isOwn(found))
-        return found.state === 'open' ? await single(found.number) : neutral(found)
+  /** No query asks for the requests of a branch; one asks for any of a base and a branch, and so tells whether there are. */
+  async function of(branch: string): Promise<readonly PullRequest[]> {
+    const at = `${encodeURIComponent(options.base)}/${encodeURIComponent(branch)}`
+    const any = await orNull(() => get(`${repository}/pulls/${at}`, pull))
+    if (any === null) return []
+    if (any.state === 'open') return [await single(any.number)]
+    const mine = (one: Pull): boolean => one.head.label === branch && isOwn(one)
+    for await (const one of pages(`${repository}/pulls`, pull, { state: 'open' }))
+      if (mine(one)) return [await single(one.number)]
+    const ended: PullRequest[] = []
+    let passed = 0
+    for await (const one of pages(`${repository}/pulls`, pull, { state: 'closed' })) {
+      if (mine(one)) ended.push(neutral(one))
+      passed = ended.length === 0 ? 0 : passed + 1
+      // Twins of one moment stand together: not all of the past has to be read for them.
+      if (ended.some(({ state }) => state === 'merged') || passed > pageSize) break
     }
-    return null
+    return ended
   }
 
   async function labelIds(names: readonly string[]): Promise<readonly number[]> {
@@ -151,7 +157,7 @@ export function openGiteaForge(choice: HostedForgeChoice, options: HostedOptions
   const driver: Driver = {
     kind: 'gitea',
     longest: { title: 255, body: 1_000_000, comment: 1_000_000, status: 140 },
-    newest,
+    of,
     async get(number) {
       try {
         return await single(number)

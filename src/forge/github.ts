@@ -50,7 +50,7 @@ export function openGitHubForge(choice: HostedForgeChoice, options: HostedOption
     kind: 'github',
     // Counted in characters, and refused with 422; 256 of a title.
     longest: { title: 250, body: 60_000, comment: 60_000, status: 140 },
-    async newest(branch) {
+    async of(branch) {
       const asked = {
         ...at,
         ...versioned,
@@ -61,8 +61,7 @@ export function openGitHubForge(choice: HostedForgeChoice, options: HostedOption
       } as const
       // The owner of a fork of this name may be the same organisation.
       const { data } = await rest.pulls.list({ ...asked, per_page: 20 })
-      const found = data.find(one => one.head.ref === branch && isOwn(one))
-      return found === undefined ? null : neutral(found)
+      return data.filter(one => one.head.ref === branch && isOwn(one)).map(neutral)
     },
     async get(number) {
       try {

@@ -95,9 +95,8 @@ export function openGitLabForge(choice: HostedForgeChoice, options: HostedOption
   const driver: Driver = {
     kind: 'gitlab',
     longest: { title: 255, body: 1_000_000, comment: 1_000_000, status: 140 },
-    async newest(branch) {
-      const found = (await listed({ sourceBranch: branch })).find(isOwn)
-      return found === undefined ? null : await present(found)
+    async of(branch) {
+      return await Promise.all((await listed({ sourceBranch: branch })).filter(isOwn).map(present))
     },
     async get(number) {
       try {

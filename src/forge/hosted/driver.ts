@@ -20,8 +20,8 @@ export interface Driver {
   readonly kind: HostedForgeChoice['kind']
   /** Characters. */
   readonly longest: { readonly title: number; readonly body: number; readonly comment: number; readonly status: number }
-  /** The newest request whose source is this branch of this very repository (no fork's), or null. */
-  newest(branch: string): Promise<PullRequest | null>
+  /** Requests whose source is this branch of this very repository (no fork's), newest first: the open one, or those that ended last. */
+  of(branch: string): Promise<readonly PullRequest[]>
   /** Null: no request has this number. */
   get(number: number): Promise<PullRequest | null>
   listOpen(base: string): Promise<readonly PullRequest[]>

@@ -44,7 +44,7 @@ export function hostedForge(driver: Driver, { choice, server, tokenFrom }: Hoste
 
   async function find(branch: string): Promise<PullRequest | null> {
     checkBranch(branch)
-    return await asking('read requests', () => driver.newest(branch))
+    return preferred(await asking('read requests', () => driver.of(branch)))
   }
 
   async function one(number: number): Promise<PullRequest> {
@@ -85,13 +85,25 @@ export function hostedForge(driver: Driver, { choice, server, tokenFrom }: Hoste
       pull = await asking('write requests', () => driver.create(fits(draft)))
     } catch (error) {
       // Another runner may have been first, or the answer got lost on its way.
-      const found = await driver.newest(draft.branch).catch(() => null)
+      const found = preferred(await driver.of(draft.branch).catch(() => []))
       if (found?.state === 'open') return found
       if (found?.state === 'merged' && found.number !== known?.number) throw mergedAlready(found)
       throw error
     }
-    await furnish(pull)
-    return pull
+    const first = await oneOfTwins(pull)
+    if (first.number === pull.number) await furnish(pull)
+    return first
+  }
+
+  /** Of two runners at the same moment Gitea lets both open one. Both see both now, and keep the first. */
+  async function oneOfTwins(pull: PullRequest): Promise<PullRequest> {
+    const open = await asking('read requests', () => driver.listOpen(pull.base))
+    const first = open
+      .filter(one => one.branch === pull.branch && one.number < pull.number)
+      .sort((a, b) => a.number - b.number)[0]
+    if (first === undefined) return pull
+    await asking('write requests', () => driver.edit(pull.number, { closed: true }))
+    return first
   }
 
   /** Some forges open requests that bring nothing. */
@@ -209,6 +221,14 @@ export function hostedForge(driver: Driver, { choice, server, tokenFrom }: Hoste
     status: (commit, context) => asking('statuses', () => driver.status(commit, context)),
     dashboard,
   }
+}
+
+function preferred(found: readonly PullRequest[]): PullRequest | null {
+  for (const state of ['open', 'merged'] as const) {
+    const one = found.find(each => each.state === state)
+    if (one !== undefined) return one
+  }
+  return found[0] ?? null
 }
 
 /** Forges turn line ends into those of a form, and take off blank ones at the end. */

@@ -62,7 +62,7 @@ export function patientFetch({ fetch: ask, now, sleep }: Patience): typeof fetch
       const response = answer instanceof Response ? answer : null
       const status = response?.status ?? null
       const header = (name: string): string | null => response?.headers.get(name) ?? null
-      const wait = waitFor({ method, status, header }, tries, now())
+      const wait = waitFor({ method, status, header, untrusted: isUntrusted(answer) }, tries, now())
       if (wait.kind === 'again') {
         await response?.body?.cancel()
         await sleep(wait.after)
@@ -80,6 +80,13 @@ async function once(ask: typeof fetch, request: Request): Promise<Response | Err
   } catch (error) {
     return error instanceof Error ? error : new Error(String(error))
   }
+}
+
+/** Codes of Node's TLS, such as SELF_SIGNED_CERT_IN_CHAIN and UNABLE_TO_VERIFY_LEAF_SIGNATURE. */
+export const untrustedCode = /CERT_|_CERT|UNABLE_TO_VERIFY|ALTNAME/
+
+function isUntrusted(answer: unknown): boolean {
+  return answer instanceof Error && untrustedCode.test(whyNot(answer))
 }
 
 /** `fetch failed` says nothing; its cause has the code, such as ECONNREFUSED or SELF_SIGNED_CERT_IN_CHAIN. */

@@ -8,6 +8,8 @@ export interface Answered {
   readonly method: string
   /** Null: no answer came. */
   readonly status: number | null
+  /** Why none came, where asking again would change nothing: a certificate that is not trusted. @default false */
+  readonly untrusted?: boolean
   readonly header: (name: string) => string | null
 }
 
@@ -38,7 +40,8 @@ function isLimited({ status, header }: Answered): boolean {
   return status === 403 && (header('x-ratelimit-remaining') === '0' || header('retry-after') !== null)
 }
 
-function isPassing({ method, status, header }: Answered): boolean {
+function isPassing({ method, status, header, untrusted }: Answered): boolean {
+  if (untrusted === true) return false
   const repeatable = method !== 'POST'
   if (status === null) return repeatable
   if (status === 503 && header('retry-after') !== null) return true

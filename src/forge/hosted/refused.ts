@@ -1,6 +1,6 @@
 import { exitCodes, ReanchorError } from '../../errors.ts'
 import type { HostedForgeChoice } from '../../rotation.ts'
-import type { Refusal } from './http.ts'
+import { type Refusal, untrustedCode } from './http.ts'
 
 /** What of a repository is used; each takes a right of its own. */
 export type Use =
@@ -82,7 +82,7 @@ export function refused(refusal: Refusal, asked: Asked): ReanchorError {
     })
   }
   if (status === null || status >= 500) {
-    const certificate = /CERT|SELF_SIGNED|ISSUER|SIGNATURE/.test(said)
+    const certificate = status === null && untrustedCode.test(said)
     return new ReanchorError({
       what: `${name} does not answer`,
       where,

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { patientFetch, Refusal } from '../../../src/forge/hosted/http.ts'
 import { longestWait, mostTries, waitFor } from '../../../src/forge/hosted/patience.ts'
+import { refused } from '../../../src/forge/hosted/refused.ts'
 
 const now = new Date('2026-11-22T10:00:00Z')
 const seconds = (date: Date): string => String(date.getTime() / 1000)
@@ -110,6 +111,26 @@ describe('a fetch with patience', () => {
     await expect(patient('https://forge.example/x?token=none')).rejects.toMatchObject({ status: 503, path: '/x' })
     expect(slept).toHaveLength(mostTries - 1)
     expect(asked).toHaveLength(mostTries)
+  })
+
+  test('a certificate that is not trusted is not asked for again', async () => {
+    const cause = Object.assign(new Error('self-signed certificate in certificate chain'), {
+      code: 'SELF_SIGNED_CERT_IN_CHAIN',
+    })
+    const { patient, slept } = server(Object.assign(new TypeError('fetch failed'), { cause }))
+    const error = await patient('https://forge.example/x').catch((one: unknown) => one)
+    expect(error).toMatchObject({ status: null, said: expect.stringContaining('SELF_SIGNED_CERT_IN_CHAIN') })
+    expect(slept).toEqual([])
+    const asked = {
+      kind: 'gitea',
+      repository: 'acme/fleet',
+      server: 'https://forge.example',
+      tokenFrom: 'GITEA_TOKEN',
+    } as const
+    expect(refused(error as Refusal, { ...asked, use: 'read requests' })).toMatchObject({
+      exit: 2,
+      todo: expect.stringContaining('NODE_EXTRA_CA_CERTS'),
+    })
   })
 
   test('a refusal says what the server said, and nothing that was sent', async () => {
