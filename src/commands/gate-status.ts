@@ -46,10 +46,11 @@ export async function postGates(
     if (!observed.runner && !isOurs(rotation, request)) continue
     const { status, rests } = await gateOf(context, rotation, request, observed)
     if (observed.stopped?.() === true) return
-    const before = observed.runner || status.state !== 'pending' ? null : await forge.status(request.head, gateContext)
+    const before = await forge.status(request.head, gateContext)
     // A runner's word is not taken back by somebody who does not go on observing, as long as it is good and the gates hold.
-    if (before?.state === 'success' && rests && !isOver(before, context.now())) continue
-    await forge.setStatus(request.head, status)
+    const weaker = !observed.runner && status.state === 'pending' && rests
+    if (weaker && before?.state === 'success' && !isOver(before, context.now())) continue
+    if (!stillSays(before, status, context.now())) await forge.setStatus(request.head, status)
     if (observed.runner && isOurs(rotation, request) && observed.looks.length > 0)
       await forge.comment(request.number, 'reanchor/observation', observationText(status, observed.looks))
   }
@@ -256,6 +257,20 @@ function goodUntil({ description }: CommitStatus): Instant | null {
 function isOver(status: CommitStatus, now: Date): boolean {
   const until = goodUntil(status)
   return until !== null && Date.parse(until) < now.getTime()
+}
+
+const instants = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ/g
+
+/**
+ * Whether a status says the same, apart from its times, and is good for half of its time yet. Forges take only so many statuses (GitHub: a thousand of a context
+ * on a commit, and 500 writes an hour), and a runner would post one of each request every minute.
+ */
+function stillSays(before: CommitStatus | null, status: CommitStatus, now: Date): boolean {
+  if (before === null || before.state !== status.state) return false
+  if (before.description.replaceAll(instants, '') !== status.description.replaceAll(instants, '')) return false
+  const [was, is] = [goodUntil(before), goodUntil(status)]
+  if (was === null || is === null) return before.description === status.description
+  return Date.parse(was) - now.getTime() > (Date.parse(is) - now.getTime()) / 2
 }
 
 /** For people: what the status says, and, unless `now` is null, whether its time is over, which no forge knows. */
