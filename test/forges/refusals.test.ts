@@ -162,7 +162,7 @@ describe('Gitea', () => {
     const made = await makeGiteaRepository(scopes)
     const bare = await bareRepository()
     const repository = await opened(bare)
-    const head = await branchWith(repository, branch, await repository.head('main'), { a: '1' })
+    const head = await repository.head('main')
     await pushFirst(made, bare)
     const environment = { GITEA_TOKEN: token ?? made.botToken }
     const forge = await openForge(made.choice(noSettings), repository, {
