@@ -34,7 +34,7 @@ export function withoutGuard({ removals = [], gates = [] }: Guard): readonly Rep
 }
 
 /** Gates go out by their names, where the gates of a step are made. */
-function withoutGates(ids: readonly string[]): Replacement {
+export function withoutGates(ids: readonly string[]): Replacement {
   const evidence = ids.filter(id => id.startsWith('evidence/'))
   if (evidence.length > 0) throw new Error(`${evidence.join(', ')} is no gate of a system`)
   const list = ids.map(id => `'${id}'`).join(', ')

@@ -30,4 +30,25 @@ export const istioGuards: readonly Guard[] = [
       },
     ],
   },
+  {
+    name: 'istio/roots-trusted',
+    prevents: 'istiod issues from the new CA while a proxy does not trust it',
+    failures: ['F2', 'F14'],
+    caughtBy: 'istio-frozen-roots',
+    gates: ['istio/roots-trusted', 'istio/consumers-seen', 'istio/proxies-subscribed'],
+  },
+  {
+    name: 'istio/consumers-seen',
+    prevents: 'a step opens while nobody knows what a proxy trusts',
+    failures: ['F27'],
+    caughtBy: 'istio-frozen-roots',
+    gates: ['istio/consumers-seen', 'istio/roots-trusted', 'istio/proxies-subscribed'],
+  },
+  {
+    name: 'istio/proxies-subscribed',
+    prevents: 'a step opens while a proxy takes no pushed trust',
+    failures: ['F3'],
+    caughtBy: 'istio-frozen-roots',
+    gates: ['istio/proxies-subscribed', 'istio/roots-trusted', 'istio/consumers-seen'],
+  },
 ]

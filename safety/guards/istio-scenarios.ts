@@ -22,6 +22,10 @@ const site = ({ test }: Opened) => test.site('eu-1')
 const freeze = (at: Opened) => site(at).faults.frozen.add('httpbin/Deployment/httpbin')
 
 export const istioScenarios: readonly Scenario[] = [
+  struck('istio-frozen-roots', 'a proxy takes up nothing that is pushed to it', mesh, {
+    before: 'trust-both/restart',
+    act: freeze,
+  }),
   struck('istio-frozen-leaf', 'a proxy takes up no new leaf', mesh, { before: 'issue-new/data', act: freeze }),
   struck(
     'istio-slow-kubelet',

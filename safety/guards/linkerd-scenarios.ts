@@ -1,5 +1,6 @@
 import { twoBatches } from '../../test/rotations/linkerd-fleet.ts'
 import type { TestWorldOptions } from '../../test/rotations/world.ts'
+import type { Opened } from './drive.ts'
 import type { Scenario } from './scenario.ts'
 import { struck } from './strike.ts'
 
@@ -14,6 +15,21 @@ const mesh: TestWorldOptions = {
   },
 }
 
+/** New pods of this workload never get ready, so that its old ones stay. */
+const stuck = ({ test }: Opened) => test.site('eu-1').faults.neverReady.add('emojivoto/Deployment/web')
+
 export const linkerdScenarios: readonly Scenario[] = [
+  struck('linkerd-stuck-workload', 'new pods of one workload do not get ready when both roots are to be read', mesh, {
+    before: 'trust-both/data-plane',
+    act: stuck,
+  }),
+  struck('linkerd-stuck-control-plane', 'new pods of identity do not get ready when the old root is to go', mesh, {
+    before: 'trust-new/control-plane',
+    act: ({ test }) => test.site('eu-1').faults.neverReady.add('linkerd/Deployment/linkerd-identity'),
+  }),
+  struck('linkerd-deaf-identity', 'one replica of identity misses the change of its issuer', mesh, {
+    before: 'issue-new/data',
+    act: ({ test }) => test.site('eu-1').system.strike?.('replica-lags', undefined),
+  }),
   struck('linkerd-old-leaves', 'nothing: leaves of the old issuer live on for most of a day', mesh, { act: () => {} }),
 ]

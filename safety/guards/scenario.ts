@@ -11,7 +11,8 @@ export interface Scenario {
 }
 
 export async function runScenario(scenario: Scenario, seed: string): Promise<Ending> {
-  const test = await testWorld({ ...scenario.world, seed })
+  // No branch protection: reanchor/gate would stand in for the guard that is out.
+  const test = await testWorld({ requiredStatuses: [], ...scenario.world, seed })
   try {
     return await scenario.run(test)
   } finally {

@@ -1,4 +1,4 @@
-import type { Guard } from './guard.ts'
+import { type Guard, withoutGates } from './guard.ts'
 
 const unsealed = {
   file: 'src/custody/sops.js',
@@ -95,6 +95,19 @@ async function lookOnce(`,
     ],
   },
   {
+    name: 'gate/open-gates',
+    prevents: 'a pull request is merged that was green when it opened, and whose gates hold no longer',
+    failures: ['F27'],
+    caughtBy: 'stale-green',
+    beside: {
+      what: 'the check of what is live finds no broken handshake',
+      replacements: [
+        { file: 'src/safety/check.js', find: '    if (counterexample !== null) {', replace: '    if (false) {' },
+      ],
+    },
+    removals: [{ file: 'src/commands/gate-status.js', find: 'if (open.length > 0)', replace: 'if (false)' }],
+  },
+  {
     name: 'next/unseen-site',
     prevents: 'a site whose cluster does not answer counts as one whose gates hold',
     failures: ['F27'],
@@ -112,6 +125,10 @@ async function lookOnce(`,
     prevents: 'one cluster is looked at in the place of another',
     failures: ['F27'],
     caughtBy: 'other-cluster',
+    beside: {
+      what: 'no gate looks at what was delivered',
+      replacements: [withoutGates(['delivery/applied', 'cassandra/canary'])],
+    },
     removals: [
       {
         file: 'src/verify/judge.js',

@@ -230,7 +230,18 @@ export const sharedScenarios: readonly Scenario[] = [
     name: 'falls-behind',
     fault: 'while the last pull request is open, a node restarts with an old keystore; next is asked before the merge',
     world: one,
-    run: async test => await fallenBehind(test),
+    run: async test => await fallenBehind(test, async ({ world }) => await ask(world)),
+  },
+  {
+    name: 'stale-green',
+    fault:
+      'while the last pull request is open, a node restarts with an old keystore; a runner looks, and a person merges what is green',
+    world: { ...one, requiredStatuses: ['reanchor/gate'] },
+    run: async test =>
+      await fallenBehind(test, async ({ world }) => {
+        await next(world.context, { rotation: world.rotation, base: null, variant: 'step', runner: true })
+        return 'merges'
+      }),
   },
   {
     name: 'undone-twice',
@@ -337,7 +348,11 @@ async function mergeOn(test: TestWorld): Promise<Ending> {
 }
 
 /** The swap is complete and `drop` is open; then a node is started anew on a node whose kubelet has the keystore of before the swap. */
-async function fallenBehind(test: TestWorld): Promise<Ending> {
+/** `before`: what is done before the merge, and what comes of it; `merges`: the person does not care. */
+async function fallenBehind(
+  test: TestWorld,
+  before: (test: TestWorld) => Promise<NextOutcome | 'merges'>,
+): Promise<Ending> {
   const { world } = test
   const { namespace, name } = demoCluster
   const site = test.site('eu-1')
@@ -352,9 +367,9 @@ async function fallenBehind(test: TestWorld): Promise<Ending> {
   site.kubectlDelete('', 'Pod', namespace, `${name}-cassandra-eu-1-1`)
   await world.rehearsal.run(20 * minute)
   return await ended(world, 'swap/data', async () => {
-    const outcome = await ask(world)
-    if (outcome.kind !== 'open' && outcome.kind !== 'opened') return outcome
-    await merge(world, request)
+    const outcome = await before(test)
+    if (outcome !== 'merges' && outcome.kind !== 'open' && outcome.kind !== 'opened') return outcome
+    await merge(world, request, world.requiredStatuses)
     await world.rehearsal.run(hour)
     return []
   })

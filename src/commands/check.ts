@@ -210,7 +210,7 @@ async function liveTrust(
     const newest = newestEvidence(candidates).get(name) ?? null
     const stale = newest === null ? null : await whyStale(repository, from, newest, path, moved)
     const counted = stale === null ? newest : null
-    sites[name] = { ...(counted === null ? { presents: [], trusts: [] } : liveSite(counted.evidence)), at: label }
+    sites[name] = { ...(counted === null ? { presents: [], trusts: [] } : liveSite(plan, counted.evidence)), at: label }
     certificates.push(...(counted?.evidence.certificates ?? []))
     for (const { file, evidence, authorship, refused } of candidates) {
       const why = refused ?? (newest?.file === file ? stale : null)

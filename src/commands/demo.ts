@@ -15,6 +15,7 @@ import { openRepository, type Person, type Repository } from '../repository/repo
 import type { FileTree, GateResult, Plan, SystemName, SystemPart, TrustState } from '../rotation.ts'
 import { systemOf } from '../systems/systems.ts'
 import type { Context } from './context.ts'
+import { gateContext } from './gate-status.ts'
 import { type NextOutcome, next } from './next.ts'
 import { plan } from './plan.ts'
 import { loadRotation } from './rotation.ts'
@@ -91,6 +92,8 @@ interface World {
   readonly phases: DemoPhase[]
   readonly rotation: string
   readonly acceptOutage: boolean
+  /** What the base branch's protection asks for before a step is merged. */
+  readonly requiredStatuses: readonly string[]
   readonly say: (line: string) => void
 }
 
@@ -152,6 +155,8 @@ export interface FleetRehearsal extends Omit<DemoOptions, 'sites' | 'system'> {
   readonly roundLimit?: number
   /** Where keys of generated CAs come from. @default the system's generator */
   readonly keys?: KeySource
+  /** What the base branch's protection asks for before a step is merged. @default `reanchor/gate` */
+  readonly requiredStatuses?: readonly string[]
 }
 
 export async function rehearseFleet(options: FleetRehearsal): Promise<DemoOutcome> {
@@ -263,6 +268,7 @@ export async function makeWorld(options: FleetRehearsal, folder: string): Promis
     say: options.say,
     rotation: options.rotation,
     acceptOutage: options.acceptOutage ?? false,
+    requiredStatuses: options.requiredStatuses ?? [gateContext],
   }
   try {
     await commitDeclaration(world, await options.declare(fleet, recipient, now()))
@@ -385,7 +391,7 @@ export async function advanceUntil(world: World, stop: (opened: Place) => boolea
 export async function recordMerge(world: World, request: PullRequest): Promise<void> {
   const place = await placeOf(world, request)
   world.rehearsal.setPhase(`${place.phase}-${place.name}/${place.stepName}`)
-  const merged = await merge(world, request)
+  const merged = await merge(world, request, world.requiredStatuses)
   for (const site of place.sites) {
     world.phases.push({
       number: place.phase,
@@ -409,7 +415,8 @@ export async function nextWhenReady(
 ): Promise<NextOutcome> {
   const until = world.rehearsal.clock.millis() + patience
   for (;;) {
-    const { outcome } = await next(world.context, { rotation: world.rotation, base: null, variant: 'step' })
+    const options = { rotation: world.rotation, base: null, variant: 'step', runner: true } as const
+    const { outcome } = await next(world.context, options)
     if (outcome.kind !== 'waiting' || world.rehearsal.clock.millis() >= until) return outcome
     await world.system.demo.meanwhile?.({
       context: world.context,
@@ -458,8 +465,13 @@ export async function placeOf(world: World, request: PullRequest): Promise<Place
   }
 }
 
-export async function merge(world: World, request: PullRequest): Promise<PullRequest> {
-  return await world.forge.merge(request.number, { method: 'merge', by: author, at: world.context.now() })
+/** `required`: contexts that branch protection asks for. */
+export async function merge(
+  world: World,
+  request: PullRequest,
+  required: readonly string[] = [],
+): Promise<PullRequest> {
+  return await world.forge.merge(request.number, { method: 'merge', by: author, at: world.context.now(), required })
 }
 
 function announce(world: World, request: PullRequest, note: string | null): void {

@@ -93,7 +93,7 @@ async function judged(
     sites: Object.fromEntries(
       plan.sites.map(({ name }) => {
         const look = looks.find(each => each.site === name && each.unseen === null)
-        const seen = look === undefined ? { presents: [], trusts: [] } : liveSite(look.evidence)
+        const seen = look === undefined ? { presents: [], trusts: [] } : liveSite(plan, look.evidence)
         // Where every gate holds, everybody was seen, or somebody has vouched for who is named as an exception.
         const all = look?.verdict.verdict === 'holds' ? { complete: true } : {}
         return [name, { ...seen, ...all, at: labelOf(plan, positions[name]) }]

@@ -85,6 +85,13 @@ const longestInterval = 30 * 60_000
 const settledAfter = 120_000
 const keptFailures = 500
 
+/** At most `limit` of a list: those of that turn, of which each begins where the one before ended. */
+function inTurn<T>(list: readonly T[], turn: number, limit: number): readonly T[] {
+  if (list.length <= limit) return list
+  const start = (turn * limit) % list.length
+  return [...list.slice(start), ...list.slice(0, start)].slice(0, limit)
+}
+
 /**
  * Handshakes between all pairs, all the time: at once for every pair of which one side changed, so that each mix that a roll-out
  * passes through is met; and in rounds over everything, close together while things move and further apart while nothing does.
@@ -96,7 +103,7 @@ export class Handshakes {
   readonly failures: HandshakeFailure[] = []
   readonly #clock: VirtualClock
   readonly #crossSite: boolean
-  /** Pairs in one round; further pairs take their turn in the next. */
+  /** Pairs and control links in one round; further ones take their turn in the next. */
   readonly #roundLimit: number
   readonly #parties = new Map<string, Party>()
   readonly #controls: (() => readonly ControlLink[])[] = []
@@ -173,18 +180,14 @@ export class Handshakes {
     return (await this.#attempt(this.#controlAttempt(link))).ok
   }
 
-  /** Every ordered pair and every control link once. */
+  /** Every ordered pair and every control link once; with a limit, as many of each, whose turn it is. */
   async round(limit = Number.POSITIVE_INFINITY): Promise<void> {
-    const pairs = this.#pairs()
-    const chosen: [Party, Party][] = []
-    for (let index = 0; index < Math.min(limit, pairs.length); index += 1)
-      chosen.push(pairs[(this.#turn + index) % pairs.length]!)
-    this.#turn = pairs.length === 0 ? 0 : (this.#turn + chosen.length) % pairs.length
-    const attempts = [
-      ...chosen.flatMap(pair => pairAttempt(...pair)),
-      ...this.#links().map(link => this.#controlAttempt(link)),
-    ]
-    await this.#all(attempts)
+    const turn = this.#turn
+    this.#turn += 1
+    await this.#all([
+      ...inTurn(this.#pairs(), turn, limit).flatMap(pair => pairAttempt(...pair)),
+      ...inTurn(this.#links(), turn, limit).map(link => this.#controlAttempt(link)),
+    ])
   }
 
   #moved(): void {

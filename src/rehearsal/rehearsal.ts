@@ -44,7 +44,7 @@ export interface RehearsalOptions {
   readonly sharedRoot?: boolean
   readonly trustDomain?: string
   readonly leafHours?: number
-  /** Ordered pairs in one round of handshakes; a larger fleet takes turns. */
+  /** Ordered pairs in one round of handshakes, and as many control links; a larger fleet takes turns. */
   readonly roundLimit?: number
 }
 

@@ -164,8 +164,7 @@ function introduction(view: PullRequestView): string {
     return `Closes rotation ${code(plan.metadata.name)}: adds the last evidence and removes the sealed copies. Nothing that is deployed changes.`
   const step = stepOf(plan, view.phase, view.step)
   if (kind === 'undo') return `Goes back one step from ${code(labelOf(view))}${sites}. It removes no object.`
-  if (kind === 'nudge')
-    return `The same trust as ${code(labelOf(view))}${sites} with the root repeated once more, ${systemOf(plan.system).words.nudge}.`
+  if (kind === 'nudge') return `The same trust as ${code(labelOf(view))}${sites}: ${systemOf(plan.system).words.nudge}.`
   return `${sentence(step?.what ?? '')} This is ${code(labelOf(view))}${sites}.`
 }
 

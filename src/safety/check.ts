@@ -14,7 +14,7 @@ import type {
 } from '../rotation.ts'
 import type { System } from '../systems/system.ts'
 import { systemOf } from '../systems/systems.ts'
-import { type Holding, holdingKey, type Trusting, trustingKey } from './model.ts'
+import { type Holding, holdingKey, modelOf, type Trusting, trustingKey } from './model.ts'
 import { type PathJudge, pathJudge } from './paths.ts'
 import { instant, judgeLinks, type Mix, siteGroupName, stepLabel } from './prove.ts'
 import { buildsOtherwise, resourcesOf, saysTheSame } from './same-meaning.ts'
@@ -98,9 +98,10 @@ export function checkChange(before: Files, after: Files, live: LiveTrust): Chang
   for (const path of paths) {
     const [old, now] = [textAt(before, path), textAt(after, path)]
     const site = siteOf(path, sitePaths)
+    const earlier = old === undefined ? [] : readTrustPlaces(path, old)
     const known: readonly [readonly FoundPlace[], readonly FoundPlace[]] = [
-      old === undefined ? [] : readTrustPlaces(path, old),
-      now === undefined ? [] : readTrustPlaces(path, now),
+      earlier,
+      old === now ? earlier : now === undefined ? [] : readTrustPlaces(path, now),
     ]
     read.set(path, known)
     if (old !== now) places.push(...describePlaces(known[0], known[1]))
@@ -130,10 +131,12 @@ export function checkChange(before: Files, after: Files, live: LiveTrust): Chang
   )
 }
 
-/** What evidence says of a site, for `checkChange`. */
-export function liveSite(evidence: Evidence): LiveSite {
-  const presents = evidence.groups.flatMap(group => (group.presents === null ? [] : [group.presents]))
-  const trusts = evidence.groups.flatMap(group => (group.trusts === null ? [] : [group.trusts]))
+/** What evidence says of a site of the plan, for `checkChange`. */
+export function liveSite(plan: Pick<Plan, 'system'>, evidence: Evidence): LiveSite {
+  const { apart = [] } = modelOf(plan)
+  const groups = evidence.groups.filter(({ consumer }) => !apart.includes(consumer))
+  const presents = groups.flatMap(group => (group.presents === null ? [] : [group.presents]))
+  const trusts = groups.flatMap(group => (group.trusts === null ? [] : [group.trusts]))
   const unique = (lists: readonly (readonly string[])[]): string[][] => [
     ...new Map(lists.map(list => [list.join(), [...list]])).values(),
   ]

@@ -30,9 +30,13 @@ export function buildsOtherwise(before: Texts, after: Texts): boolean {
   return before.has('kustomization.yaml') && rest(before) !== rest(after)
 }
 
+/** The one read last: the folders of a fleet's sites mostly have the same. */
+let lately: { readonly written: string; readonly read: Readonly<Record<string, unknown>> } | null = null
+
 function kustomization(folder: Texts): Readonly<Record<string, unknown>> {
-  const [document] = documentsOf(folder.get('kustomization.yaml') ?? '') ?? []
-  return record(document)
+  const written = folder.get('kustomization.yaml') ?? ''
+  if (lately?.written !== written) lately = { written, read: record(documentsOf(written)?.[0]) }
+  return lately.read
 }
 
 function meaningOf(written: string): string | null {

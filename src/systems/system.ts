@@ -15,6 +15,7 @@ import type { TrustHeader } from '../report/trust-txt.ts'
 import type {
   CertificateFacts,
   ClusterChoice,
+  ConsumerClass,
   CurrentSource,
   Declaration,
   EvidenceException,
@@ -271,6 +272,8 @@ export interface SafetyModel {
    * either way. @default false
    */
   readonly movesBoth?: boolean
+  /** Consumers that evidence speaks of and whose PKI is none of what is rotated, so that they are party to no link. @default none */
+  readonly apart?: readonly ConsumerClass[]
 }
 
 // ------------------------------------------------------------------------------------------------------- verify
@@ -324,7 +327,7 @@ export interface SystemWords {
   readonly emergency: string
   /** As `emergency`, for the refusal of `plan` without --accept-outage. */
   readonly acceptOutage: string
-  /** What `nudge` does: `so that proxies that kept an old leaf renew it now`. */
+  /** What `nudge` does, after a colon: `restarts identity and the workloads, so that …`. */
   readonly nudge: string
   /** Where today's CA was read, for `inspect`: `Secret istio-system/cacerts: root-cert.pem`. */
   places(

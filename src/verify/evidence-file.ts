@@ -57,8 +57,24 @@ export function readEvidence(text: string, file: string): readonly Evidence[] {
   return readWrittenEvidence(text, file).map(({ evidence }) => evidence)
 }
 
+/** What was read last, by its text: one command meets the same files on several commits, and a runner in every round. */
+const lately = new Map<string, readonly WrittenEvidence[]>()
+const [mostTexts, longestText] = [100, 200_000]
+
 /** As `readEvidence`, with the signatures; they are not checked here. */
 export function readWrittenEvidence(text: string, file: string): readonly WrittenEvidence[] {
+  const key = `${file}\0${text}`
+  const before = lately.get(key)
+  if (before !== undefined) return before
+  const written = readAnew(text, file)
+  if (text.length > longestText) return written
+  const [oldest] = lately.keys()
+  if (oldest !== undefined && lately.size >= mostTexts) lately.delete(oldest)
+  lately.set(key, written)
+  return written
+}
+
+function readAnew(text: string, file: string): readonly WrittenEvidence[] {
   if (text.length > largestFile)
     throw located(file, 'evidence is too large', `at most ${largestFile} characters`, `${text.length}`)
   const lines = new LineCounter()

@@ -63,7 +63,7 @@ export async function closeRequest(world: World, request: PullRequest): Promise<
 export async function mergeVariant(world: World, variant: 'undo' | 'nudge'): Promise<PullRequest> {
   const { outcome } = await next(world.context, { rotation: world.rotation, base: null, variant })
   const request = requestOf(outcome)
-  await merge(world, request)
+  await merge(world, request, world.requiredStatuses)
   return request
 }
 
@@ -98,11 +98,11 @@ export async function undoEachStep(world: World): Promise<Readonly<Record<string
 export async function abandonBefore(world: World, name: string): Promise<void> {
   await closeRequest(world, await openStep(world, name))
   const until = world.rehearsal.clock.millis() + (world.system.demo.patience ?? 12 * 3_600_000)
-  const options = { rotation: world.rotation, base: null, variant: 'step', abandon: true } as const
+  const options = { rotation: world.rotation, base: null, variant: 'step', abandon: true, runner: true } as const
   for (;;) {
     const { outcome } = await next(world.context, options)
     if (outcome.kind === 'done') return
-    if (outcome.kind !== 'waiting') await merge(world, requestOf(outcome))
+    if (outcome.kind !== 'waiting') await merge(world, requestOf(outcome), world.requiredStatuses)
     else if (world.rehearsal.clock.millis() < until) await pause(world, outcome)
     else throw new Error(`abandon waits: ${outcome.gates.map(gate => gate.because.join('; ')).join('\n')}`)
   }

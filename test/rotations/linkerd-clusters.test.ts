@@ -4,7 +4,6 @@ import { merge, nextWhenReady, planAndMerge, recordMerge, type World } from '../
 import type { Declaration, FileTree } from '../../src/rotation.ts'
 import { goOn, openStep } from './drive.ts'
 import { inBatches, trusting, twoBatches } from './linkerd-fleet.ts'
-import { wholeMatrix } from './matrix.ts'
 import { testWorld } from './world.ts'
 
 const minutes = 60_000
@@ -65,41 +64,37 @@ async function giveWord(world: World, phase: number): Promise<void> {
   if (pullRequest !== null) await merge(world, pullRequest)
 }
 
-it.runIf(wholeMatrix)(
-  'two clusters that share a root, with workloads in two batches, widen and narrow together: none drops the old root while a proxy of the other presents an old leaf (F1, F19, F20)',
-  async () => {
-    const sites = ['eu-1', 'us-1']
-    const test = await testWorld({ system: 'linkerd', sites, fleet: withExtensions, change: declared, roundLimit: 20 })
-    onTestFinished(() => test.close())
-    const { world } = test
-    const external = { apiVersion: 'workload.linkerd.io/v1beta1', kind: 'ExternalWorkload' }
-    test.store('eu-1').put({ ...external, metadata: { name: 'till', namespace: 'shop' } }, 'kubectl-create')
-    await planAndMerge(world)
+it('two clusters that share a root, with workloads in two batches, widen and narrow together: none drops the old root while a proxy of the other presents an old leaf (F1, F19, F20)', async () => {
+  const sites = ['eu-1', 'us-1']
+  const test = await testWorld({ system: 'linkerd', sites, fleet: withExtensions, change: declared, roundLimit: 20 })
+  onTestFinished(() => test.close())
+  const { world } = test
+  const external = { apiVersion: 'workload.linkerd.io/v1beta1', kind: 'ExternalWorkload' }
+  test.store('eu-1').put({ ...external, metadata: { name: 'till', namespace: 'shop' } }, 'kubectl-create')
+  await planAndMerge(world)
 
-    await recordMerge(world, await openStep(world, 'trust-both/data-plane-2'))
-    // A machine of eu-1 holds both clusters.
-    expect(Object.keys(await waitingFor(world, 0))).toContain('eu-1 linkerd/attested')
-    await giveWord(world, 1)
+  await recordMerge(world, await openStep(world, 'trust-both/data-plane-2'))
+  // A machine of eu-1 holds both clusters.
+  expect(Object.keys(await waitingFor(world, 0))).toContain('eu-1 linkerd/attested')
+  await giveWord(world, 1)
 
-    const frozen = 'emojivoto/Deployment/web'
-    const issueNew = await openStep(world, 'issue-new')
-    test.site('us-1').faults.frozen.add(frozen)
-    await recordMerge(world, issueNew)
-    // Long after every other leaf has been renewed.
-    const waiting = await waitingFor(world, 45 * minutes)
-    expect(Object.keys(waiting).filter(id => id.endsWith('/leaves-issued'))).toEqual(['us-1 linkerd/leaves-issued'])
-    expect(waiting['us-1 linkerd/leaves-issued']).toMatch(/^proxy emojivoto\/web-/)
-    expect(trusting(world)).toEqual(new Set([2]))
+  const frozen = 'emojivoto/Deployment/web'
+  const issueNew = await openStep(world, 'issue-new')
+  test.site('us-1').faults.frozen.add(frozen)
+  await recordMerge(world, issueNew)
+  // Long after every other leaf has been renewed.
+  const waiting = await waitingFor(world, 45 * minutes)
+  expect(Object.keys(waiting).filter(id => id.endsWith('/leaves-issued'))).toEqual(['us-1 linkerd/leaves-issued'])
+  expect(waiting['us-1 linkerd/leaves-issued']).toMatch(/^proxy emojivoto\/web-/)
+  expect(trusting(world)).toEqual(new Set([2]))
 
-    // The proxy no longer hangs, and renews by itself.
-    test.site('us-1').faults.frozen.delete(frozen)
-    await recordMerge(world, await openStep(world, 'trust-new/data-plane-2'))
-    await giveWord(world, 3)
-    expect(await goOn(world)).toEqual(['close/close'])
-    expect(trusting(world)).toEqual(new Set([1]))
-    expect(world.rehearsal.handshakes.counts.failed).toBe(0)
-    const ofBatch2 = world.rehearsal.restarts().filter(({ consumer }) => /linkerd-gateway|tap|cart/.test(consumer))
-    expect(ofBatch2.map(({ count }) => count)).toEqual([2, 2, 2])
-  },
-  900_000,
-)
+  // The proxy no longer hangs, and renews by itself.
+  test.site('us-1').faults.frozen.delete(frozen)
+  await recordMerge(world, await openStep(world, 'trust-new/data-plane-2'))
+  await giveWord(world, 3)
+  expect(await goOn(world)).toEqual(['close/close'])
+  expect(trusting(world)).toEqual(new Set([1]))
+  expect(world.rehearsal.handshakes.counts.failed).toBe(0)
+  const ofBatch2 = world.rehearsal.restarts().filter(({ consumer }) => /linkerd-gateway|tap|cart/.test(consumer))
+  expect(ofBatch2.map(({ count }) => count)).toEqual([2, 2, 2])
+}, 900_000)

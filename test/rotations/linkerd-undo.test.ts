@@ -3,7 +3,7 @@ import { planAndMerge } from '../../src/commands/demo.ts'
 import { textsAt } from '../../src/rehearsal/objects.ts'
 import { abandonBefore, isClosed, undoEachStep } from './drive.ts'
 import { inBatches, trusting, twoBatches } from './linkerd-fleet.ts'
-import { wholeMatrix } from './matrix.ts'
+import { itInWholeMatrix } from './whole-matrix.ts'
 import { type TestWorld, testWorld } from './world.ts'
 
 let test: TestWorld | null = null
@@ -18,7 +18,7 @@ async function smallWorld(): Promise<TestWorld> {
 }
 
 describe('undo', () => {
-  it.runIf(wholeMatrix)(
+  itInWholeMatrix(
     'leads back from each step but adopt, and forward again, and no handshake fails',
     async () => {
       const { world } = await smallWorld()

@@ -3,7 +3,6 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { faultyRun } from '../../safety/rehearsals/run.ts'
 import { findDeclaration } from '../../src/commands/declared.ts'
 import { rehearseRuns } from '../../src/commands/rehearse.ts'
-import { wholeMatrix } from './matrix.ts'
 import { type TestWorld, testWorld } from './world.ts'
 
 let test: TestWorld | null = null
@@ -12,8 +11,7 @@ afterEach(async () => {
   test = null
 })
 
-// Each run is a rotation of minutes.
-describe.skipIf(!wholeMatrix)('a rehearsal under faults', () => {
+describe('a rehearsal under faults', () => {
   it('goes the same way again with the same seed, and to the closed rotation without a failed handshake (F2, F25)', async () => {
     const options = { system: 'cassandra', flow: null, seed: 3 } as const
     const once = await faultyRun(options)

@@ -55,6 +55,8 @@ export interface TestWorldOptions {
    * half the time of a rotation goes into handshakes of pairs that have not changed; all of it in the whole matrix
    */
   readonly roundLimit?: number
+  /** What must be green before a step is merged. @default `reanchor/gate` */
+  readonly requiredStatuses?: readonly string[]
 }
 
 /** The fleet of a system's demo with its rehearsal clusters, and a declared rotation `first`, ready for `plan`. */
@@ -98,6 +100,7 @@ export async function testWorld(options: TestWorldOptions = {}): Promise<TestWor
       sharedRoot: options.sharedRoot ?? (system.name !== 'istio' && sites.length > 1),
       begins: new Date(Date.now() - (options.daysAgo ?? 1) * 24 * 3_600_000),
       ...(roundLimit === undefined ? {} : { roundLimit }),
+      ...(options.requiredStatuses === undefined ? {} : { requiredStatuses: options.requiredStatuses }),
     },
     folder,
   )

@@ -171,11 +171,23 @@ describe('what was seen', () => {
       { ...group, presents: ['x'], trusts: ['a'] },
       { ...group, presents: null, trusts: null },
     ]
-    expect(liveSite({ groups, complete: true, exceptions: [] } as unknown as Evidence)).toEqual({
+    expect(liveSite({ system: 'istio' }, { groups, complete: true, exceptions: [] } as unknown as Evidence)).toEqual({
       presents: [['x']],
       trusts: [['a', 'b'], ['a']],
       complete: true,
     })
+  })
+
+  it('takes no word from consumers whose PKI is another: Linkerd’s webhooks have a CA of their own', () => {
+    const common = { owner: 'a', count: 1, members: '', bundleDigest: null, facts: {}, leavesExpire: null } as const
+    const groups = [
+      { ...common, consumer: 'proxy', presents: ['x'], trusts: ['a'] },
+      { ...common, consumer: 'webhook', presents: ['own'], trusts: ['own'] },
+    ]
+    const evidence = { groups, complete: true, exceptions: [] } as unknown as Evidence
+    expect(liveSite({ system: 'linkerd' }, evidence)).toMatchObject({ presents: [['x']], trusts: [['a']] })
+    // Of Istio the webhook's caBundle is the rotated root.
+    expect(liveSite({ system: 'istio' }, evidence).trusts).toEqual([['a'], ['own']])
   })
 
   it('refuses a site that goes ahead while another does not trust the new root yet', () => {

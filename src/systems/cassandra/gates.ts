@@ -100,24 +100,35 @@ const secretDelivered: CassandraRule = {
     const missing = expected.keys.filter(key => !keys.includes(key))
     if (missing.length > 0)
       return { verdict: 'pending', because: missing.map(key => `${found.id}: key ${key} is missing`) }
-    if (extra.length > 0) {
-      const removals = extra.map(key => ({
+    const known = deliverers[evidence.delivery.kind]
+    // What nobody but the deliverer holds goes with its next apply, which delivery/applied waits for.
+    const leaving = extra.filter(key => {
+      const managers = found.managers[key] ?? []
+      return managers.length > 0 && managers.every(manager => known.includes(manager))
+    })
+    const foreignExtra = extra.filter(key => !leaving.includes(key))
+    if (foreignExtra.length > 0) {
+      const removals = foreignExtra.map(key => ({
         op: 'remove',
         path: `/data/${key.replaceAll('~', '~0').replaceAll('/', '~1')}`,
       }))
       return {
         verdict: 'violated',
-        because: extra.map(key => `${found.id}: key ${key} is not planned (owned by ${owners(found, key)})`),
+        because: foreignExtra.map(key => `${found.id}: key ${key} is not planned (owned by ${owners(found, key)})`),
         hint: `take it away: kubectl --namespace ${namespace} patch secret ${secret} --type=json --patch '${JSON.stringify(removals)}'; the operator then signs all nodes anew and restarts them`,
       }
     }
+    if (leaving.length > 0)
+      return {
+        verdict: 'pending',
+        because: leaving.map(key => `${found.id}: key ${key} is still there (owned by ${owners(found, key)})`),
+      }
     if (found.facts.patched === 'true')
       return {
         verdict: 'violated',
         because: [`${found.id}: the Sealed Secrets controller only adds keys to it (sealedsecrets.bitnami.com/patch)`],
         hint: 'take that annotation away, or the old CA can never leave the Secret',
       }
-    const known = deliverers[evidence.delivery.kind]
     const foreign = expected.removable.filter(key =>
       (found.managers[key] ?? []).some(manager => !known.includes(manager)),
     )

@@ -29,7 +29,7 @@ export const istioWords: SystemWords = {
     'this strategy cuts connections on purpose: from the restart of istiod on, proxies that have restarted and those that have not refuse one another, until the last workload has restarted',
   acceptOutage:
     'this strategy cuts connections on purpose, until every proxy has restarted: plan again with --accept-outage; `reanchor prove` then prints every pair of steps',
-  nudge: 'so that proxies that kept an old leaf renew it now',
+  nudge: 'the root stands in the bundle once more, so that proxies that kept an old leaf renew it now',
   cleanUp(declaration, plan) {
     const own = Object.values(stepsOf(plan)[0]?.step.sites ?? {}).some(site => site.state.source === 'own')
     if (!own) return []

@@ -66,7 +66,7 @@ export const kymaWords: SystemWords = {
     'The gateway stops trusting the old CA at once. With a new key every runtime and application is refused until it was given a new token; with a new certificate for the same key nobody is.',
   acceptOutage:
     'run `reanchor plan --accept-outage`: with a new key every runtime and application is refused until it was given a new token, which renews nothing by itself',
-  nudge: 'so that gateway pods that were made while their node still had the old file start once more',
+  nudge: 'gateway pods that were made while their node still had the old file start once more',
   cleanUp: declaration => {
     const settings = kymaOf(declaration)
     return [

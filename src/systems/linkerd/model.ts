@@ -97,6 +97,8 @@ function linkerdLinksOf(parties: readonly LinkerdParty[]): readonly Link[] {
 export const linkerdModel: SafetyModel = {
   links: parties => linkerdLinksOf(linkerdPartiesOf(parties)),
   partyName: party => (isParty(party) ? linkerdParties[party].name : party),
+  // The injector's certificate is signed by a CA of its own, which its webhook configuration carries (linkerd2 charts/linkerd-control-plane/templates).
+  apart: ['webhook'],
   notes: (plan, _proven, price) => (plan.strategy === 'emergency' ? priceNotes(price()) : reloadNotes(plan)),
 }
 

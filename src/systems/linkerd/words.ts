@@ -29,7 +29,7 @@ export const linkerdWords: SystemWords = {
   acceptOutage:
     'run `reanchor plan --accept-outage`: proxies before and after their restart refuse one another, so requests between them fail until every workload is through',
   nudge:
-    'restarts identity and the workloads, so that every replica reads the new issuer and every proxy asks for a new leaf now',
+    'restarts identity and the workloads, so that every replica reads the new issuer and every proxy asks for a new leaf now; the step that follows takes these annotations back, which restarts them once more',
   cleanUp(declaration) {
     const { namespace, flow } = linkerdOf(declaration)
     const own = `take the old certificate out of values and manifests of your own that still show it: the Component of the site’s folder stands over them`

@@ -401,6 +401,14 @@ const cases: readonly (readonly [
     { secret: /^violated: .*key ca3.crt is not planned \(owned by someone\).*"path":"\/data\/ca3.crt"/ },
   ],
   [
+    'the deliverer has not yet taken away a key of the step before, which nobody else holds',
+    world =>
+      edit(world, `Secret/${secret.name}`, ({ metadata }) => {
+        metadata.managedFields[0].fieldsV1['f:data']['f:ca3.crt'] = {}
+      }),
+    { secret: /^pending: .*key ca3.crt is still there \(owned by kustomize-controller\)/ },
+  ],
+  [
     'the planned key is not in the Secret yet',
     world =>
       edit(world, `Secret/${secret.name}`, ({ metadata }) => {
