@@ -5,11 +5,14 @@ type Json = Readonly<Record<string, unknown>>
 /** The API of a Gitea as people use it through its pages, with a token of theirs. */
 export function giteaApi(url: string, token: string) {
   return async function call<T = Json>(method: string, path: string, body?: Json): Promise<T> {
-    const response = await fetch(`${url}/api/v1${path}`, {
-      method,
-      headers: { authorization: `token ${token}`, 'content-type': 'application/json' },
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-    })
+    const ask = (): Promise<Response> =>
+      fetch(`${url}/api/v1${path}`, {
+        method,
+        headers: { authorization: `token ${token}`, 'content-type': 'application/json' },
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      })
+    // A connection that was idle while the rehearsal kept this process busy may have been closed meanwhile.
+    const response = await ask().catch(ask)
     const text = await response.text()
     if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text.slice(0, 300)}`)
     return (text === '' ? {} : text.startsWith('<') ? { text } : JSON.parse(text)) as T

@@ -106,6 +106,39 @@ describe('GitHub', () => {
     expect(error.where.object).toContain('acme/other')
   })
 
+  test('an answer that got lost: what it was about is looked for before it is written once more', async () => {
+    const bare = await bareRepository()
+    const state = forgeState(bare)
+    const { url } = await githubServer(state, await githubDescription())
+    const repository = await opened(bare)
+    const head = await branchWith(repository, branch, await repository.head('main'), { a: '1' })
+    const choice = { kind: 'github', repository: 'acme/fleet', url, ...noSettings } as const
+    const real = globalThis.fetch
+    onTestFinished(() => {
+      globalThis.fetch = real
+    })
+    // Everything that is posted is taken, and of the first time nobody hears.
+    const heard = new Set<string>()
+    globalThis.fetch = async (input, init) => {
+      const response = await real(input, init)
+      const { method, url: at } = input as Request
+      if (method !== 'POST' || heard.has(at)) return response
+      heard.add(at)
+      throw Object.assign(new TypeError('fetch failed'), { cause: new Error('other side closed') })
+    }
+    const environment = { GITHUB_TOKEN: githubToken }
+    const forge = await openForge(choice, repository, { now: () => new Date(), base: 'main', environment })
+    const { number } = await forge.open(draft)
+    await forge.comment(number, 'reanchor/observation', 'seen')
+    await forge.setStatus(head, status)
+    await forge.dashboard('m', { title: 'm', body: 'one' })
+    expect(heard.size).toBe(4)
+    expect(state.pulls).toHaveLength(1)
+    expect(state.comments.map(({ body }) => body)).toEqual([expect.stringContaining('seen')])
+    expect(state.statuses).toHaveLength(1)
+    expect(state.issues.map(({ title }) => title)).toEqual(['m'])
+  })
+
   test('a server that is not there is asked a bounded number of times', async () => {
     const { forge } = await scene(async () => ({
       choice: { kind: 'github', repository: 'acme/fleet', url: `https://127.0.0.1:${await freePort()}`, ...noSettings },

@@ -28,9 +28,23 @@ export function hostedForge(driver: Driver, { choice, server, tokenFrom }: Hoste
       return await run()
     } catch (error) {
       const refusal = refusalIn(error)
-      // The library's own error stays behind: it holds the request with all its headers.
+      // The library's own error stays behind: it holds the request with all its headers. A refusal has none of what was sent.
       if (refusal !== null) throw refused(refusal, { kind, repository, server, tokenFrom, use })
       throw error
+    }
+  }
+
+  /**
+   * Whether something that was posted has arrived is not known where no answer came. Each of these asks what is there before it writes, so it is simply
+   * done once more from its beginning.
+   */
+  async function twice<T>(run: () => Promise<T>): Promise<T> {
+    try {
+      return await run()
+    } catch (error) {
+      const refusal = error instanceof ReanchorError ? refusalIn(error.cause) : null
+      if (refusal?.method !== 'POST' || !(refusal.status === null || refusal.status >= 500)) throw error
+      return await run()
     }
   }
 
@@ -211,15 +225,15 @@ export function hostedForge(driver: Driver, { choice, server, tokenFrom }: Hoste
   return {
     kind,
     longestBody: longest.body,
-    open,
+    open: draft => twice(() => open(draft)),
     find,
     listOpen: base => asking('read requests', () => driver.listOpen(checkBranch(base))),
     update,
     close,
-    comment,
-    setStatus,
+    comment: (...given) => twice(() => comment(...given)),
+    setStatus: (...given) => twice(() => setStatus(...given)),
     status: (commit, context) => asking('statuses', () => driver.status(commit, context)),
-    dashboard,
+    dashboard: (...given) => twice(() => dashboard(...given)),
   }
 }
 

@@ -92,6 +92,7 @@ export function refused(refusal: Refusal, asked: Asked): ReanchorError {
         ? 'name the CA of the server in a PEM file: NODE_EXTRA_CA_CERTS=FILE (and for git GIT_SSL_CAINFO=FILE)'
         : 'run the command again later; check spec.forge in rotation.yaml where it never did',
       exit: certificate ? exitCodes.usage : exitCodes.waiting,
+      cause: refusal,
     })
   }
   if (status === 401) {

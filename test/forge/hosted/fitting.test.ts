@@ -9,7 +9,7 @@ test.each([100, 250, 5000])('what does not is cut to %i, says so, and ends in no
   const text = fitting('é🙂'.repeat(5000), limit)
   expect(text.length).toBeLessThanOrEqual(limit)
   expect(text).toContain('…')
-  expect(text.isWellFormed?.() ?? Buffer.from(text, 'utf8').toString('utf8') === text).toBe(true)
+  expect(Buffer.from(text, 'utf8').toString('utf8')).toBe(text)
 })
 
 test('a block of code that is cut is ended, so that the remark is none of it', () => {
