@@ -15,7 +15,7 @@ export function giteaApi(url: string, token: string) {
     const response = await ask().catch(ask)
     const text = await response.text()
     if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text.slice(0, 300)}`)
-    return (text === '' ? {} : text.startsWith('<') ? { text } : JSON.parse(text)) as T
+    return (text === '' ? {} : text.trimStart().startsWith('<') ? { text } : JSON.parse(text)) as T
   }
 }
 

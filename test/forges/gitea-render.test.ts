@@ -32,13 +32,10 @@ test('Gitea renders what a reviewer is to see', { timeout: 900_000 }, async () =
     const [name] = Object.entries(kept).find(([, pattern]) => pattern.test(branch)) ?? []
     if (name !== undefined) {
       seen.push(name)
-      const { text } = await here.api<{ readonly text: string }>('POST', '/markdown', {
-        Text: body,
-        Mode: 'gfm',
-        Context: here.repository,
-      })
+      // Without a repository around it: Gitea 1.26.0 ends where it is to look for commits in one from here. Pages look for them in another way.
+      const { text } = await here.api<{ readonly text: string }>('POST', '/markdown', { Text: body, Mode: 'gfm' })
       expect(text).toContain('<table>')
-      expect(text).toContain('<h2')
+      expect(text).toMatch(/<h[23]/)
       // The marker is a comment, which a page does not show.
       expect(text).not.toContain('reanchor:plan=')
       expect(text).not.toMatch(/\|---|\*\*[A-Za-z]/)

@@ -13,6 +13,7 @@ import { openForge } from '../../src/forge/open.ts'
 import { openRepository } from '../../src/repository/repository.ts'
 import type { SystemName } from '../../src/rotation.ts'
 import type { Settings } from '../forge/contract.ts'
+import { reanchor, type Said } from '../real/rig/reanchor.ts'
 import { userGit } from '../repository/temporary.ts'
 import { type TestWorld, testWorld } from '../rotations/world.ts'
 import { type GiteaApi, mergePull } from './gitea-people.ts'
@@ -36,6 +37,8 @@ export interface GiteaWorld {
   merge(request: PullRequest, method: string): Promise<void>
   /** Gitea refuses. The HTTP status. */
   mergeRefused(request: PullRequest): Promise<number>
+  /** The built command line in a clone of its own, in a process that has the token in its environment and nothing else to get in with. */
+  command(...args: string[]): Promise<Said>
   /** Brings what Gitea has to where Flux of the rehearsal reads. */
   sync(): Promise<void>
   git(...args: string[]): string
@@ -71,10 +74,15 @@ export async function giteaWorld(
   const clone = join(folder, 'person')
   userGit(folder, 'clone', '-q', asAdmin, clone)
 
-  async function runner(): Promise<Context> {
+  function ownClone(): string {
     const own = join(folder, `runner-${randomBytes(3).toString('hex')}`)
     userGit(folder, 'clone', '-q', asAdmin, own)
     userGit(own, 'remote', 'set-url', 'origin', made.remote)
+    return own
+  }
+
+  async function runner(): Promise<Context> {
+    const own = ownClone()
     const repository = await openRepository(own, { remote: 'origin', tokenFor: () => made.botToken })
     const environment = { GITEA_TOKEN: made.botToken }
     return {
@@ -144,6 +152,8 @@ export async function giteaWorld(
       }
       throw new Error(`Gitea merged #${number}`)
     },
+    command: (...args) =>
+      reanchor(args, { cwd: ownClone(), env: { REANCHOR_TOKEN: made.botToken, GIT_CONFIG_GLOBAL: '/dev/null' } }),
     sync,
     git: (...args) => userGit(clone, ...args),
     async close() {

@@ -29,6 +29,8 @@ export default async function setup(project: TestProject): Promise<() => Promise
   process.env.GIT_SSL_CAINFO = certificate.cert
   project.provide('certificate', certificate)
   const gitea = process.env.REANCHOR_FORGES === 'described' ? null : await startGitea(folder, certificate)
+  // The command line as users run it.
+  if (gitea !== null) await output('npx', ['tsc', '-p', 'tsconfig.build.json'])
   project.provide('gitea', { url: gitea?.url ?? '', adminToken: gitea?.adminToken ?? '' })
   return async () => {
     await gitea?.close()
