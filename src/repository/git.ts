@@ -418,7 +418,7 @@ export interface PorcelainAnswer {
   readonly output: string
 }
 
-/** What git is to log in with at one host, should it be asked to and nothing of the user's own answer. */
+/** What git is to log in with at one host, should it be asked to. */
 export interface Credential {
   /** `https://host[:port]` */
   readonly origin: string
@@ -429,13 +429,18 @@ export interface Credential {
 const credentialHelper =
   '!f() { test "$1" = get && printf "username=x-access-token\\npassword=%s\\n" "$REANCHOR_GIT_PASSWORD"; }; f'
 
-/** gitcredentials(7): helpers that the user has configured are asked before one that comes from the environment. */
+/**
+ * gitcredentials(7): the empty helper takes back those that are configured. Git would tell every one of them what let it in, and one that stores would
+ * write the token to a file.
+ */
 function credentialEnvironment(credential: Credential | null): Record<string, string> {
   if (credential === null) return {}
   return {
-    GIT_CONFIG_COUNT: '1',
+    GIT_CONFIG_COUNT: '2',
     GIT_CONFIG_KEY_0: `credential.${credential.origin}.helper`,
-    GIT_CONFIG_VALUE_0: credentialHelper,
+    GIT_CONFIG_VALUE_0: '',
+    GIT_CONFIG_KEY_1: `credential.${credential.origin}.helper`,
+    GIT_CONFIG_VALUE_1: credentialHelper,
     REANCHOR_GIT_PASSWORD: credential.password,
   }
 }

@@ -27,7 +27,7 @@ export interface RepositoryOptions {
   /** Name of the remote whose branches are the state; absent: the branches of this repository itself. */
   readonly remote?: string
   readonly onWrite?: WriteHook
-  /** A token for a remote of this URL; null: git finds its own way in, as with the user's. @default null for all */
+  /** A token for a remote of this URL; null: git finds its own way in, as when the user calls it. @default null for all */
   readonly tokenFor?: (url: string) => string | null
 }
 

@@ -1,5 +1,5 @@
 /** What a person is told where a forge says no: which right lacks and where it is given, and never the token. */
-import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { ReanchorError } from '../../src/errors.ts'
@@ -235,10 +235,16 @@ describe('Gitea', () => {
     const real = userGit(folder, '--exec-path').trim()
     writeFileSync(join(folder, 'git'), `#!/bin/sh\nprintf '%s\\n' "$@" >> ${log}\nexec ${join(real, 'git')} "$@"\n`)
     chmodSync(join(folder, 'git'), 0o755)
-    const { PATH } = process.env
+    // A user's helper that stores whatever let git in.
+    const stored = join(folder, 'stored')
+    writeFileSync(join(folder, 'gitconfig'), `[credential]\n\thelper = store --file=${stored}\n`)
+    const { PATH, GIT_CONFIG_GLOBAL } = process.env
     process.env.PATH = `${folder}:${PATH}`
+    process.env.GIT_CONFIG_GLOBAL = join(folder, 'gitconfig')
     onTestFinished(() => {
       process.env.PATH = PATH
+      if (GIT_CONFIG_GLOBAL === undefined) delete process.env.GIT_CONFIG_GLOBAL
+      else process.env.GIT_CONFIG_GLOBAL = GIT_CONFIG_GLOBAL
     })
     const clone = cloneOf(bare)
     userGit(clone, 'remote', 'set-url', 'origin', made.remote)
@@ -247,6 +253,7 @@ describe('Gitea', () => {
     await branchWith(repository, 'reanchor/m/2', await repository.head('main'), { b: '1' })
     const seen = await made.api<readonly { readonly name: string }[]>('GET', `/repos/${made.repository}/branches`)
     expect(seen.map(({ name }) => name)).toContain('reanchor/m/2')
+    expect(existsSync(stored)).toBe(false)
     expect(readFileSync(log, 'utf8')).toContain('push')
     expect(readFileSync(log, 'utf8')).not.toContain(made.botToken)
     expect(readFileSync(join(clone, '.git', 'config'), 'utf8')).not.toContain(made.botToken)
