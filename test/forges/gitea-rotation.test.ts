@@ -60,6 +60,8 @@ describe('a rotation of Istio through a real Gitea', () => {
       expect(await here.once(runner)).toMatchObject({
         outcome: { kind: 'open', pullRequest: { number: request.number } },
       })
+      const statuses = await api<readonly unknown[]>('GET', `/repos/${repository}/commits/${request.head}/statuses`)
+      expect(statuses).toHaveLength(1)
       await here.merge(request, methods[count % methods.length] ?? 'merge')
     }
     expect(branches.at(-1)).toMatch(/-close$/)
