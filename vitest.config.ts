@@ -9,6 +9,7 @@ export default defineConfig({
       'test/rotations/**',
       'test/real/**',
       'test/forges/**',
+      'test/browser/**',
       'node_modules/**',
     ],
     testTimeout: 60_000,

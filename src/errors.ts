@@ -32,6 +32,8 @@ export interface ErrorParts {
   readonly todo?: string
   readonly example?: string
   readonly exit?: ExitCode
+  /** The same may go through a moment later, as with a network that is down: a runner tries again. @default false */
+  readonly transient?: boolean
   readonly cause?: unknown
 }
 
@@ -47,6 +49,7 @@ export class ReanchorError extends Error {
   readonly todo: string | undefined
   readonly example: string | undefined
   readonly exit: ExitCode
+  readonly transient: boolean
 
   constructor(parts: ErrorParts) {
     super(errorText(parts), parts.cause === undefined ? undefined : { cause: parts.cause })
@@ -58,6 +61,7 @@ export class ReanchorError extends Error {
     this.todo = parts.todo
     this.example = parts.example
     this.exit = parts.exit ?? exitCodes.usage
+    this.transient = parts.transient ?? false
   }
 }
 

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { readPlan } from '../../src/plan/lock.ts'
 import { type PlanStep, stepFolder, stepsOf, type Variant } from '../../src/plan/steps.ts'
@@ -15,7 +15,9 @@ export interface Rendering {
 }
 
 export function renderings(root = 'output'): readonly Rendering[] {
-  return readdirSync(root).map(name => {
+  // `output/runner` is no rotation.
+  const rotations = readdirSync(root).filter(name => existsSync(join(root, name, 'plan.yaml')))
+  return rotations.map(name => {
     const folder = join(root, name)
     const files = new Map<string, string>()
     for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {

@@ -1,5 +1,6 @@
 import { unreadable } from '../commands/unreadable.ts'
 import { type ExitCode, exitCodes, ReanchorError } from '../errors.ts'
+import { redactor } from '../runner/redact.ts'
 import type { OutputFormat } from './options.ts'
 
 /** What every command prints with `--output json`: one object, on stdout. A contract with scripts. */
@@ -39,6 +40,15 @@ export function systemTerminal(options: { readonly color: boolean }): Terminal {
     interactive: process.stdin.isTTY === true && process.stdout.isTTY === true,
     color: colorAllowed && process.stdout.isTTY === true,
   }
+}
+
+/** The same, with the values of secret variables taken out of everything: errors quote what others wrote, and others quote what they were given. */
+export function withoutSecrets(
+  terminal: Terminal,
+  environment: Readonly<Record<string, string | undefined>>,
+): Terminal {
+  const redact = redactor(environment)
+  return { ...terminal, out: text => terminal.out(redact(text)), err: text => terminal.err(redact(text)) }
 }
 
 export function printResult(

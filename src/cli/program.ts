@@ -1,7 +1,7 @@
 import { Command, CommanderError, Option } from 'commander'
 import { type ExitCode, exitCodes } from '../errors.ts'
 import { type CommonOptions, type OutputFormat, outputFormats } from './options.ts'
-import { type CommandResult, printError, printResult, systemTerminal, type Terminal } from './output.ts'
+import { type CommandResult, printError, printResult, systemTerminal, type Terminal, withoutSecrets } from './output.ts'
 import { packageVersion } from './version.ts'
 
 type Handler = (options: never, terminal: Terminal, words: readonly string[]) => Promise<CommandResult>
@@ -35,7 +35,7 @@ export async function run(words: readonly string[], terminal?: Terminal): Promis
       .action(async (...given: unknown[]) => {
         const command = given[given.length - 1] as Command
         const options = command.opts<CommonOptions & Record<string, unknown>>()
-        const place = terminal ?? systemTerminal({ color: options.color })
+        const place = withoutSecrets(terminal ?? systemTerminal({ color: options.color }), process.env)
         const called = commandPath(command)
         try {
           const result = await handler(options as never, place, command.args)
@@ -176,6 +176,12 @@ async function addCommands(program: Command, add: Add): Promise<void> {
     (await import('./handlers/status.ts')).statusHandler(options, terminal),
   ).option('--live', 'look at the clusters too', false)
 
+  add(program, 'report', 'the whole of a rotation, for people: a page, or text', async (options, terminal) =>
+    (await import('./handlers/report.ts')).reportHandler(options, terminal),
+  )
+    .option('--html <file>', 'write one self-contained page')
+    .option('--live', 'look at the clusters too', false)
+
   add(
     program,
     'check [range]',
@@ -206,11 +212,27 @@ async function addCommands(program: Command, add: Add): Promise<void> {
     .option('--by <who>', 'who gives the word; the Git author unless said otherwise')
     .option(...dryRun, false)
 
-  add(program, 'run', 'the loop for CI, CronJob or Deployment: verify, open, repeat', async (options, terminal) =>
-    (await import('./handlers/next.ts')).runHandler(options, terminal),
+  add(
+    program,
+    'run',
+    'the loop for CI, CronJob or Deployment, over every open rotation: verify, open, repeat',
+    async (options, terminal) => (await import('./handlers/run.ts')).runHandler(options, terminal),
   )
     .option('--once', 'one round, then end', false)
+    .option('--waiting-ok', 'with --once: end with 0 where nothing is wrong and it only waits', false)
     .option('--interval <duration>', 'time between rounds', '1m')
+    .option('--forever', 'go on where every rotation is closed: a new one may come', false)
+    .option('--lock-for <duration>', 'how long others wait for a runner that gives no sign of life', '10m')
+    .option('--no-lock', 'take no lock, where the remote refuses refs under refs/reanchor/lock/')
+    .addOption(
+      new Option('--log <form>', 'how rounds are told on standard error').choices(['text', 'json']).default('text'),
+    )
+    .addOption(
+      new Option('--log-level <level>', 'what is told').choices(['debug', 'info', 'warn', 'error']).default('info'),
+    )
+    .option('--metrics-file <file>', 'write metrics after each round, for the textfile collector of node-exporter')
+    .option('--metrics-port <port>', 'serve metrics at /metrics, and /healthz')
+    .option('--metrics-host <address>', 'with --metrics-port: the address to listen at', '127.0.0.1')
     .option(...signingKey)
 
   add(

@@ -4,9 +4,10 @@ import * as z from 'zod'
 import type { DemoResult } from '../commands/demo.ts'
 import type { PullRequest } from '../forge/forge.ts'
 import { pathReasons } from '../pki/reasons.ts'
-import type { TimeLeft } from '../plan/time-left.ts'
+import type { PhaseTime, TimeLeft } from '../plan/time-left.ts'
 import { faultNames } from '../rehearsal/faults.ts'
 import type { InspectView } from '../report/inspect-text.ts'
+import type { ReportView } from '../report/report-view.ts'
 import type { StatusView } from '../report/status.ts'
 import type { TrustChange } from '../report/trust-diff.ts'
 import type { CertificateFacts, Evidence, GateResult, Plan, Proof } from '../rotation.ts'
@@ -421,13 +422,26 @@ const timeLeft: z.ZodType<TimeLeft> = z
   })
   .describe('how long there is to start a rotation, or to go on with it')
 
+const phaseTime: z.ZodType<PhaseTime> = z
+  .strictObject({ gates: count, usual: count })
+  .describe(
+    'how long the phase may be expected to take, in milliseconds, and what of that its gates wait by themselves',
+  )
+
 const statusView: z.ZodType<StatusView> = z.strictObject({
   rotation: text,
   strategy: text,
   paused: z.boolean(),
   now: instant,
   phases: list(
-    z.strictObject({ number: count, name: text, title: text, mark: z.enum(['done', 'now', 'ahead']), steps: count }),
+    z.strictObject({
+      number: count,
+      name: text,
+      title: text,
+      mark: z.enum(['done', 'now', 'ahead']),
+      steps: count,
+      takes: phaseTime,
+    }),
   ),
   sites: list(
     z.strictObject({ name: text, path: text, position: sitePosition, label: text.nullable(), wiring: list(text) }),
@@ -573,6 +587,137 @@ const demoResult = z.strictObject({
   fault: faultFields.optional(),
 })
 
+const certificateName = z.strictObject({
+  sha256: fingerprint,
+  name: text,
+  subject: text,
+  side: z.enum(['old', 'new', 'other']),
+})
+const seenTrust = z.strictObject({
+  count,
+  presents: list(certificateName).nullable(),
+  trusts: list(certificateName).nullable(),
+})
+const mark = z.enum(['done', 'now', 'ahead'])
+const reportView: z.ZodType<ReportView> = z.strictObject({
+  status: statusView,
+  system: text,
+  commit,
+  base: text,
+  plannedAt: instant,
+  steps: list(
+    z.strictObject({
+      phase: count,
+      label: text,
+      title: text,
+      what: text,
+      mark,
+      matrix: list(
+        z.strictObject({
+          sites: list(text),
+          party: text,
+          presents: list(certificateName).nullable().describe('one per site, where those have their own'),
+          trusts: list(certificateName).nullable(),
+          seen: list(seenTrust),
+        }),
+      ).describe('who presents and who trusts what once the step has reached everyone, and what was seen of it'),
+    }),
+  ),
+  moves: list(
+    z.strictObject({ site: text, label: text, variant: z.enum(['step', 'undo', 'nudge']), at: instant, commit }),
+  ).describe('when each site’s folder came to a planned tree, oldest first'),
+  consumers: list(
+    z.strictObject({
+      label: text,
+      site: text,
+      at: instant,
+      live: z.boolean(),
+      consumers: count,
+      presents: z.strictObject({ old: count, new: count, other: count }),
+      trusts: z.strictObject({ old: count, both: count, new: count, other: count }),
+      exceptions: count,
+    }),
+  ),
+  evidence: list(
+    z.strictObject({
+      site: text,
+      label: text,
+      file: text.nullable().describe('null: seen just now'),
+      from: instant,
+      to: instant,
+      observation: digest,
+      authorship: text,
+      counts: z.boolean(),
+      complete: z.boolean(),
+      cluster: text,
+      delivery: z.strictObject({
+        kind: z.enum(['flux', 'argocd', 'none']),
+        object: text,
+        ready: z.boolean(),
+        revision: text.nullable(),
+        message: text,
+      }),
+      gates: list(
+        z.strictObject({
+          id: text,
+          claim: text,
+          verdict,
+          because: list(text),
+          hint: text.nullable(),
+          counted: z.strictObject({ of: count, conform: count }).nullable(),
+        }),
+      ),
+      groups: list(
+        z.strictObject({
+          consumer: consumerClass,
+          owner: text,
+          seen: seenTrust,
+          leavesExpire: z.strictObject({ first: instant, last: instant }).nullable(),
+        }),
+      ),
+      exceptions: list(exception),
+    }),
+  ),
+  certificates: list(
+    z.strictObject({
+      ...certificateName.shape,
+      key: text,
+      notAfter: instant,
+      daysLeft: z.int().describe('below 0 once it has ended'),
+      file: text.nullable(),
+    }),
+  ),
+  behind: list(
+    z.strictObject({
+      site: text,
+      consumer: text,
+      name: text,
+      why: text,
+      verdict: z.enum(['pending', 'violated', 'unknown']),
+      ends: instant.nullable(),
+    }),
+  ).describe('of a look just now with --live, else of the newest evidence of each site'),
+})
+
+const failure = z.strictObject({
+  error: z.strictObject({
+    what: text,
+    where: z
+      .strictObject({
+        file: text.optional(),
+        line: z.int().min(1).optional(),
+        column: z.int().min(1).optional(),
+        field: text.optional(),
+        object: text.optional(),
+      })
+      .optional(),
+    expected: text.optional(),
+    found: text.optional(),
+    todo: text.optional(),
+    example: text.optional(),
+  }),
+})
+
 /** Result of each command with `--output json`; `demo`, which prints no envelope, is not among them. */
 const results = {
   init: z.strictObject({ path: text, text, remarks: list(text), unchanged: z.boolean() }),
@@ -597,6 +742,7 @@ const results = {
     authorship: list(z.strictObject({ site: text, ...authorshipFields })).describe('of --evidence; else empty'),
   }),
   status: statusView,
+  report: reportView,
   check: z.strictObject({
     base: commit,
     head: commit,
@@ -614,32 +760,28 @@ const results = {
   undo: nextResult,
   abandon: nextResult,
   attest: z.strictObject({ path: text, pullRequest: pullRequestMark.nullable() }),
-  run: z.union([nextResult, z.strictObject({ kind: z.literal('stopped') })]),
+  run: z.union([
+    nextResult,
+    z.strictObject({ kind: z.literal('stopped') }),
+    z
+      .strictObject({
+        kind: z.literal('rotations'),
+        rotations: list(
+          z.strictObject({
+            rotation: text.nullable(),
+            exit: z.int().min(0).max(5),
+            result: z.union([nextResult, failure]),
+          }),
+        ),
+      })
+      .describe('where several rotations were worked at'),
+  ]),
   diff: z.union([trustChange, z.strictObject({ text })]),
   'pr list': list(pullRequestListed),
   'pr show': pullRequestShown,
   'pr diff': z.strictObject({ diff: text }),
   'pr merge': pullRequestSummary,
 } satisfies Record<string, z.ZodType>
-
-const failure = z.strictObject({
-  error: z.strictObject({
-    what: text,
-    where: z
-      .strictObject({
-        file: text.optional(),
-        line: z.int().min(1).optional(),
-        column: z.int().min(1).optional(),
-        field: text.optional(),
-        object: text.optional(),
-      })
-      .optional(),
-    expected: text.optional(),
-    found: text.optional(),
-    todo: text.optional(),
-    example: text.optional(),
-  }),
-})
 
 function envelope(command: string, result: z.ZodType): z.ZodType {
   return z

@@ -21,7 +21,23 @@ export interface Observed {
   readonly runner: boolean
   /** It has stopped since: what it saw is not to be posted any more. */
   readonly stopped?: () => boolean
+  /** Takes what would be posted. @default it is posted */
+  readonly post?: PostGate
 }
+
+/** One rotation's word on an open pull request. */
+export interface GateWord {
+  readonly rotation: OpenRotation
+  readonly forge: Forge
+  readonly request: PullRequest
+  readonly status: CommitStatus
+  /** Newer observations, for the comment; null: the pull request is none of the rotation's. */
+  readonly observation: string | null
+  /** When it was judged. */
+  readonly at: Date
+}
+
+export type PostGate = (word: GateWord) => Promise<void>
 
 interface Judged {
   readonly status: CommitStatus
@@ -46,17 +62,22 @@ export async function postGates(
     if (!observed.runner && !isOurs(rotation, request)) continue
     const { status, rests } = await gateOf(context, rotation, request, observed)
     if (observed.stopped?.() === true) return
-    const before = await forge.status(request.head, gateContext)
+    const before = observed.runner || status.state !== 'pending' ? null : await forge.status(request.head, gateContext)
     // A runner's word is not taken back by somebody who does not go on observing, as long as it is good and the gates hold.
-    const weaker = !observed.runner && status.state === 'pending' && rests
-    if (weaker && before?.state === 'success' && !isOver(before, context.now())) continue
-    if (!stillSays(before, status, context.now())) await forge.setStatus(request.head, status)
-    if (observed.runner && isOurs(rotation, request) && observed.looks.length > 0)
-      await forge.comment(request.number, 'reanchor/observation', observationText(status, observed.looks))
+    if (before?.state === 'success' && rests && !isOver(before, context.now())) continue
+    const ours = observed.runner && isOurs(rotation, request) && observed.looks.length > 0
+    const observation = ours ? observationText(status, observed.looks) : null
+    await (observed.post ?? postWord)({ rotation, forge, request, status, observation, at: context.now() })
   }
 }
 
-function isOurs(rotation: OpenRotation, { branch }: PullRequest): boolean {
+export async function postWord({ forge, request, status, observation, at }: GateWord): Promise<void> {
+  if (!stillSays(await forge.status(request.head, gateContext), status, at)) await forge.setStatus(request.head, status)
+  if (observation !== null) await forge.comment(request.number, 'reanchor/observation', observation)
+}
+
+/** Whether a request is a step, a way back or the end of this very rotation. */
+export function isOurs(rotation: OpenRotation, { branch }: PullRequest): boolean {
   return branch.startsWith(`reanchor/${rotation.name}/`) && branch !== planBranch(rotation.name)
 }
 

@@ -22,9 +22,10 @@ import type { Repository, Snapshot } from '../repository/repository.ts'
 import { treeDigest } from '../repository/tree-digest.ts'
 import type { GateResult, Plan, SitePosition } from '../rotation.ts'
 import { provePlan } from '../safety/prove.ts'
+import { concernOf } from './concern.ts'
 import type { Context } from './context.ts'
 import { postDashboard } from './dashboard.ts'
-import { gateContext, leaveGates, postGates, withdrawGates } from './gate-status.ts'
+import { gateContext, leaveGates, type PostGate, postGates, withdrawGates } from './gate-status.ts'
 import { publishNew, type Request, somebodyElse } from './requests.ts'
 import { isClosed, loadRotation, type OpenRotation, positionsAt } from './rotation.ts'
 import { lookAtSites, type SiteLook } from './verify.ts'
@@ -39,6 +40,8 @@ export interface NextOptions {
   readonly runner?: boolean
   /** It has stopped since. */
   readonly stopped?: () => boolean
+  /** What takes each judgement of an open pull request, where several rotations have a word on one. @default it is posted */
+  readonly post?: PostGate
   /** Go back until no site trusts or issues from anything new, then close. */
   readonly abandon?: boolean
 }
@@ -76,7 +79,12 @@ export async function next(
   const positions = await positionsAt(snapshot, plan)
   try {
     if (rotation.closed) {
-      await postGates(context, rotation, forge, { looks: [], positions, runner: true })
+      await postGates(context, rotation, forge, {
+        looks: [],
+        positions,
+        runner: true,
+        ...(options.post === undefined ? {} : { post: options.post }),
+      })
       if (!context.dryRun) await postDashboard(context, rotation, forge, [])
       return { rotation, outcome: { kind: 'done' } }
     }
@@ -144,13 +152,14 @@ async function advance(
           chosen.kind === 'close' ? closing(rotation, chosen.after) : stepRequest(rotation, chosen, variant),
           looks,
         )
-  const { runner = false, stopped } = options
+  const { runner = false, stopped, post } = options
   if (!context.dryRun)
     await postGates(context, rotation, forge, {
       looks,
       positions,
       runner,
       ...(stopped === undefined ? {} : { stopped }),
+      ...(post === undefined ? {} : { post }),
     })
   if (!context.dryRun && runner && stopped?.() !== true) await postDashboard(context, rotation, forge, looks)
   return outcome
@@ -341,18 +350,11 @@ async function openRequest(
       to: head,
       base: rotation.base,
       read: rotation.commit,
-      concerns: concernOf(rotation),
+      concerns: concernOf(rotation.plan),
     })
   }
   const pullRequest = await openOnce(context, rotation, forge, { title, body, branch: request.branch, head })
   return { kind: 'opened', pullRequest, branch: request.branch, title, body, looks }
-}
-
-/** What a step rests on: the rotation's own folder, the sites' and the users' files that are wired. */
-function concernOf({ plan, name }: OpenRotation): (path: string) => boolean {
-  const folders = [rotationFolder(name), ...plan.sites.map(site => site.path)]
-  const files = new Set(plan.wiring.map(point => point.file))
-  return path => files.has(path) || folders.some(folder => path.startsWith(`${folder}/`))
 }
 
 /** Opens the request, unless another runner has opened it and it is merged already. */

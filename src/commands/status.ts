@@ -1,7 +1,15 @@
 import { ReanchorError } from '../errors.ts'
 import { decideNext } from '../plan/advance.ts'
 import { findStep, stepFolder } from '../plan/steps.ts'
-import { courseOf, standingAt, type TimeLeft, timeLeft } from '../plan/time-left.ts'
+import {
+  type Course,
+  closingTime,
+  courseOf,
+  phaseTimes,
+  standingAt,
+  type TimeLeft,
+  timeLeft,
+} from '../plan/time-left.ts'
 import { foremost, wayBack } from '../plan/way-back.ts'
 import type {
   StatusEvidence,
@@ -48,7 +56,7 @@ export async function statusView(
     strategy: declaration.strategy,
     paused: declaration.paused,
     now: `${context.now().toISOString().slice(0, 19)}Z`,
-    phases: phasesOf(rotation, positions),
+    phases: phasesOf(rotation, positions, await courseFor(rotation)),
     sites,
     pullRequests,
     evidence: await evidenceOf(context, rotation),
@@ -62,15 +70,19 @@ export async function statusView(
   }
 }
 
+async function courseFor({ plan, declaration }: OpenRotation): Promise<Course> {
+  const { systemOf } = await import('../systems/systems.ts')
+  return courseOf(plan, systemOf(plan.system).renewalHours?.(declaration) ?? plan.leafHours)
+}
+
 /** From where every site is, against the end of the CA that leaves came from when the rotation began. */
 async function timeOf(
-  { plan, declaration, closed }: OpenRotation,
+  rotation: OpenRotation,
   positions: Readonly<Record<string, SitePosition>>,
   now: Date,
 ): Promise<TimeLeft> {
-  const { systemOf } = await import('../systems/systems.ts')
-  const system = systemOf(plan.system)
-  const course = courseOf(plan, system.renewalHours?.(declaration) ?? plan.leafHours)
+  const { plan, closed } = rotation
+  const course = await courseFor(rotation)
   const first = plan.phases[0]?.steps[0]?.sites ?? {}
   const needed = new Set(Object.values(first).flatMap(({ state }) => [state.issuer, ...state.chain]))
   const ends = plan.certificates.flatMap(({ sha256, notAfter }) => (needed.has(sha256) ? [Date.parse(notAfter)] : []))
@@ -125,13 +137,18 @@ async function wiringText(rotation: OpenRotation, site: string, position: SitePo
   return (await missingWiring(rotation, [site])).map(({ point }) => `${point.file}: ${point.purpose}`)
 }
 
-function phasesOf(rotation: OpenRotation, positions: Readonly<Record<string, SitePosition>>): readonly StatusPhase[] {
+function phasesOf(
+  rotation: OpenRotation,
+  positions: Readonly<Record<string, SitePosition>>,
+  course: Course,
+): readonly StatusPhase[] {
+  const times = phaseTimes(course)
   const numbers = rotation.plan.sites.map(site => {
     const position = positions[site.name]
     return position?.kind === 'at' ? position.phase : -1
   })
   const reached = Math.min(...numbers)
-  const phases = rotation.plan.phases.map(phase => ({
+  const phases = rotation.plan.phases.map((phase, index) => ({
     number: phase.number,
     name: phase.name,
     title: phase.title,
@@ -142,6 +159,7 @@ function phasesOf(rotation: OpenRotation, positions: Readonly<Record<string, Sit
           ? ('now' as const)
           : ('ahead' as const),
     steps: phase.steps.length,
+    takes: times[index] ?? closingTime,
   }))
   const close = {
     number: phases.length,
@@ -149,6 +167,7 @@ function phasesOf(rotation: OpenRotation, positions: Readonly<Record<string, Sit
     title: 'close',
     mark: rotation.closed ? ('done' as const) : ('ahead' as const),
     steps: 1,
+    takes: closingTime,
   }
   return [...phases, close]
 }

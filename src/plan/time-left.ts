@@ -91,6 +91,30 @@ export function timeLeft(course: Course, of: StandingAt, now: Date): TimeLeft {
   }
 }
 
+/** How long one phase may be expected to take, from the first pull request of it: milliseconds. */
+export interface PhaseTime {
+  /** What its gates wait by themselves where everybody is ready at once: hold and settle, step by step and batch by batch. */
+  readonly gates: number
+  /** Holders renew by themselves, and people have a day for each pull request. */
+  readonly usual: number
+}
+
+/** Of every phase of a course, from `adopt` on. How long nodes or workloads take to restart is known to nobody here. Pure. */
+export function phaseTimes(course: Course): readonly PhaseTime[] {
+  const { batches, strategy } = course
+  const own = Math.round(Math.max(0, course.renewalHours - course.leafHours) * hour)
+  const moves = movingPhase(course)
+  return course.phases.map(({ steps }, phase) => {
+    const gates = steps.length * batches * leastTime(course, false)
+    const leaves = steps.length === 0 ? 0 : batches * (leastTime(course, true) - leastTime(course, false))
+    const renews = phase === moves && strategy !== 'renew' && strategy !== 'emergency'
+    return { gates, usual: gates + leaves + (renews ? batches * own : 0) + steps.length * batches * reviewed }
+  })
+}
+
+/** Of the closing pull request: nothing waits for it. */
+export const closingTime: PhaseTime = { gates: 0, usual: reviewed }
+
 interface NeedingStep {
   readonly closes: boolean
   /** The last step of a phase in which another CA comes to issue: its gate waits for every holder. */
@@ -103,20 +127,25 @@ interface NeedingStep {
  */
 function stepsNeeding({ strategy, phases }: Pick<Course, 'strategy' | 'phases'>): readonly NeedingStep[] {
   if (strategy === 'emergency') return []
-  const first = phases[0]?.steps[0]
-  if (first === undefined) return []
-  const moved = phases.findIndex(({ steps }) => {
-    const last = steps.at(-1)
-    if (last === undefined) return false
-    if (strategy === 'renew') return last.bundle.some(root => !first.bundle.includes(root))
-    return last.issuer !== first.issuer
-  })
+  const moved = movingPhase({ strategy, phases })
   return phases.slice(0, moved + 1).flatMap(({ steps }, phase) =>
     steps.map((_, index) => {
       const closes = index === steps.length - 1
       return { closes, renews: closes && phase === moved && strategy !== 'renew' }
     }),
   )
+}
+
+/** The phase in which another CA comes to issue, or, with `renew`, in which its new certificate comes to be trusted; -1: none. */
+function movingPhase({ strategy, phases }: Pick<Course, 'strategy' | 'phases'>): number {
+  const first = phases[0]?.steps[0]
+  if (first === undefined) return -1
+  return phases.findIndex(({ steps }) => {
+    const last = steps.at(-1)
+    if (last === undefined) return false
+    if (strategy === 'renew') return last.bundle.some(root => !first.bundle.includes(root))
+    return last.issuer !== first.issuer
+  })
 }
 
 /** The course of a plan that is made, as its first site goes it: all sites have the same steps. */

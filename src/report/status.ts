@@ -1,4 +1,4 @@
-import type { TimeLeft } from '../plan/time-left.ts'
+import type { PhaseTime, TimeLeft } from '../plan/time-left.ts'
 import type { CertificateFacts, CertificateRole, Instant, SitePosition, Verdict } from '../rotation.ts'
 import type { UndoWindow } from '../safety/until-when.ts'
 import type { Drain } from '../verify/drain.ts'
@@ -15,6 +15,8 @@ export interface StatusPhase {
   /** done: every site is past it. now: some site is in it. ahead: none is. */
   readonly mark: 'done' | 'now' | 'ahead'
   readonly steps: number
+  /** How long it may be expected to take. */
+  readonly takes: PhaseTime
 }
 
 export interface StatusSite {
@@ -111,7 +113,10 @@ export function statusText(view: StatusView, options: TextOptions = {}): string 
     const text = `${marks[phase.mark]} ${phase.number} ${visible(phase.title)}`
     const shown =
       phase.mark === 'done' ? paint.good(text) : phase.mark === 'now' ? paint.strong(text) : paint.faint(text)
-    lines.push(`  ${shown}`)
+    const takes = phase.mark === 'done' ? '' : `(${takesText(phase.takes)})`
+    const fits = text.length + takes.length + 4 <= width
+    lines.push(`  ${shown}${takes !== '' && fits ? `  ${paint.faint(takes)}` : ''}`)
+    if (!fits) lines.push(paint.faint(wrapped(`      ${takes}`, width, '      ')))
   }
 
   heading('sites')
@@ -177,11 +182,16 @@ export function statusText(view: StatusView, options: TextOptions = {}): string 
   return `${lines.join('\n')}\n`
 }
 
+/** `usually 1 day 10 minutes, 10 minutes of it gates` */
+export function takesText({ gates, usual }: PhaseTime): string {
+  return `usually ${spanText(usual)}${gates === 0 ? '' : `, ${spanText(gates)} of it gates`}`
+}
+
 function siteLines(sites: readonly StatusSite[], paint: Paint): readonly string[] {
   // Sites that stand alike on a planned step are one line; one that is off the plan always has its own.
   const groups = new Map<string, { names: string[]; text: string; fine: boolean; more: readonly string[] }>()
   for (const site of sites) {
-    const { text, fine, more } = whereText(site)
+    const { text, fine, more } = positionWords(site)
     const key = fine ? text : `${site.name} ${text}`
     const group = groups.get(key)
     if (group === undefined) groups.set(key, { names: [visible(site.name)], text, fine, more })
@@ -200,7 +210,8 @@ function siteLines(sites: readonly StatusSite[], paint: Paint): readonly string[
   return lines
 }
 
-function whereText(site: StatusSite): { text: string; fine: boolean; more: readonly string[] } {
+/** `2-trust-both/1-data`, or what is wrong, with the files or wiring points that are. */
+export function positionWords(site: StatusSite): { text: string; fine: boolean; more: readonly string[] } {
   const missing = site.wiring.map(point => `wiring missing: ${visible(point)}`)
   const { position } = site
   if (position.kind === 'at') {

@@ -88,7 +88,15 @@ const inherited = [
 ]
 
 /** What only a remote needs: how the user told git to reach and to trust it. */
-const inheritedForRemotes = ['GIT_SSH', 'GIT_SSH_COMMAND', 'GIT_ASKPASS', 'SSH_ASKPASS', 'GIT_SSL_CAINFO']
+const inheritedForRemotes = [
+  'GIT_SSH',
+  'GIT_SSH_COMMAND',
+  'GIT_ASKPASS',
+  'SSH_ASKPASS',
+  'GIT_SSL_CAINFO',
+  // Where action/askpass.sh, which is such a program, finds what it answers.
+  'REANCHOR_GIT_CREDENTIALS',
+]
 
 function gitEnvironment(use: 'plumbing' | 'remote'): Record<string, string> {
   const environment: Record<string, string> = {

@@ -152,6 +152,11 @@ export interface Repository {
   publish(updates: readonly RefUpdate[]): Promise<PublishResult>
   /** Moves a ref that is never pushed, under refs/reanchor/: work of this repository alone. Throws where it is not at `from`. */
   keepRef(ref: string, from: string | null, to: string | null): Promise<void>
+  /**
+   * What a full ref name holds now: with a remote, there, and the commit is fetched. Null where it does not exist. Throws ReanchorError where the remote
+   * cannot be reached.
+   */
+  refNow(ref: string): Promise<string | null>
   /** Takes the remote's branches in. Throws ReanchorError where it cannot be reached; does nothing without a remote. */
   fetch(): Promise<void>
 
@@ -652,6 +657,26 @@ export async function openRepository(dir: string, options: RepositoryOptions = {
     if (!answer.ok) throw remoteFailure('the remote cannot be fetched', remote, answer)
   }
 
+  async function refNow(ref: string): Promise<string | null> {
+    if (remote === null) return readRef(ref)
+    await remoteUrl(remote)
+    const id = (await remoteRefs(remote, [checkRef(ref)])).get(ref) ?? null
+    if (id === null || (await resolve(id)) !== null) return id
+    const answer = await write(`fetch ${ref}`, () =>
+      remoteGit(workTree ?? gitDir, 'fetch', [
+        '--no-tags',
+        '--no-recurse-submodules',
+        '--no-write-fetch-head',
+        '--no-auto-maintenance',
+        '--end-of-options',
+        remote,
+        ref,
+      ]),
+    )
+    if (!answer.ok) throw remoteFailure('the remote cannot be fetched', remote, answer)
+    return id
+  }
+
   function remoteFailure(what: string, name: string, answer: PorcelainAnswer): ReanchorError {
     return new ReanchorError({
       what,
@@ -661,6 +686,7 @@ export async function openRepository(dir: string, options: RepositoryOptions = {
       todo: isDenied(answer.output)
         ? `let git log in, or set REANCHOR_TOKEN to a token that may push (docs/forges.md): git ls-remote ${name}`
         : `try by hand: git ls-remote ${name}`,
+      transient: !isDenied(answer.output),
     })
   }
 
@@ -854,6 +880,7 @@ export async function openRepository(dir: string, options: RepositoryOptions = {
     commitTree,
     publish,
     keepRef,
+    refNow,
     fetch,
     changedPaths,
     isAncestor,

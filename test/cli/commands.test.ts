@@ -75,6 +75,7 @@ describe('help', () => {
       'next',
       'verify',
       'status',
+      'report',
       'check',
       'undo',
       'run',

@@ -150,7 +150,7 @@ describe('what the commands print fits their schemas', () => {
 
   test('on a rotation that is closed', async () => {
     const on = ['--repo', demoRepository] as const
-    for (const command of ['status', 'prove', 'next']) {
+    for (const command of ['status', 'report', 'prove', 'next']) {
       const printed = await fits(command, command, ...on)
       expect(isError(printed), command).toBe(false)
     }

@@ -5,8 +5,9 @@ import { join } from 'node:path'
 import { inject } from 'vitest'
 import type { Context } from '../../src/commands/context.ts'
 import { pauseFor, rootKeyFile, type World } from '../../src/commands/demo.ts'
+import type { NextOutcome } from '../../src/commands/next.ts'
 import { plan } from '../../src/commands/plan.ts'
-import { type Round, runRounds } from '../../src/commands/run.ts'
+import { runRounds } from '../../src/commands/run.ts'
 import { ReanchorError } from '../../src/errors.ts'
 import type { PullRequest } from '../../src/forge/forge.ts'
 import { openForge } from '../../src/forge/open.ts'
@@ -29,7 +30,12 @@ export interface GiteaWorld {
   /** A runner of its own: a clone of its own and the token of `bot`. */
   runner(): Promise<Context>
   /** `run --once`: what it told, or the error that it ended with. */
-  once(context: Context): Promise<Round | { readonly kind: 'refused'; readonly error: ReanchorError }>
+  once(
+    context: Context,
+  ): Promise<
+    | { readonly kind: 'told'; readonly outcome: NextOutcome }
+    | { readonly kind: 'refused'; readonly error: ReanchorError }
+  >
   /** Rounds of it, while time passes in the clusters, until a pull request is open or the rotation is done (null). */
   nextRequest(context: Context): Promise<PullRequest | null>
   planned(context: Context): Promise<PullRequest>
@@ -99,9 +105,10 @@ export async function giteaWorld(
   async function once(context: Context): ReturnType<GiteaWorld['once']> {
     const asked = { rotation: world.rotation, base: null, once: true, interval: 60_000 }
     try {
-      const { outcome } = await runRounds(context, asked, async () => undefined)
-      if (outcome.kind === 'stopped') throw new Error('nobody stopped it')
-      return { kind: 'told', outcome }
+      const end = await runRounds(context, asked, async () => undefined)
+      const [round] = end.kind === 'ended' ? end.rounds : []
+      if (round?.kind !== 'told') throw new Error(`a round of one rotation ended as ${round?.kind ?? end.kind}`)
+      return { kind: 'told', outcome: round.outcome }
     } catch (error) {
       if (!(error instanceof ReanchorError)) throw error
       return { kind: 'refused', error }

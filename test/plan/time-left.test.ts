@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { undeclaredPart } from '../../src/declaration/undeclared.ts'
-import { type Course, leastTime, standingAt, timeLeft } from '../../src/plan/time-left.ts'
+import { type Course, leastTime, phaseTimes, standingAt, timeLeft } from '../../src/plan/time-left.ts'
 import type { Strategy, SystemPart } from '../../src/rotation.ts'
 import { cassandraPhases } from '../../src/systems/cassandra/phases.ts'
 import { systemOf } from '../../src/systems/systems.ts'
@@ -83,6 +83,20 @@ describe('what a rotation takes, from the phases that its system and flow have',
     const phases = cassandraPhases('graceful', { secret, next: await cassandraCa('O=new'), restarts: {} })
     expect(steps(course)).toEqual(phases.map(({ name, steps: all }) => `${name} ${all.length}`))
     expect(timeLeft(course, { ends: null }, now).requests).toBe(6)
+  })
+
+  it('phase by phase, with the time that holders have to renew in the one in which the new CA comes to issue', async () => {
+    const step = 615_000
+    const istio = phaseTimes(await courseOf('istio', 'graceful', {}, { batches: 2 }))
+    expect(istio.map(({ gates }) => gates)).toEqual([1, 1, 2, 2, 2].map(steps => 2 * steps * step))
+    // A day for each pull request, and the life of a leaf at the end of each phase, batch by batch.
+    expect(istio.map(({ usual, gates }) => (usual - gates) / day)).toEqual([4, 4, 6, 6, 6])
+    const kyma = await courseOf('kyma', 'graceful')
+    const own = phaseTimes(kyma).map(
+      ({ usual, gates }, index) => usual - gates - kyma.phases[index]!.steps.length * day,
+    )
+    expect(kyma.phases.map(({ name }) => name).filter((_, index) => own[index] !== 0)).toEqual(['issue-new'])
+    expect(Math.max(...own)).toBe(Math.round(92 * 0.7 * day))
   })
 
   it('an emergency waits for nobody, and a strategy that does not exist has no course', async () => {

@@ -1,9 +1,8 @@
 import { type NextOutcome, next } from '../../commands/next.ts'
-import { runRounds, type Stop } from '../../commands/run.ts'
 import { type ExitCode, exitCodes } from '../../errors.ts'
 import type { Evidence, GateResult, Plan } from '../../rotation.ts'
 import type { Drain } from '../../verify/drain.ts'
-import { type CommonOptions, duration } from '../options.ts'
+import type { CommonOptions } from '../options.ts'
 import type { CommandResult, Terminal } from '../output.ts'
 import { chosen, contextFor, paintFor } from './common.ts'
 
@@ -30,50 +29,10 @@ export async function abandonHandler(options: NextFlags, terminal: Terminal): Pr
   return { rotation: rotation.name, ...(await describeOutcome(outcome, terminal)) }
 }
 
-interface RunFlags extends CommonOptions {
-  readonly once: boolean
-  readonly interval: string
-}
-
-export async function runHandler(options: RunFlags, terminal: Terminal): Promise<CommandResult> {
-  const interval = duration(options.interval, '--interval')
-  const context = await contextFor(options, terminal)
-  const stop = stopSignal()
-  try {
-    const rounds = { ...chosen(options), once: options.once, interval, stop }
-    const { rotation, outcome } = await runRounds(context, rounds, async round => {
-      const text = round.kind === 'told' ? (await describeOutcome(round.outcome, terminal)).text : round.error.message
-      terminal.err(`${text}\n`)
-    })
-    if (outcome.kind !== 'stopped') return { rotation: rotation.name, ...(await describeOutcome(outcome, terminal)) }
-    // A round that is under way, or a pause, would keep the process; neither posts anything any more.
-    setTimeout(() => process.exit(), 500).unref()
-    return {
-      rotation: rotation.name,
-      exit: exitCodes.waiting,
-      result: { kind: 'stopped' },
-      text: 'stopped: pull requests that are safe only while they are observed wait until `reanchor run` goes on',
-    }
-  } finally {
-    stop.forget()
-  }
-}
-
-/** Set by the first SIGINT or SIGTERM. */
-function stopSignal(): Stop & { readonly forget: () => void } {
-  let isStopped = false
-  let stop = (): void => {}
-  const signal = new Promise<'stopped'>(resolve => {
-    stop = () => {
-      isStopped = true
-      resolve('stopped')
-    }
-  })
-  process.once('SIGINT', stop).once('SIGTERM', stop)
-  return { signal, is: () => isStopped, forget: () => void process.off('SIGINT', stop).off('SIGTERM', stop) }
-}
-
-async function describeOutcome(outcome: NextOutcome, terminal: Terminal): Promise<Omit<CommandResult, 'rotation'>> {
+export async function describeOutcome(
+  outcome: NextOutcome,
+  terminal: Terminal,
+): Promise<Omit<CommandResult, 'rotation'>> {
   switch (outcome.kind) {
     case 'done':
       return { exit: exitCodes.done, result: { kind: 'done' }, text: 'done: the rotation is closed' }

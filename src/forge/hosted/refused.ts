@@ -79,6 +79,7 @@ export function refused(refusal: Refusal, asked: Asked): ReanchorError {
       found,
       todo: `run the command again ${refusal.until === null ? 'later' : `after ${refusal.until.toISOString().slice(0, 19)}Z`}; a token of its own has a limit of its own`,
       exit: exitCodes.waiting,
+      transient: true,
     })
   }
   if (status === null || status >= 500) {
@@ -92,6 +93,7 @@ export function refused(refusal: Refusal, asked: Asked): ReanchorError {
         ? 'name the CA of the server in a PEM file: NODE_EXTRA_CA_CERTS=FILE (and for git GIT_SSL_CAINFO=FILE)'
         : 'run the command again later; check spec.forge in rotation.yaml where it never did',
       exit: certificate ? exitCodes.usage : exitCodes.waiting,
+      transient: !certificate,
       cause: refusal,
     })
   }

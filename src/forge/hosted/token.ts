@@ -50,6 +50,8 @@ export function tokenForRemote(url: string, environment: Environment): Token | n
   const { host, username, password } = new URL(url)
   // Who writes credentials into the URL of a remote means those.
   if (username !== '' && password !== '') return null
+  // So does who has given git a file of credentials (docs/runner.md).
+  if (environment.REANCHOR_GIT_CREDENTIALS !== undefined) return null
   const own = environment.REANCHOR_TOKEN?.trim()
   if (own !== undefined && own !== '') return { from: 'REANCHOR_TOKEN', value: checked('REANCHOR_TOKEN', own) }
   const kind = kindOfHost(host, environment)
