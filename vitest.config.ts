@@ -9,6 +9,7 @@ export default defineConfig({
       'test/rotations/**',
       'test/real/**',
       'test/custody/real/**',
+      'test/forges/**',
       'test/browser/**',
       'node_modules/**',
     ],

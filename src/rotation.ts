@@ -94,10 +94,24 @@ export interface CommonDeclaration {
   readonly paused: boolean
 }
 
-export type ForgeChoice =
-  | { readonly kind: 'github' | 'gitlab' | 'gitea'; readonly repository: string; readonly url: string | null }
-  | { readonly kind: 'local' }
-  | { readonly kind: 'none' }
+export type ForgeChoice = HostedForgeChoice | { readonly kind: 'local' } | { readonly kind: 'none' }
+
+/** A forge on a server. */
+export interface HostedForgeChoice {
+  readonly kind: 'github' | 'gitlab' | 'gitea'
+  /** `owner/name`; on GitLab with any number of groups. */
+  readonly repository: string
+  /** Address of the server; null: the public one of its kind. */
+  readonly url: string | null
+  /** What every pull request is labelled with. */
+  readonly labels: readonly string[]
+  /** Who is asked to review: people by their login, teams as `owner/team`. */
+  readonly reviewers: readonly string[]
+  /** Opened as drafts, which nobody can merge before a person calls them ready. */
+  readonly draft: boolean
+  /** Whether `run` keeps an issue that says where the rotation stands. */
+  readonly dashboard: boolean
+}
 
 /** The CA in use now. `files` are public certificates, and the signing key only where a phase needs it in `cacerts`. */
 export type CurrentSource =

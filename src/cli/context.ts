@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import type { Context } from '../commands/context.ts'
 import { exitCodes, ReanchorError } from '../errors.ts'
+import { tokenForRemote } from '../forge/hosted/token.ts'
 import { openRepository, type Repository } from '../repository/repository.ts'
 import type { Signer } from '../signature/sshsig.ts'
 import type { Terminal } from './output.ts'
@@ -43,7 +44,7 @@ export async function systemContext(options: ContextOptions, terminal: Terminal)
     },
     async openForge({ forge, base }) {
       const { openForge } = await import('../forge/open.ts')
-      return await openForge(forge, repository, { now: () => new Date(), base })
+      return await openForge(forge, repository, { now: () => new Date(), base, environment: process.env })
     },
     async openCluster(site) {
       const { openKubernetesCluster } = await import('../cluster/kubernetes.ts')
@@ -76,7 +77,7 @@ async function openWithRemote(dir: string, offline: boolean): Promise<Repository
     })
   }
   local.close()
-  return await openRepository(dir, { remote })
+  return await openRepository(dir, { remote, tokenFor: url => tokenForRemote(url, process.env)?.value ?? null })
 }
 
 function readFile(path: string): string {

@@ -103,7 +103,10 @@ async function addCommands(program: Command, add: Add): Promise<void> {
     .option('--sealed-secrets <file>', 'PEM file of the SealedSecrets controller’s certificate, instead of SOPS')
     .option('--ksops', 'SOPS under Argo CD, where its repo-server runs KSOPS')
     .option('--repo-url <url>', 'address of this repository, for a new Argo CD Application')
-    .option('--forge <forge>', 'local, none, github:OWNER/NAME, gitlab:PATH or gitea:OWNER/NAME')
+    .option(
+      '--forge <forge>',
+      'local, none, github:OWNER/NAME, gitlab:PATH or gitea:OWNER/NAME; with https://HOST/ before it on a server of your own',
+    )
     .option('--yes', 'ask nothing; take what was found', false)
     .option(...dryRun, false)
 

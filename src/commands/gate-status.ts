@@ -33,6 +33,8 @@ export interface GateWord {
   readonly status: CommitStatus
   /** Newer observations, for the comment; null: the pull request is none of the rotation's. */
   readonly observation: string | null
+  /** When it was judged. */
+  readonly at: Date
 }
 
 export type PostGate = (word: GateWord) => Promise<void>
@@ -65,12 +67,12 @@ export async function postGates(
     if (before?.state === 'success' && rests && !isOver(before, context.now())) continue
     const ours = observed.runner && isOurs(rotation, request) && observed.looks.length > 0
     const observation = ours ? observationText(status, observed.looks) : null
-    await (observed.post ?? postWord)({ rotation, forge, request, status, observation })
+    await (observed.post ?? postWord)({ rotation, forge, request, status, observation, at: context.now() })
   }
 }
 
-export async function postWord({ forge, request, status, observation }: GateWord): Promise<void> {
-  await forge.setStatus(request.head, status)
+export async function postWord({ forge, request, status, observation, at }: GateWord): Promise<void> {
+  if (!stillSays(await forge.status(request.head, gateContext), status, at)) await forge.setStatus(request.head, status)
   if (observation !== null) await forge.comment(request.number, 'reanchor/observation', observation)
 }
 
@@ -276,6 +278,20 @@ function goodUntil({ description }: CommitStatus): Instant | null {
 function isOver(status: CommitStatus, now: Date): boolean {
   const until = goodUntil(status)
   return until !== null && Date.parse(until) < now.getTime()
+}
+
+const instants = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ/g
+
+/**
+ * Whether a status says the same, apart from its times, and is good for half of its time yet. Forges take only so many statuses (GitHub: a thousand of a context
+ * on a commit, and 500 writes an hour), and a runner would post one of each request every minute.
+ */
+function stillSays(before: CommitStatus | null, status: CommitStatus, now: Date): boolean {
+  if (before === null || before.state !== status.state) return false
+  if (before.description.replaceAll(instants, '') !== status.description.replaceAll(instants, '')) return false
+  const [was, is] = [goodUntil(before), goodUntil(status)]
+  if (was === null || is === null) return before.description === status.description
+  return Date.parse(was) - now.getTime() > (Date.parse(is) - now.getTime()) / 2
 }
 
 /** For people: what the status says, and, unless `now` is null, whether its time is over, which no forge knows. */

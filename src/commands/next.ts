@@ -24,6 +24,7 @@ import type { GateResult, Plan, SitePosition } from '../rotation.ts'
 import { provePlan } from '../safety/prove.ts'
 import { concernOf } from './concern.ts'
 import type { Context } from './context.ts'
+import { postDashboard } from './dashboard.ts'
 import { gateContext, leaveGates, type PostGate, postGates, withdrawGates } from './gate-status.ts'
 import { publishNew, type Request, somebodyElse } from './requests.ts'
 import { isClosed, loadRotation, type OpenRotation, positionsAt } from './rotation.ts'
@@ -84,6 +85,7 @@ export async function next(
         runner: true,
         ...(options.post === undefined ? {} : { post: options.post }),
       })
+      if (!context.dryRun) await postDashboard(context, rotation, forge, [])
       return { rotation, outcome: { kind: 'done' } }
     }
     return { rotation, outcome: await advance(context, options, rotation, forge, positions) }
@@ -159,6 +161,7 @@ async function advance(
       ...(stopped === undefined ? {} : { stopped }),
       ...(post === undefined ? {} : { post }),
     })
+  if (!context.dryRun && runner && stopped?.() !== true) await postDashboard(context, rotation, forge, looks)
   return outcome
 }
 
@@ -319,7 +322,7 @@ async function openRequest(
   const changes = await changesOf(context, rotation, request, looks)
   const view = await requestView(rotation, request, looks, changes, context.now(), context.signer ?? null)
   const title = pullRequestTitle(view)
-  const body = pullRequestBody(view)
+  const body = pullRequestBody(view, forge.longestBody)
   assertNoPrivateKey(body, 'the pull request')
   for (const [path, text] of changes) if (text !== null) assertNoPrivateKey(text, path)
   if (context.dryRun) return { kind: 'dry-run', pullRequest: null, branch: request.branch, title, body, looks }
@@ -553,6 +556,9 @@ async function refuseEditedRequests(context: Context, rotation: OpenRotation, fo
   for (const request of await forge.listOpen(rotation.base)) {
     if (!request.branch.startsWith(`reanchor/${rotation.name}/`) || request.branch === planBranch(rotation.name))
       continue
+    // Pushed since the last fetch: fetched once more, or left to the gate, which is pending without it.
+    if ((await context.repository.resolve(request.head)) === null) await context.repository.fetch()
+    if ((await context.repository.resolve(request.head)) === null) continue
     const edited = await editedRequest(context, rotation, request)
     if (edited === null) continue
     await forge.setStatus(request.head, {

@@ -21,6 +21,7 @@ import { type Custodies, custodiesFor, rootRecipients, sealedCopies, sealedValue
 import { type Declared, findDeclaration } from './declared.ts'
 import { earlierCopies, earlierRotations, keptCanaries, refuseOtherCustody, withRestarts } from './earlier.ts'
 import { filesForWiring } from './files.ts'
+import { gateContext } from './gate-status.ts'
 import { openRequests, signedCa, writeRequests } from './offline-root.ts'
 import { refuseInside } from './outside.ts'
 import { publishNew, somebodyElse } from './requests.ts'
@@ -579,7 +580,8 @@ async function publishedPlan(scene: Scene): Promise<PlanOutcome | null> {
   await dropPending(context.repository, declared.declaration.name, published)
   const { provePlan } = await import('../safety/prove.ts')
   const proof = provePlan(there, { at: context.now() })
-  const pullRequest = await openPlanRequest(context, declared.declaration, { plan: there, proof }, branch)
+  const ready = { plan: there, proof, commit: published }
+  const pullRequest = await openPlanRequest(context, declared.declaration, ready, branch)
   return await unchanged(there, branch, pullRequest, scene.options)
 }
 
@@ -644,16 +646,22 @@ async function publish(scene: Scene, prepared: Prepared, written: readonly strin
 async function openPlanRequest(
   context: Context,
   declaration: Declaration,
-  { plan: made, proof }: Pick<Prepared, 'plan' | 'proof'>,
+  { plan: made, proof, commit }: Prepared,
   branch: string,
 ): Promise<PullRequest | null> {
   const forge = await context.openForge(declaration)
   const { planRequestView } = await import('./views.ts')
   const { pullRequestBody, pullRequestTitle } = await import('../report/pull-request.ts')
   const view = await planRequestView(made, proof)
-  const body = pullRequestBody(view)
+  const body = pullRequestBody(view, forge.longestBody)
   assertNoPrivateKey(body, 'the pull request')
-  return await forge.open({ title: pullRequestTitle(view), body, branch, base: declaration.base })
+  const opened = await forge.open({ title: pullRequestTitle(view), body, branch, base: declaration.base })
+  // No runner can say so before there is a plan, and a protected branch waits for it. Of what somebody has added to the branch, it says nothing.
+  if (opened.state === 'open' && opened.head === commit) {
+    const description = 'no change of trust: a plan touches nothing that is deployed'
+    await forge.setStatus(commit, { context: gateContext, state: 'success', description })
+  }
+  return opened
 }
 
 /** Of what steps are rendered from: whose evidence counts may change with no new plan. */

@@ -1,5 +1,6 @@
 import { applyRule, readSopsRules } from '../custody/sops-rules.ts'
 import { exitCodes, ReanchorError } from '../errors.ts'
+import { type Environment, kindOfHost } from '../forge/hosted/token.ts'
 import { folderOf, isUnder, join } from '../gitops/paths.ts'
 import { checkReach } from '../gitops/reach.ts'
 import type {
@@ -8,6 +9,7 @@ import type {
   DeliveryChoice,
   FileTree,
   ForgeChoice,
+  HostedForgeChoice,
   ReloadTarget,
   Site,
   SystemName,
@@ -225,17 +227,45 @@ function controlPlaneFlag(text: string): NonNullable<SiteAnswer['controlPlane']>
 
 function forgeFlag(text: string): ForgeChoice {
   if (text === 'local' || text === 'none') return { kind: text }
-  const [kind, repository] = text.split(/:(.*)/s)
+  const [kind, rest] = text.split(/:(.*)/s)
   const known = kind === 'github' || kind === 'gitlab' || kind === 'gitea'
+  const at = rest?.startsWith('https://') === true && URL.canParse(rest) ? new URL(rest) : null
+  const repository = at === null ? rest : repositoryIn(at.pathname)
   if (!known || repository === undefined || !/^[\w.][\w.-]*(\/[\w.-]+)+$/.test(repository)) {
     throw flagError(
       '--forge',
       text,
-      'local, none, or github:OWNER/NAME, gitlab:GROUP/NAME, gitea:OWNER/NAME',
+      'local, none, or github:OWNER/NAME, gitlab:GROUP/NAME, gitea:OWNER/NAME; on a server of your own github:https://HOST/OWNER/NAME',
       'github:acme/fleet',
     )
   }
-  return { kind, repository, url: null }
+  return hostedForgeAt(kind, at?.origin ?? null, repository)
+}
+
+function repositoryIn(path: string): string {
+  return path.replace(/^\/+|\/+$/g, '').replace(/\.git$/, '')
+}
+
+const publicServers = {
+  github: 'https://github.com',
+  gitlab: 'https://gitlab.com',
+  gitea: 'https://gitea.com',
+} as const
+
+function hostedForgeAt(kind: HostedForgeChoice['kind'], origin: string | null, repository: string): HostedForgeChoice {
+  const url = origin === publicServers[kind] ? null : origin
+  return { kind, repository, url, labels: [], reviewers: [], draft: false, dashboard: false }
+}
+
+/** The forge that a remote's URL tells; null where its host says nothing of which it is. */
+export function forgeOfRemote(url: string, environment: Environment): HostedForgeChoice | null {
+  const ssh = /^(?:ssh:\/\/)?(?:[\w.-]+@)([\w.-]+)(?::\d+)?[:/](.+)$/.exec(url)
+  const https = /^https:\/\//.test(url) && URL.canParse(url) ? new URL(url) : null
+  const host = https?.host ?? ssh?.[1]
+  const repository = repositoryIn(https?.pathname ?? ssh?.[2] ?? '')
+  if (host === undefined || !/^[\w.][\w.-]*(\/[\w.-]+)+$/.test(repository)) return null
+  const kind = kindOfHost(host, environment)
+  return kind === null ? null : hostedForgeAt(kind, `https://${host}`, repository)
 }
 
 // ------------------------------------------------------------------------------------------------------- proposal
@@ -310,6 +340,10 @@ function proposeDeclaration(
   else if (found.restartsWorkloads)
     remarks.push(
       'no folder with workloads was found: proxies that lie in other repositories are restarted there, and gates wait for them',
+    )
+  if (answers.forge !== null && answers.forge.kind !== 'local' && answers.forge.kind !== 'none')
+    remarks.push(
+      `pull requests are opened in ${answers.forge.repository} (${answers.forge.kind}), with a token in the environment: docs/forges.md`,
     )
   for (const each of findings.unread) remarks.push(`not looked into: ${each}`)
   const { defaults, subjects } = system.settings
@@ -670,6 +704,8 @@ export interface InitRun {
   readonly now: Date
   /** Answers a question, or null where nobody can be asked (no terminal, or --yes). */
   readonly ask: ((question: InitQuestion) => Promise<string>) | null
+  /** The forge that the remote of the clone tells (forgeOfRemote), where no flag says another. @default null */
+  readonly forge?: HostedForgeChoice | null
 }
 
 /**
@@ -694,9 +730,10 @@ export async function runInit(run: InitRun): Promise<InitResult> {
   }
   const answers = initAnswers(flags)
   const name = answers.name ?? `${system.settings.stem}-${run.now.getUTCFullYear()}`
+  const forge = answers.forge ?? run.forge ?? null
   const { text, remarks, declaration, wired } = proposeDeclaration(
     findings,
-    { ...answers, name },
+    { ...answers, name, forge },
     run.files,
     system,
     init,

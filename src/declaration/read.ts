@@ -409,7 +409,7 @@ function forgeOf(forge: SurfaceSpec['forge']): ForgeChoice {
   if (typeof forge === 'string') return { kind: forge }
   for (const kind of ['github', 'gitlab', 'gitea'] as const) {
     const hosted = forge[kind]
-    if (hosted !== undefined) return { kind, repository: hosted.repository, url: hosted.url ?? null }
+    if (hosted !== undefined) return { ...hosted, kind, url: hosted.url ?? null }
   }
   return { kind: forge.local === undefined ? 'none' : 'local' }
 }

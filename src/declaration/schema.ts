@@ -61,7 +61,7 @@ const algorithm = z.enum(['ecdsa-p256', 'ecdsa-p384', 'rsa-4096'])
 
 // ------------------------------------------------------------------------------------------------------- forge
 
-const hosted = (name: string, example: string) =>
+const hosted = (name: string, example: string, reviewer: string, reviewersText: string) =>
   z
     .strictObject({
       repository: text(
@@ -77,6 +77,42 @@ const hosted = (name: string, example: string) =>
             : { what: 'is not a repository', expected: 'owner/name of the repository', example },
       ),
       url: url(`Address of the server, where it is not the public ${name}.`, 'https://git.acme.example').optional(),
+      labels: z
+        .array(plainText('a label', 'A label.', 'trust'))
+        .default([])
+        .meta({
+          title: 'a list of labels',
+          description: 'What every pull request is labelled with; a label that does not exist is made.',
+          examples: [['trust']],
+        }),
+      reviewers: z
+        .array(
+          text(
+            { title: 'a login, or owner/team', description: 'Who is asked to review.', examples: [reviewer] },
+            value =>
+              /^[\w.-]+(\/[\w.-]+)?$/.test(value)
+                ? null
+                : { what: 'is not a login', expected: 'a login, or owner/team', example: reviewer },
+          ),
+        )
+        .default([])
+        .meta({ title: 'a list of logins and teams', description: reviewersText, examples: [[reviewer]] }),
+      draft: z
+        .boolean()
+        .default(false)
+        .meta({
+          title: 'true or false',
+          description: 'Open pull requests as drafts, which cannot be merged before a person calls them ready.',
+          examples: [false],
+        }),
+      dashboard: z
+        .boolean()
+        .default(false)
+        .meta({
+          title: 'true or false',
+          description: 'Whether `run` keeps one open issue that says where the rotation stands.',
+          examples: [true],
+        }),
     })
     .meta({
       title: `the repository on ${name}`,
@@ -94,9 +130,24 @@ const forge = z
         examples: [{ github: { repository: 'acme/fleet' } }],
       },
       {
-        github: hosted('GitHub', 'acme/fleet').optional(),
-        gitlab: hosted('GitLab', 'acme/platform/fleet').optional(),
-        gitea: hosted('Gitea or Forgejo', 'acme/fleet').optional(),
+        github: hosted(
+          'GitHub',
+          'acme/fleet',
+          'acme/platform',
+          'Who is asked to review every pull request: people by their login, teams as owner/team.',
+        ).optional(),
+        gitlab: hosted(
+          'GitLab',
+          'acme/platform/fleet',
+          'ada',
+          'Who is asked to review every merge request: people by their user name. GitLab Free keeps one of them.',
+        ).optional(),
+        gitea: hosted(
+          'Gitea or Forgejo',
+          'acme/fleet',
+          'acme/platform',
+          'Who is asked to review every pull request: people by their login, teams as owner/team.',
+        ).optional(),
         local: z
           .strictObject({})
           .meta({

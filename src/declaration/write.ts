@@ -108,6 +108,10 @@ function writeForge(out: Writer, forge: ForgeChoice): void {
     out.map(forge.kind, () => {
       out.field('repository', forge.repository)
       if (forge.url !== null) out.field('url', forge.url)
+      if (forge.labels.length > 0) out.values('labels', forge.labels)
+      if (forge.reviewers.length > 0) out.values('reviewers', forge.reviewers)
+      if (forge.draft) out.flag('draft', true)
+      if (forge.dashboard) out.flag('dashboard', true)
     })
   })
 }

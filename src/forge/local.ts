@@ -17,7 +17,7 @@ import {
   type Snapshot,
 } from '../repository/repository.ts'
 import type { FileChanges, Instant } from '../rotation.ts'
-import type { CommitStatus, Forge, PullRequest, PullRequestDraft } from './forge.ts'
+import { type CommitStatus, type Forge, type PullRequest, type PullRequestDraft, usualLongestBody } from './forge.ts'
 
 export type MergeMethod = 'merge' | 'squash' | 'rebase'
 
@@ -443,6 +443,7 @@ export async function openLocalForge(
 
   return {
     kind: 'local',
+    longestBody: usualLongestBody,
     open,
     async find(branch) {
       checkBranch(branch)
@@ -471,6 +472,7 @@ export async function openLocalForge(
       )
     },
     get: async number => neutral(await current(await storedOne((await state()).snapshot, number))),
+    dashboard: async () => null,
     merge,
     diff,
     async comments(number) {

@@ -10,7 +10,7 @@ import { createHash } from 'node:crypto'
 import { exitCodes, ReanchorError } from '../errors.ts'
 import { checkBranch } from '../repository/names.ts'
 import type { Repository } from '../repository/repository.ts'
-import type { Forge, PullRequest } from './forge.ts'
+import { type Forge, type PullRequest, usualLongestBody } from './forge.ts'
 
 const ours = 'reanchor/'
 
@@ -67,6 +67,7 @@ export function openNoForge(repository: Repository, options: { readonly base: st
 
   return {
     kind: 'none',
+    longestBody: usualLongestBody,
     async open(draft) {
       checkBranch(draft.base)
       const found = await read(checkBranch(draft.branch), draft.base)
@@ -107,6 +108,7 @@ export function openNoForge(repository: Repository, options: { readonly base: st
     comment: async () => undefined,
     setStatus: async () => undefined,
     status: async () => null,
+    dashboard: async () => null,
   }
 }
 

@@ -426,15 +426,43 @@ export interface PorcelainAnswer {
   readonly output: string
 }
 
+/** What git is to log in with at one host, should it be asked to. */
+export interface Credential {
+  /** `https://host[:port]` */
+  readonly origin: string
+  readonly password: string
+}
+
+/** The shell of git runs it with the word `get`; the password is in the environment of git alone, never in an argument or a URL. */
+const credentialHelper =
+  '!f() { test "$1" = get && printf "username=x-access-token\\npassword=%s\\n" "$REANCHOR_GIT_PASSWORD"; }; f'
+
+/**
+ * gitcredentials(7): the empty helper takes back those that are configured. Git would tell every one of them what let it in, and one that stores would
+ * write the token to a file.
+ */
+function credentialEnvironment(credential: Credential | null): Record<string, string> {
+  if (credential === null) return {}
+  return {
+    GIT_CONFIG_COUNT: '2',
+    GIT_CONFIG_KEY_0: `credential.${credential.origin}.helper`,
+    GIT_CONFIG_VALUE_0: '',
+    GIT_CONFIG_KEY_1: `credential.${credential.origin}.helper`,
+    GIT_CONFIG_VALUE_1: credentialHelper,
+    REANCHOR_GIT_PASSWORD: credential.password,
+  }
+}
+
 /** Runs a command that talks to a remote, through simple-git. A failure is an answer: what git said, without credentials. */
 export async function remoteGit(
   /** The top of the work tree, or the bare repository: a remote's relative path is taken from there. */
   cwd: string,
   subcommand: Porcelain,
   args: readonly string[],
+  credential: Credential | null = null,
 ): Promise<PorcelainAnswer> {
   const { simpleGit } = await import('simple-git')
-  const environment = gitEnvironment('remote')
+  const environment = { ...gitEnvironment('remote'), ...credentialEnvironment(credential) }
   const client = simpleGit({
     baseDir: cwd,
     allowEnvironment: Object.keys(environment),
@@ -444,6 +472,8 @@ export async function remoteGit(
       allowUnsafeSshCommand: true,
       allowUnsafeAskPass: true,
       allowUnsafeConfigPaths: true,
+      allowUnsafeConfigEnvCount: true,
+      allowUnsafeCredentialHelper: true,
     },
     config: [`core.hooksPath=${devNull}`],
     timeout: { block: 120_000 },

@@ -9,6 +9,7 @@ import { resolve as absolute, join } from 'node:path'
 import { exitCodes, ReanchorError } from '../errors.ts'
 import type { FileChanges, FileTree } from '../rotation.ts'
 import {
+  type Credential,
   type GitObject,
   type GitPlace,
   git,
@@ -26,6 +27,8 @@ export interface RepositoryOptions {
   /** Name of the remote whose branches are the state; absent: the branches of this repository itself. */
   readonly remote?: string
   readonly onWrite?: WriteHook
+  /** A token for a remote of this URL; null: git finds its own way in, as when the user calls it. @default null for all */
+  readonly tokenFor?: (url: string) => string | null
 }
 
 export interface TreeEntry {
@@ -569,7 +572,7 @@ export async function openRepository(dir: string, options: RepositoryOptions = {
   }
 
   async function publishTo(name: string, updates: readonly RefUpdate[]): Promise<PublishResult> {
-    await remoteUrl(name, 'push')
+    const credential = credentialOf(await remoteUrl(name, 'push'))
     const moving = updates.filter(update => update.from !== update.to)
     const held = updates.filter(update => update.from === update.to)
     // A push has no way to hold a ref that it does not move: those are looked at once before.
@@ -587,18 +590,19 @@ export async function openRepository(dir: string, options: RepositoryOptions = {
     // Without refspecs, git would push what push.default says.
     if (moving.length === 0) return { ok: true }
     // Without `+`: it would push past a lease that does not hold. An empty lease means: must not exist.
+    const args = [
+      '--atomic',
+      '--no-verify',
+      '--porcelain',
+      '--no-follow-tags',
+      '--recurse-submodules=no',
+      ...moving.map(({ ref, from }) => `--force-with-lease=${ref}:${from ?? ''}`),
+      '--end-of-options',
+      name,
+      ...moving.map(({ ref, to }) => `${to ?? ''}:${ref}`),
+    ]
     const failed = await write(`push ${updates.map(update => update.ref).join(' ')}`, async () => {
-      const answer = await remoteGit(workTree ?? gitDir, 'push', [
-        '--atomic',
-        '--no-verify',
-        '--porcelain',
-        '--no-follow-tags',
-        '--recurse-submodules=no',
-        ...moving.map(({ ref, from }) => `--force-with-lease=${ref}:${from ?? ''}`),
-        '--end-of-options',
-        name,
-        ...moving.map(({ ref, to }) => `${to ?? ''}:${ref}`),
-      ])
+      const answer = await remoteGit(workTree ?? gitDir, 'push', args, credential)
       return answer.ok ? null : answer
     })
     if (failed === null) {
@@ -624,7 +628,9 @@ export async function openRepository(dir: string, options: RepositoryOptions = {
   }
 
   async function remoteRefs(name: string, wanted: readonly string[]): Promise<Map<string, string>> {
-    const answer = await remoteGit(workTree ?? gitDir, 'ls-remote', ['--quiet', '--end-of-options', name, ...wanted])
+    const credential = credentialOf(await remoteUrl(name))
+    const args = ['--quiet', '--end-of-options', name, ...wanted]
+    const answer = await remoteGit(workTree ?? gitDir, 'ls-remote', args, credential)
     if (!answer.ok) throw remoteFailure('the remote cannot be reached', name, answer)
     const found = new Map<string, string>()
     for (const line of answer.output.split('\n')) {
@@ -636,19 +642,18 @@ export async function openRepository(dir: string, options: RepositoryOptions = {
 
   async function fetch(): Promise<void> {
     if (remote === null) return
-    await remoteUrl(remote)
-    const answer = await write(`fetch ${remote}`, () =>
-      remoteGit(workTree ?? gitDir, 'fetch', [
-        '--prune',
-        '--no-tags',
-        '--no-recurse-submodules',
-        '--no-write-fetch-head',
-        '--no-auto-maintenance',
-        '--end-of-options',
-        remote,
-        `+refs/heads/*:refs/remotes/${remote}/*`,
-      ]),
-    )
+    const credential = credentialOf(await remoteUrl(remote))
+    const args = [
+      '--prune',
+      '--no-tags',
+      '--no-recurse-submodules',
+      '--no-write-fetch-head',
+      '--no-auto-maintenance',
+      '--end-of-options',
+      remote,
+      `+refs/heads/*:refs/remotes/${remote}/*`,
+    ]
+    const answer = await write(`fetch ${remote}`, () => remoteGit(workTree ?? gitDir, 'fetch', args, credential))
     if (!answer.ok) throw remoteFailure('the remote cannot be fetched', remote, answer)
   }
 
@@ -678,9 +683,16 @@ export async function openRepository(dir: string, options: RepositoryOptions = {
       where: { file: gitDir, object: `remote ${name}` },
       expected: 'a remote that can be reached and written with the credentials at hand',
       found: gitSays(answer.output) || 'no message',
-      todo: `try by hand: git ls-remote ${name}`,
-      transient: true,
+      todo: isDenied(answer.output)
+        ? `let git log in, or set REANCHOR_TOKEN to a token that may push (docs/forges.md): git ls-remote ${name}`
+        : `try by hand: git ls-remote ${name}`,
+      transient: !isDenied(answer.output),
     })
+  }
+
+  function credentialOf(url: string): Credential | null {
+    const password = options.tokenFor?.(url) ?? null
+    return password === null ? null : { origin: new URL(url).origin, password }
   }
 
   async function readRef(ref: string): Promise<string | null> {
@@ -883,6 +895,13 @@ export async function openRepository(dir: string, options: RepositoryOptions = {
     remoteUrl,
     close: () => reader.close(),
   }
+}
+
+/** What the forges and git itself say where somebody is not let in, or may not write. */
+function isDenied(output: string): boolean {
+  return /authentication failed|could not read username|access denied|permission .*denied|denied to|not allowed to push|error: 40[13]|forbidden|unauthorized/i.test(
+    output,
+  )
 }
 
 /** Clones `url` bare or with a work tree into `dir`, which must not exist yet. Throws ReanchorError. */

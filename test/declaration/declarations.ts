@@ -65,6 +65,10 @@ const forge: fc.Arbitrary<ForgeChoice> = fc.oneof(
     kind: fc.constantFrom('github' as const, 'gitlab' as const, 'gitea' as const),
     repository: fc.constantFrom('acme/fleet', 'acme/platform/fleet'),
     url: orNull(fc.constantFrom('https://git.acme.example', 'https://git.acme.example:8443/x?y=z#a')),
+    labels: fc.subarray(['trust', 'kind: certificates']),
+    reviewers: fc.subarray(['ada', 'acme/platform']),
+    draft: fc.boolean(),
+    dashboard: fc.boolean(),
   }),
 )
 

@@ -2,6 +2,7 @@ import { Buffer } from 'node:buffer'
 import { describe, expect, test } from 'vitest'
 import { findInRepository } from '../../src/declaration/find.ts'
 import {
+  forgeOfRemote,
   type InitFlags,
   type InitQuestion,
   type InitRun,
@@ -217,6 +218,24 @@ spec:
     expect(result.nextSteps).toContain('clusters/eu-1/trust.yaml, clusters/eu-1/istio.yaml')
     expect(result.nextSteps).toContain('reanchor/gate')
     expect(result.nextSteps).toContain('diff.reanchor.textconv')
+  })
+
+  test('the forge in the remote of the clone, unless a flag says another; a server of its own by its address', async () => {
+    const flags = { name: 'ca-2026', site: ['eu-1', 'us-1=mesh/us'], context: ['a', 'b'], age: recipients }
+    const remote = forgeOfRemote('git@gitlab.com:acme/platform/fleet.git', {})
+    const found = await run(helm, flags, { forge: remote })
+    expect(found.text).toContain('  forge:\n    gitlab:\n      repository: acme/platform/fleet\n')
+    expect(found.remarks.join('\n')).toContain('pull requests are opened in acme/platform/fleet (gitlab)')
+    const none = await run(helm, { ...flags, forge: 'none' }, { forge: remote })
+    expect(none.text).toContain('  forge: none')
+    const own = await run(helm, { ...flags, forge: 'gitea:https://git.acme.example:8443/acme/fleet.git' })
+    expect((await readDeclaration(own.text, own.path)).forge).toMatchObject({
+      kind: 'gitea',
+      repository: 'acme/fleet',
+      url: 'https://git.acme.example:8443',
+    })
+    const wrong = await refusal(run(helm, { ...flags, forge: 'gitea:http://git.acme.example/acme/fleet' }))
+    expect(wrong.expected).toContain('github:https://HOST/OWNER/NAME')
   })
 
   test('two clusters of Flux with HelmReleases, an ambient mesh, and apps that both share', async () => {

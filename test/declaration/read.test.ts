@@ -119,7 +119,15 @@ test('fills in every default of the shortest declaration', async () => {
 
 test('reads what is declared', async () => {
   const declaration = await readDeclaration(complete, file)
-  expect(declaration.forge).toEqual({ kind: 'github', repository: 'acme/fleet', url: null })
+  expect(declaration.forge).toEqual({
+    kind: 'github',
+    repository: 'acme/fleet',
+    url: null,
+    labels: [],
+    reviewers: [],
+    draft: false,
+    dashboard: false,
+  })
   expect(declaration.next).toMatchObject({
     from: 'files',
     issuing: { 'us-1': { key: '../keys/us-1.pem', chain: null } },

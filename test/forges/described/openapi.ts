@@ -1,0 +1,159 @@
+/** An OpenAPI 3.0 description as something that requests and responses are held to. */
+import { Ajv, type ValidateFunction } from 'ajv'
+
+type Json = Readonly<Record<string, unknown>>
+
+export interface Described {
+  /** The path of the description that a request is for, with its parameters; null: there is none. */
+  route(
+    method: string,
+    path: string,
+  ): { readonly template: string; readonly parameters: Readonly<Record<string, string>> } | null
+  /** What is wrong with a request; empty: nothing. */
+  request(method: string, template: string, query: URLSearchParams, body: unknown): readonly string[]
+  response(method: string, template: string, status: number, body: unknown): readonly string[]
+  /** The first example of a success, or null. */
+  example(method: string, template: string, status: number): unknown
+}
+
+interface Operation {
+  readonly parameters?: readonly Json[]
+  readonly requestBody?: Json
+  readonly responses: Readonly<Record<string, Json>>
+}
+
+export function described(document: Json): Described {
+  const paths = document.paths as Readonly<Record<string, Readonly<Record<string, Operation>>>>
+  const ajv = new Ajv({
+    strict: false,
+    validateFormats: false,
+    allErrors: false,
+    validateSchema: false,
+    coerceTypes: false,
+  })
+  ajv.addSchema({ ...plain(document), $id: 'api' })
+  const compiled = new Map<string, ValidateFunction>()
+  const templates = Object.keys(paths).map(template => ({
+    template,
+    names: [...template.matchAll(/\{(\w+)\}/g)].map(found => found[1] ?? ''),
+    // A longer literal part wins over a parameter.
+    pattern: new RegExp(`^${template.replace(/[.*+?^$()|[\]\\]/g, '\\$&').replace(/\{\w+\}/g, '([^/]+)')}$`),
+    literal: template.replace(/\{\w+\}/g, '').length,
+  }))
+  templates.sort((a, b) => b.literal - a.literal)
+
+  function follow(value: unknown): Json {
+    let found = value as Json
+    while (typeof found.$ref === 'string') {
+      let at: unknown = document
+      for (const part of found.$ref.slice(2).split('/'))
+        at = (at as Json)[part.replaceAll('~1', '/').replaceAll('~0', '~')]
+      found = at as Json
+    }
+    return found
+  }
+
+  function operation(method: string, template: string): Operation {
+    const found = paths[template]?.[method.toLowerCase()]
+    if (found === undefined) throw new Error(`no operation ${method} ${template}`)
+    return found
+  }
+
+  function check(schema: unknown, value: unknown, key: string): readonly string[] {
+    let validate = compiled.get(key)
+    if (validate === undefined) {
+      validate = ajv.compile(absolute(plain(schema)) as Json)
+      compiled.set(key, validate)
+    }
+    if (validate(value)) return []
+    return (validate.errors ?? []).map(({ instancePath, message }) => `${key}: ${instancePath} ${message}`)
+  }
+
+  return {
+    route(method, path) {
+      for (const { template, names, pattern } of templates) {
+        const found = pattern.exec(path)
+        if (found === null || paths[template]?.[method.toLowerCase()] === undefined) continue
+        const parameters = names.map((name, index) => [name, decodeURIComponent(found[index + 1] ?? '')])
+        return { template, parameters: Object.fromEntries(parameters) }
+      }
+      return null
+    },
+    request(method, template, query, body) {
+      const { parameters = [], requestBody } = operation(method, template)
+      const wrong: string[] = []
+      const known = new Map(parameters.map(follow).map(one => [`${one.in}:${one.name}`, one]))
+      for (const [name, text] of query) {
+        const parameter = known.get(`query:${name}`)
+        if (parameter === undefined) wrong.push(`query ${name} is not described`)
+        else
+          wrong.push(
+            ...check(parameter.schema, typed(follow(parameter.schema), text), `${method} ${template} ?${name}`),
+          )
+      }
+      for (const one of known.values())
+        if (one.in === 'query' && one.required === true && !query.has(String(one.name)))
+          wrong.push(`query ${one.name} is missing`)
+      const described = requestBody === undefined ? null : follow(requestBody)
+      const schema = (described?.content as Json | undefined)?.['application/json'] as Json | undefined
+      if (body !== undefined && schema === undefined) wrong.push('a body that is not described')
+      if (body === undefined && described?.required === true) wrong.push('no body')
+      if (body !== undefined && schema !== undefined) {
+        wrong.push(...check(schema.schema, body, `${method} ${template} body`))
+        wrong.push(...undescribed(follow(schema.schema), body).map(name => `body field ${name} is not described`))
+      }
+      return wrong
+    },
+    response(method, template, status, body) {
+      const found = operation(method, template).responses[String(status)]
+      if (found === undefined) return [`status ${status} is not described`]
+      const schema = ((follow(found).content as Json | undefined)?.['application/json'] as Json | undefined)?.schema
+      return schema === undefined ? [] : check(schema, body, `${method} ${template} ${status}`)
+    },
+    example(method, template, status) {
+      const found = operation(method, template).responses[String(status)]
+      const content = ((found === undefined ? {} : follow(found)).content as Json | undefined)?.['application/json'] as
+        | Json
+        | undefined
+      const [first] = Object.values((content?.examples ?? {}) as Readonly<Record<string, Json>>)
+      return first === undefined ? null : structuredClone(follow(first).value)
+    },
+  }
+}
+
+/** A request is held to name no field that the description does not: a server would ignore it. */
+function undescribed(schema: Json, body: unknown): readonly string[] {
+  if (schema.properties === undefined || typeof body !== 'object' || body === null) return []
+  return Object.keys(body).filter(name => !(name in (schema.properties as Json)))
+}
+
+function typed(schema: Json, text: string): unknown {
+  if (schema.type === 'integer' || schema.type === 'number') return Number(text)
+  if (schema.type === 'boolean') return text === 'true'
+  if (schema.type === 'array') return text.split(',')
+  return text
+}
+
+/** `nullable` of OpenAPI 3.0 in the words of JSON Schema. */
+function plain(value: unknown): Json {
+  const walk = (one: unknown): unknown => {
+    if (Array.isArray(one)) return one.map(walk)
+    if (typeof one !== 'object' || one === null) return one
+    const { nullable, ...rest } = Object.fromEntries(Object.entries(one).map(([key, inner]) => [key, walk(inner)]))
+    // A schema that has a property of this name has an object there.
+    if (nullable !== true) return nullable === undefined || nullable === false ? rest : { ...rest, nullable }
+    return { anyOf: [rest, { type: 'null' }] }
+  }
+  return walk(value) as Json
+}
+
+/** References of a part of the document, when it is compiled by itself. */
+function absolute(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(absolute)
+  if (typeof value !== 'object' || value === null) return value
+  const entries = Object.entries(value).map(([key, inner]) => [
+    key,
+    key === '$ref' && typeof inner === 'string' && inner.startsWith('#') ? `api${inner}` : absolute(inner),
+  ])
+  return Object.fromEntries(entries)
+}

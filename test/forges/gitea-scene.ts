@@ -1,0 +1,110 @@
+import { randomBytes } from 'node:crypto'
+import { inject, onTestFinished } from 'vitest'
+import { openForge } from '../../src/forge/open.ts'
+import type { HostedForgeChoice } from '../../src/rotation.ts'
+import type { Scene, Settings } from '../forge/contract.ts'
+import { bareRepository, cloneOf, opened, userGit } from '../repository/temporary.ts'
+import { type GiteaApi, giteaApi, giteaPeople } from './gitea-people.ts'
+
+export const giteaReviewer = 'grace'
+
+/** An organisation's repository on the Gitea of this run; `bot` is the user whose token reanchor has. */
+export interface GiteaRepository {
+  readonly repository: string
+  readonly url: string
+  /** https://…/owner/name.git */
+  readonly remote: string
+  readonly botToken: string
+  /** As the administrator. */
+  readonly api: GiteaApi
+  choice(settings: Settings): HostedForgeChoice
+}
+
+const botScopes = ['write:repository', 'write:issue']
+
+/** Of the scopes that docs/forges.md names, and no more. */
+export async function makeGiteaRepository(scopes: readonly string[] = botScopes): Promise<GiteaRepository> {
+  const { url, adminToken } = inject('gitea')
+  const api = giteaApi(url, adminToken)
+  const name = `fleet-${randomBytes(4).toString('hex')}`
+  await ensureUser(api, 'bot')
+  await ensureUser(api, giteaReviewer)
+  await ensureOrganisation(api, 'acme')
+  await api('POST', '/orgs/acme/repos', { name, private: true, auto_init: false, default_branch: 'main' })
+  const repository = `acme/${name}`
+  for (const [user, permission] of [
+    ['bot', 'write'],
+    [giteaReviewer, 'write'],
+  ] as const)
+    await api('PUT', `/repos/${repository}/collaborators/${user}`, { permission })
+  const botToken = await tokenOf(url, 'bot', scopes)
+  return {
+    repository,
+    url,
+    remote: `${url}/${repository}.git`,
+    botToken,
+    api,
+    choice: settings => ({ kind: 'gitea', repository, url, ...settings }),
+  }
+}
+
+const passwords = new Map<string, string>()
+
+async function ensureUser(api: GiteaApi, username: string): Promise<void> {
+  if (passwords.has(username)) return
+  const password = 'a-password-of-the-tests'
+  const email = `${username}@example.com`
+  await api('POST', '/admin/users', { username, email, password, must_change_password: false }).catch(ignoreTaken)
+  passwords.set(username, password)
+}
+
+async function ensureOrganisation(api: GiteaApi, username: string): Promise<void> {
+  await api('POST', '/orgs', { username, visibility: 'private' }).catch(ignoreTaken)
+}
+
+/** Another file's worker may have made it. */
+function ignoreTaken(error: unknown): void {
+  if (!(error instanceof Error) || !/: 422 /.test(error.message)) throw error
+}
+
+async function tokenOf(url: string, user: string, scopes: readonly string[]): Promise<string> {
+  const response = await fetch(`${url}/api/v1/users/${user}/tokens`, {
+    method: 'POST',
+    headers: {
+      authorization: `Basic ${Buffer.from(`${user}:${passwords.get(user)}`).toString('base64')}`,
+      'content-type': 'application/json',
+    },
+    body: JSON.stringify({ name: randomBytes(6).toString('hex'), scopes }),
+  })
+  return ((await response.json()) as { readonly sha1: string }).sha1
+}
+
+/** Pushes what a local bare repository has on main, as its first content. */
+export async function pushFirst(made: GiteaRepository, bare: string): Promise<void> {
+  const { adminToken } = inject('gitea')
+  const remote = made.remote.replace('https://', `https://root-admin:${adminToken}@`)
+  userGit(bare, '-c', `http.sslCAInfo=${inject('certificate').cert}`, 'push', '-q', remote, 'main:main')
+  // The repository counts as empty until Gitea has taken the push in.
+  for (;;) {
+    const { empty } = await made.api<{ readonly empty: boolean }>('GET', `/repos/${made.repository}`)
+    if (!empty) return
+    await new Promise(resolve => setTimeout(resolve, 50))
+  }
+}
+
+export async function giteaScene(files: Readonly<Record<string, string>>, settings: Settings): Promise<Scene> {
+  const made = await makeGiteaRepository()
+  const bare = await bareRepository(files)
+  await pushFirst(made, bare)
+  const clone = cloneOf(bare)
+  userGit(clone, 'remote', 'set-url', 'origin', made.remote)
+  const repository = await opened(clone, { remote: 'origin', tokenFor: () => made.botToken })
+  await repository.fetch()
+  const forge = await openForge(made.choice(settings), repository, {
+    now: () => new Date(),
+    base: 'main',
+    environment: { GITEA_TOKEN: made.botToken },
+  })
+  onTestFinished(async () => void (await made.api('DELETE', `/repos/${made.repository}`)))
+  return { repository, forge, people: giteaPeople(made.api, made.repository) }
+}

@@ -1,0 +1,94 @@
+import { cp, mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { moduleFolder, output, program } from '../real/rig/components.ts'
+import { freePort, type Server, startServer, until } from '../real/rig/server.ts'
+
+import type { Certificate } from './setup.ts'
+
+export interface Gitea {
+  /** https://127.0.0.1:PORT */
+  readonly url: string
+  /** Of an administrator, for all scopes. */
+  readonly adminToken: string
+  readonly server: Server
+  /** Makes a user and a token of it with these scopes, such as `write:repository`. */
+  user(name: string, scopes: readonly string[]): Promise<string>
+  close(): Promise<void>
+}
+
+/** A Gitea of its own in `folder`, with its database and its repositories, served over TLS. */
+export async function startGitea(folder: string, certificate: Certificate): Promise<Gitea> {
+  const binary = await program('gitea')
+  const port = await freePort()
+  const url = `https://127.0.0.1:${port}`
+  const statics = join(folder, 'static')
+  await mkdir(statics, { recursive: true })
+  // It is built without its files in it.
+  const module = await moduleFolder('gitea', 'code.gitea.io/gitea')
+  for (const part of ['templates', 'options', 'public'])
+    await cp(join(module, part), join(statics, part), { recursive: true })
+  await output('chmod', ['-R', 'u+w', statics])
+  const config = join(folder, 'app.ini')
+  await writeFile(config, settings(folder, statics, port, certificate))
+  const env = { PATH: process.env.PATH, HOME: folder, USER: process.env.USER ?? 'root', GITEA_WORK_DIR: folder }
+  const gitea = (...args: string[]): Promise<string> =>
+    output(binary, [...args, '--config', config], { cwd: folder, env })
+  await gitea('migrate')
+
+  async function user(name: string, scopes: readonly string[], ...more: readonly string[]): Promise<string> {
+    const said = await gitea(
+      ...['admin', 'user', 'create', '--username', name, '--email', `${name}@example.com`, '--random-password'],
+      ...['--must-change-password=false', '--access-token', '--access-token-scopes', scopes.join(','), ...more],
+    )
+    const token = /Access token was successfully created(?:\.\.\.|:)? *([0-9a-f]{40})/.exec(said)?.[1]
+    if (token === undefined) throw new Error(`gitea gave no token: ${said}`)
+    return token
+  }
+
+  const adminToken = await user('root-admin', ['all'], '--admin')
+  const server = startServer('gitea', [binary, 'web', '--config', config], {
+    log: join(folder, 'gitea.log'),
+    cwd: folder,
+    env,
+  })
+  await until(
+    'Gitea answers',
+    async () =>
+      (await output('curl', ['-s', '--cacert', certificate.cert, `${url}/api/v1/version`])).includes('version'),
+    60_000,
+  )
+  return { url, adminToken, server, user, close: () => server.stop() }
+}
+
+function settings(folder: string, statics: string, port: number, certificate: Certificate): string {
+  return `APP_NAME = forge
+RUN_USER = ${process.env.USER ?? 'root'}
+I_AM_BEING_UNSAFE_RUNNING_AS_ROOT = true
+[server]
+PROTOCOL = https
+HTTP_ADDR = 127.0.0.1
+HTTP_PORT = ${port}
+ROOT_URL = https://127.0.0.1:${port}/
+CERT_FILE = ${certificate.cert}
+KEY_FILE = ${certificate.key}
+STATIC_ROOT_PATH = ${statics}
+DISABLE_SSH = true
+OFFLINE_MODE = true
+[database]
+DB_TYPE = sqlite3
+PATH = ${join(folder, 'gitea.db')}
+[repository]
+ROOT = ${join(folder, 'repositories')}
+DEFAULT_BRANCH = main
+[security]
+INSTALL_LOCK = true
+[service]
+DISABLE_REGISTRATION = true
+[actions]
+ENABLED = false
+[log]
+LEVEL = warn
+[cron.update_checker]
+ENABLED = false
+`
+}

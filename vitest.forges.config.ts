@@ -1,0 +1,13 @@
+import { defineConfig } from 'vitest/config'
+
+/** Suites on real and on described forges (test/forges): Gitea is built with Go. `npm run test:forges` runs them. */
+export default defineConfig({
+  test: {
+    include: ['test/forges/**/*.test.ts'],
+    globalSetup: ['test/forges/setup.ts'],
+    pool: 'forks',
+    testTimeout: 300_000,
+    hookTimeout: 300_000,
+    maxWorkers: 2,
+  },
+})
