@@ -9,6 +9,7 @@ export default defineConfig({
       'test/rotations/**',
       'test/real/**',
       'test/forges/**',
+      'test/custody/real/**',
       'test/browser/**',
       'node_modules/**',
     ],

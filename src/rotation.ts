@@ -158,7 +158,13 @@ export interface IssuingSettings {
 
 export type CustodyChoice =
   /** `age` null: the recipients of the `.sops.yaml` rule that matches the destination path. */
-  | { readonly kind: 'sops'; readonly age: readonly string[] | null; readonly ksops: boolean }
+  | {
+      readonly kind: 'sops'
+      readonly age: readonly string[] | null
+      readonly ksops: boolean
+      /** Recipients of the root key file, where they are others. Empty: those that the rest is sealed to. */
+      readonly rootAge: readonly string[]
+    }
   | {
       readonly kind: 'sealedSecrets'
       /** PEM file of the controller's certificate, in the repository or outside. */
@@ -171,6 +177,14 @@ export type CustodyChoice =
       readonly kind: 'externalSecrets'
       readonly store: string
       readonly storeKind: 'SecretStore' | 'ClusterSecretStore'
+      /** Begins every name in the store; what follows has letters, digits, `-` and `.` only. */
+      readonly prefix: string
+      /** What the store calls the first version of a name. */
+      readonly version: string
+      /** Mount of Vault's KV engine, for the commands that `plan` prints; null: the store is another one. */
+      readonly vaultMount: string | null
+      /** Recipients of the root key file. */
+      readonly age: readonly string[]
     }
 
 export interface Site {

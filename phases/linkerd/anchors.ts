@@ -5,7 +5,7 @@ import { rotationAnnotation } from '../../src/names.ts'
 import { anchorText, readAsGo } from '../../src/systems/linkerd/go-pem.ts'
 import { globalAnchors, withGlobalAnchors, withValuesAnchors } from '../../src/systems/linkerd/linkerd-config.ts'
 import { placeIn } from '../site-file.ts'
-import { controlPlaneComponent } from './files.ts'
+import { controlPlaneComponent, trustRootsFile } from './files.ts'
 import { type LinkerdPhaseProps, managedBy, protection } from './props.ts'
 
 /**
@@ -52,10 +52,33 @@ export class Anchors extends Construct {
       placeIn(patch, { path: `${controlPlaneComponent}/trust-roots.yaml`, privateKeys: [] })
     }
     if (!controlPlane.ownTrustRoots) return
+    if (controlPlane.bundle === true) {
+      placeIn(new ApiObject(this, 'bundle', bundleOf(name, anchors, props)), { path: trustRootsFile, privateKeys: [] })
+      return
+    }
     const map = new k8s.KubeConfigMap(this, 'own-trust-roots', {
       metadata: { name, namespace, labels: managedBy, annotations: protection(props.delivery) },
       data,
     })
-    placeIn(map, { path: 'trust-roots.yaml', privateKeys: [] })
+    placeIn(map, { path: trustRootsFile, privateKeys: [] })
+  }
+}
+
+/**
+ * trust-manager writes a ConfigMap of the Bundle's name, here in the control plane's namespace alone. Its anchors stand in it, by value: from a
+ * Secret or a ConfigMap of somebody else's they could change under a step that was reviewed.
+ */
+function bundleOf(name: string, anchors: string, { namespace, delivery }: LinkerdPhaseProps) {
+  return {
+    apiVersion: 'trust.cert-manager.io/v1alpha1',
+    kind: 'Bundle',
+    metadata: { name, labels: managedBy, annotations: protection(delivery) },
+    spec: {
+      sources: [{ inLine: anchors }],
+      target: {
+        configMap: { key: 'ca-bundle.crt' },
+        namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': namespace } },
+      },
+    },
   }
 }

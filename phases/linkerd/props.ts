@@ -38,6 +38,8 @@ export interface LinkerdControlPlane {
   readonly trustRoots: string | null
   /** The folder delivers that ConfigMap itself, because the user's manifests hold none (`identity.externalCA`). */
   readonly ownTrustRoots: boolean
+  /** It does so by a Bundle, which trust-manager makes the ConfigMap of. @default false */
+  readonly bundle?: boolean
   /** Deployments of the control plane by name, and where the container of their proxy stands. */
   readonly deployments: readonly ProxyPlace[]
   /** Their proxies have the anchors as a literal, which must change with the restart. */

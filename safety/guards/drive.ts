@@ -30,8 +30,10 @@ export interface Opened {
 }
 
 export interface Acts {
-  /** Virtual milliseconds that the person waits for a step; `next` is asked four times in it. */
+  /** Virtual milliseconds that the person waits for a step. */
   readonly patience: number
+  /** Virtual milliseconds between two looks. @default a third of patience */
+  readonly pause?: number
   /** Before the step's pull request is merged: where faults strike. A clause says what is as it must not be. */
   opened?(at: Opened): Promise<string | undefined> | string | undefined
   /** After it is merged. */
@@ -54,7 +56,7 @@ export async function mergeAll(test: TestWorld, acts: Acts): Promise<Ending> {
   try {
     await planAndMerge(world)
     for (;;) {
-      const outcome = await nextWhenReady(world, acts.patience, acts.patience / 3)
+      const outcome = await nextWhenReady(world, acts.patience, acts.pause ?? acts.patience / 3)
       if (broken(world)) return await end('waits', [])
       if (outcome.kind === 'done') return await end('closed', [])
       if (outcome.kind === 'waiting') return await end('waits', shutBy(outcome.gates))

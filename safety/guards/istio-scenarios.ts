@@ -26,13 +26,25 @@ export const istioScenarios: readonly Scenario[] = [
     before: 'trust-both/restart',
     act: freeze,
   }),
-  struck('istio-frozen-leaf', 'a proxy takes up no new leaf', mesh, { before: 'issue-new/data', act: freeze }),
+  struck(
+    'istio-old-issuer',
+    'one of two istiods starts with the files that its node had, and signs by the old CA',
+    mesh,
+    {
+      before: 'issue-new/data',
+      act: at => {
+        site(at).faults.splitReplicas = true
+        site(at).system.strike?.('replica-lags', undefined)
+      },
+    },
+  ),
   struck(
     'istio-slow-kubelet',
     'a pod gets changed files nine minutes late, so its proxy verifies istiod by the old root until then',
     mesh,
     {
       before: 'trust-both/data',
+      pause: 60_000,
       act: at => site(at).faults.kubeletLag.set('sleep/Deployment/sleep', 9 * 60_000),
     },
   ),

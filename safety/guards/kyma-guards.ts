@@ -22,11 +22,4 @@ export const kymaGuards: readonly Guard[] = [
     caughtBy: 'kyma-applications',
     gates: ['kyma/attested'],
   },
-  {
-    name: 'kyma/delivery',
-    prevents: 'the connector issues from the new CA while the deliverer has not brought both CAs to the gateway',
-    failures: ['F23'],
-    caughtBy: 'kyma-suspended',
-    gates: ['delivery/applied', 'kyma/gateway-trusts'],
-  },
 ]

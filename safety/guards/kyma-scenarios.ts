@@ -13,16 +13,6 @@ export const kymaScenarios: readonly Scenario[] = [
     before: 'trust-both/data',
     act: ({ test }) => test.site('central').system.strike?.('replica-lags', undefined),
   }),
-  struck('kyma-suspended', 'Flux does not look at the repository any more when both CAs are to be delivered', central, {
-    before: 'trust-both/data',
-    act: ({ test }) => {
-      test.site('central').faults.sourceStalled = true
-    },
-    until: 'issue-new/data',
-    heal: ({ test }) => {
-      test.site('central').faults.sourceStalled = false
-    },
-  }),
   struck('kyma-stubborn-runtime', 'one runtime renews its certificate neither by itself nor when told', central, {
     before: 'issue-new/data',
     patience: 3 * hour,

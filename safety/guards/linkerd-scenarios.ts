@@ -2,7 +2,7 @@ import { twoBatches } from '../../test/rotations/linkerd-fleet.ts'
 import type { TestWorldOptions } from '../../test/rotations/world.ts'
 import type { Opened } from './drive.ts'
 import type { Scenario } from './scenario.ts'
-import { struck } from './strike.ts'
+import { hour, struck } from './strike.ts'
 
 const mesh: TestWorldOptions = {
   system: 'linkerd',
@@ -31,5 +31,8 @@ export const linkerdScenarios: readonly Scenario[] = [
     before: 'issue-new/data',
     act: ({ test }) => test.site('eu-1').system.strike?.('replica-lags', undefined),
   }),
-  struck('linkerd-old-leaves', 'nothing: leaves of the old issuer live on for most of a day', mesh, { act: () => {} }),
+  struck('linkerd-old-leaves', 'nothing: leaves of the old issuer live on for most of an hour', mesh, {
+    patience: hour / 2,
+    act: () => {},
+  }),
 ]

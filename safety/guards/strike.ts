@@ -25,7 +25,7 @@ export interface Strike extends Partial<Omit<Acts, 'opened' | 'merged'>> {
 
 /** A rotation in which everything that opens is merged, and one thing goes wrong at one step. */
 export function struck(name: string, fault: string, world: TestWorldOptions, strike: Strike): Scenario {
-  const { before, after, site, act, until, heal, held, people, patience = 2 * hour, wrong } = strike
+  const { before, after, site, act, until, heal, held, people, patience = 2 * hour, pause, wrong } = strike
   const is = ({ step, place }: Opened, wanted: string | undefined): boolean =>
     step === wanted && (site === undefined || place.sites.includes(site))
   return {
@@ -36,6 +36,7 @@ export function struck(name: string, fault: string, world: TestWorldOptions, str
       const used = people === undefined ? test : withPeople(test, people === 'nothing' ? undefined : people)
       return await mergeAll(used, {
         patience,
+        ...(pause === undefined ? {} : { pause }),
         ...(wrong === undefined ? {} : { wrong }),
         async opened(at) {
           const clause = await held?.(at)

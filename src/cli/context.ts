@@ -32,6 +32,12 @@ export async function systemContext(options: ContextOptions, terminal: Terminal)
         return await systemKeys.generate(algorithm)
       },
     },
+    sops: {
+      async encrypt(document, rule, encryptedRegex) {
+        const { systemSops } = await import('../custody/sops-program.ts')
+        return await systemSops(process.env).encrypt(document, rule, encryptedRegex)
+      },
+    },
     author: {
       name: process.env.GIT_AUTHOR_NAME ?? 'reanchor',
       email: process.env.GIT_AUTHOR_EMAIL ?? 'reanchor@users.noreply.invalid',

@@ -137,6 +137,10 @@ async function addCommands(program: Command, add: Add): Promise<void> {
     async (options, terminal) => (await import('./handlers/plan.ts')).planHandler(options, terminal),
   )
     .option('--root-key-out <file>', 'where the new root’s private key goes: written once, sealed to the recipients')
+    .option(
+      '--keys-out <folder>',
+      'with External Secrets: where private keys go, each in a file, for you to put into the store',
+    )
     .option('--chain <file...>', 'the issuing CAs as the offline root signed them, for a plan that wrote requests')
     .option('--accept-outage', 'go ahead with strategy emergency, which cuts connections', false)
     .option(...dryRun, false)

@@ -1,5 +1,6 @@
 import type { Cluster } from '../cluster/cluster.ts'
 import type { WrapDataKey } from '../custody/age.ts'
+import type { SopsProgram } from '../custody/sops-program.ts'
 import type { Forge } from '../forge/forge.ts'
 import type { KeySource } from '../pki/keys.ts'
 import type { Person, Repository } from '../repository/repository.ts'
@@ -18,6 +19,8 @@ export interface Context {
   readonly keys: KeySource
   /** How custody seals its data keys; age with the system's randomness where it is absent. */
   readonly wrapDataKey?: WrapDataKey
+  /** Seals for rules of .sops.yaml that name other keys than age recipients; absent: such rules are refused. */
+  readonly sops?: SopsProgram
   /** What signs evidence; absent: no key was given. */
   readonly signer?: Signer
   readonly author: Person

@@ -361,6 +361,7 @@ export async function planAndMerge(world: World): Promise<Plan> {
     rotation: world.rotation,
     base: null,
     rootKeyOut: rootKeyFile(world.folder, world.rotation),
+    keysOut: join(world.folder, 'keys'),
     chain: null,
     acceptOutage: world.acceptOutage,
   })

@@ -80,6 +80,29 @@ function occupied(path: string, plan: Plan | undefined, files: readonly string[]
   })
 }
 
+/** Kinds of which a controller makes a Secret for as long as they live, whatever the folder says later. */
+const lasting = { SealedSecret: 'sealedSecrets', ExternalSecret: 'externalSecrets' } as const
+
+/** A site whose custody changed from a controller's to another has objects of it in the cluster still, which would take turns with the deliverer. */
+export function refuseOtherCustody(declaration: Declaration, earlier: Readonly<Record<string, Earlier>>): void {
+  for (const site of declaration.sites) {
+    const { kind } = site.custody ?? declaration.custody
+    for (const file of systemOf(declaration.system).sealedFiles) {
+      const found = /^kind: (SealedSecret|ExternalSecret)$/m.exec(earlier[site.name]?.files.get(file) ?? '')?.[1]
+      const made = found as keyof typeof lasting | undefined
+      if (made === undefined || lasting[made] === kind) continue
+      throw new ReanchorError({
+        what: `custody changed since ${earlier[site.name]?.rotation}, whose ${made} would go on writing the Secret`,
+        where: { file: `${site.path}/${file}`, field: 'spec.custody' },
+        expected: lasting[made],
+        found: kind,
+        todo: `keep that custody; or take the folder out of the repository, delete its live ${made}s (their Secrets have no owner, and stay), and plan again`,
+        exit: exitCodes.refused,
+      })
+    }
+  }
+}
+
 /** The restart tokens of an earlier rotation stay where they are: another value would restart what needs no restart. */
 export function withRestarts(
   current: Readonly<Record<string, CurrentCa>>,

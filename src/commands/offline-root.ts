@@ -14,7 +14,9 @@ import type { Context } from './context.ts'
 import { custodiesFor, type SealedCopy, sealedValue } from './custodies.ts'
 import type { Declared } from './declared.ts'
 import { filesWhenAsked } from './files.ts'
+import { refuseInside } from './outside.ts'
 import { somebodyElse } from './requests.ts'
+import { needsKeysOut, writeStoredValues } from './stored-values.ts'
 
 /** Requests that wait for an offline root's signature, with their private keys as custody sealed them. */
 export interface OpenRequests {
@@ -41,8 +43,10 @@ export async function writeRequests(scene: {
   readonly base: string
   readonly snapshot: Parameters<typeof custodiesFor>[2]
   readonly current: Readonly<Record<string, CurrentCa>>
+  readonly options: { readonly keysOut?: string | null }
 }): Promise<never> {
   const { context, declared, base, snapshot, current } = scene
+  const { keysOut = null } = scene.options
   const { declaration } = declared
   if (declaration.next.from !== 'csr') throw new Error('only an offline root is asked by request')
   const { repository } = context
@@ -71,6 +75,12 @@ export async function writeRequests(scene: {
       )
     }
     for (const [path, text] of changes) if (text !== null) assertNoPrivateKey(text, path)
+    const values = custodies.values()
+    if (values.length > 0) {
+      if (keysOut === null) throw needsKeysOut()
+      refuseInside(keysOut, repository, 'private keys', '--keys-out')
+      await writeStoredValues(keysOut, values, repository.onWrite)
+    }
     const commit = await repository.commit({
       parent: base,
       changes,

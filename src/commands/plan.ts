@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { isAbsolute, relative, resolve } from 'node:path'
+import { resources } from '../cluster/resources.ts'
 import { assertNoPrivateKey } from '../custody/leak.ts'
 import { exitCodes, ReanchorError } from '../errors.ts'
 import { clearUnfinished } from '../files/write-once.ts'
@@ -14,17 +14,19 @@ import { materialDigest } from '../plan/material.ts'
 import { planBranch, rotationFolder } from '../plan/steps.ts'
 import type { Repository, Snapshot } from '../repository/repository.ts'
 import type { WriteHook } from '../repository/write-hook.ts'
-import type { CustodyChoice, Declaration, FileTree, Plan, Proof, SitePosition } from '../rotation.ts'
+import type { CustodyChoice, Declaration, FileTree, Plan, Proof, Site, SitePosition } from '../rotation.ts'
 import { systemOf } from '../systems/systems.ts'
 import type { Context } from './context.ts'
-import { custodiesFor, rootRecipients, sealedCopies, sealedValue } from './custodies.ts'
+import { type Custodies, custodiesFor, rootRecipients, sealedCopies, sealedValue } from './custodies.ts'
 import { type Declared, findDeclaration } from './declared.ts'
-import { earlierCopies, earlierRotations, keptCanaries, withRestarts } from './earlier.ts'
+import { earlierCopies, earlierRotations, keptCanaries, refuseOtherCustody, withRestarts } from './earlier.ts'
 import { filesForWiring } from './files.ts'
 import { gateContext } from './gate-status.ts'
 import { openRequests, signedCa, writeRequests } from './offline-root.ts'
+import { refuseInside } from './outside.ts'
 import { publishNew, somebodyElse } from './requests.ts'
 import { planAt, positionsAt } from './rotation.ts'
+import { holdsStoredValues, needsKeysOut, referredValues, storeTexts, writeStoredValues } from './stored-values.ts'
 import { unreadable } from './unreadable.ts'
 
 export interface PlanOptions {
@@ -32,6 +34,8 @@ export interface PlanOptions {
   readonly base: string | null
   /** Where the new root's private key goes, sealed to the recipients; needed where reanchor makes the root. */
   readonly rootKeyOut: string | null
+  /** Folder for private keys that go to a store outside of Git; needed where custody is externalSecrets. */
+  readonly keysOut?: string | null
   /** The issuing CAs that an offline root signed, for a plan that wrote requests. */
   readonly chain: readonly string[] | null
   readonly acceptOutage: boolean
@@ -108,8 +112,12 @@ async function planAnew(scene: Scene): Promise<PlanOutcome> {
   const next =
     requests === null ? await newCa(scene) : await signedCa(context, declaration, requests, options.chain ?? [])
   if (next.rootKey !== null && options.rootKeyOut === null && !context.dryRun) throw needsRootKeyOut()
-  if (next.rootKey !== null && options.rootKeyOut !== null) refuseRootKeyPlace(options.rootKeyOut, context.repository)
+  if (next.rootKey !== null && options.rootKeyOut !== null) {
+    refuseRootKeyPlace(options.rootKeyOut, context.repository)
+    refuseNoRootRecipient(await rootRecipients(declaration, snapshot), declared.file)
+  }
   const earlier = await earlierRotations(snapshot, declaration)
+  refuseOtherCustody(declaration, earlier)
   const current = withRestarts(scene.current, earlier)
   await systemOf(declaration.system).accept(declaration, current, next, context.now())
   const canaries = Object.fromEntries(
@@ -134,9 +142,10 @@ async function planAnew(scene: Scene): Promise<PlanOutcome> {
     inputs: scene.inputs,
     now: context.now(),
   })
+  await refusePatched(context, declaration, made.plan)
   const changes = new Map<string, string | null>(made.files)
   changes.set(declared.file, declared.text)
-  return await commitPlan(scene, made.plan, changes, next, custodies.remarks)
+  return await commitPlan(scene, made.plan, changes, next, custodies)
 }
 
 function follows(earlier: Readonly<Record<string, { readonly rotation: string }>>): { readonly follows?: string } {
@@ -195,7 +204,7 @@ async function planAgain(scene: Scene, merged: Plan): Promise<PlanOutcome> {
   for (const path of oldPaths)
     if (path.includes('/certificates/')) changes.set(path, spliced.files.get(path) ?? oldFiles.get(path) ?? null)
   changes.set(declared.file, declared.text)
-  return await commitPlan(scene, spliced.plan, changes, null, custodies.remarks)
+  return await commitPlan(scene, spliced.plan, changes, null, custodies)
 }
 
 /** Proves, looks for leaks, commits, and makes it visible. */
@@ -204,10 +213,16 @@ async function commitPlan(
   made: Plan,
   changes: ReadonlyMap<string, string | null>,
   next: NewCa | null,
-  remarks: readonly string[],
+  custodies: Custodies,
 ): Promise<PlanOutcome> {
   const { context, declared, base, snapshot, options } = scene
   const { declaration } = declared
+  const remarks = custodies.remarks()
+  const values = custodies.values()
+  if (values.length > 0 && !context.dryRun) {
+    if (options.keysOut == null) throw needsKeysOut()
+    refuseInside(options.keysOut, context.repository, 'private keys', '--keys-out')
+  }
   const proof = await provedSafe(made, options.acceptOutage, context.now())
   for (const [path, text] of changes) if (text !== null) assertNoPrivateKey(text, path)
   const branch = planBranch(declaration.name)
@@ -221,18 +236,25 @@ async function commitPlan(
   })
   if (context.dryRun)
     return { kind: 'dry-run', plan: made, proof, branch, commit: null, pullRequest: null, written: [], remarks }
+  const rootKeyOut = next === null || next.rootKey === null ? null : options.rootKeyOut
+  const keysOut = values.length === 0 ? null : (options.keysOut ?? null)
   const written: string[] = []
-  if (next !== null && next.rootKey !== null && options.rootKeyOut !== null) {
+  if (rootKeyOut !== null || keysOut !== null) {
     await keepPending(context, pendingRef(declaration.name), commit)
     try {
-      await writeRootKey(declaration, next, options.rootKeyOut, snapshot, context.repository.onWrite)
+      // The root's last: its file is never written again, so no other plan must be left to bring it about.
+      if (keysOut !== null) await writeStoredValues(keysOut, values, context.repository.onWrite)
+      if (next !== null && rootKeyOut !== null)
+        await writeRootKey(declaration, next, rootKeyOut, snapshot, context.repository.onWrite)
     } catch (error) {
-      // Without its root key nobody can finish this plan: it must not lie about as if somebody could.
-      if (!(await holdsRootKey(options.rootKeyOut, next.root.sha256)))
-        await dropPending(context.repository, declaration.name, commit)
+      // Without its keys nobody can finish this plan: it must not lie about as if somebody could.
+      const whole =
+        (next === null || rootKeyOut === null || (await holdsRootKey(rootKeyOut, next.root.sha256))) &&
+        (keysOut === null || holdsStoredValues(keysOut, values))
+      if (!whole) await dropPending(context.repository, declaration.name, commit)
       throw error
     }
-    written.push(options.rootKeyOut)
+    if (rootKeyOut !== null) written.push(rootKeyOut)
   }
   const outcome = await publish(scene, { plan: made, commit, proof }, written)
   return { ...outcome, remarks: [...remarks, ...outcome.remarks] }
@@ -366,17 +388,44 @@ function refuseMissingStrategy({ declaration, file }: Declared): void {
   })
 }
 
+/** Of a Secret that the Sealed Secrets controller only adds keys to, no step could take one away. */
+async function refusePatched(context: Context, declaration: Declaration, made: Plan): Promise<void> {
+  const { isPatched, takeOverCommand } = await import('../custody/sealed-secrets.ts')
+  const { words } = systemOf(declaration.system)
+  for (const site of declaration.sites) {
+    const adopted = made.phases[0]?.steps[0]?.sites[site.name]?.state
+    if ((site.custody ?? declaration.custody).kind !== 'sealedSecrets' || adopted === undefined) continue
+    if ((site.current ?? declaration.current).from !== 'cluster') continue
+    const cluster = await context.openCluster(site)
+    try {
+      for (const taken of words.takeOvers(declaration, site, adopted)) {
+        const live = await cluster.metadata(resources.secrets, taken.namespace, taken.name)
+        if (isPatched(live?.metadata.annotations)) throw patched(site, taken, takeOverCommand(taken))
+      }
+    } finally {
+      await cluster.close()
+    }
+  }
+}
+
+function patched(
+  site: Site,
+  { namespace, name }: { readonly namespace: string; readonly name: string },
+  command: string,
+): ReanchorError {
+  return new ReanchorError({
+    what: 'the Sealed Secrets controller only adds keys to this Secret, so that no step could take one away',
+    where: { object: `site ${site.name}, Secret ${namespace}/${name}` },
+    expected: 'a Secret without the annotation sealedsecrets.bitnami.com/patch',
+    found: 'sealedsecrets.bitnami.com/patch: "true"',
+    todo: `let the controller take the Secret over whole instead: ${command}`,
+    exit: exitCodes.refused,
+  })
+}
+
 /** Said before anything is sealed: the file is written once and never over another. */
 function refuseRootKeyPlace(path: string, repository: Repository): void {
-  for (const folder of [repository.workTree, repository.gitDir]) {
-    if (folder === null || !isInside(resolve(path), folder)) continue
-    throw new ReanchorError({
-      what: 'the root key may not lie inside the repository',
-      where: { file: path },
-      expected: `a place outside of ${folder}: the root's private key never reaches Git, not even sealed`,
-      todo: 'name another file with --root-key-out',
-    })
-  }
+  refuseInside(path, repository, 'the root key', '--root-key-out')
   if (!existsSync(path)) return
   throw new ReanchorError({
     what: 'the file for the root key exists already',
@@ -387,9 +436,16 @@ function refuseRootKeyPlace(path: string, repository: Repository): void {
   })
 }
 
-function isInside(path: string, folder: string): boolean {
-  const way = relative(folder, path)
-  return way === '' || !(way.startsWith('..') || isAbsolute(way))
+function refuseNoRootRecipient(recipients: readonly string[], file: string): void {
+  if (recipients.length > 0) return
+  throw new ReanchorError({
+    what: 'nobody could open the new root’s key file: custody names no recipient of age',
+    where: { file, field: 'spec.custody' },
+    expected: 'a recipient of age for the root key, which is sealed by age whatever seals the rest',
+    found: 'none',
+    todo: 'make a key with age-keygen, keep it offline, and name its recipient',
+    example: 'custody: {sops: {rootAge: [age1…]}}',
+  })
 }
 
 async function writeRootKey(
@@ -535,15 +591,24 @@ async function takeUp(scene: Scene): Promise<Prepared | null> {
   const { repository } = context
   const name = declared.declaration.name
   const commit = await repository.readRef(pendingRef(name))
-  if (commit === null || options.rootKeyOut === null || !existsSync(options.rootKeyOut)) return null
-  const pending = await planAt(repository.snapshot(commit), name)
-  const { readRootKeyHeader } = await import('../custody/root-key.ts')
-  const header = readRootKeyHeader(options.rootKeyOut)
-  const root = pending?.certificates.find(certificate => certificate.role === 'new-root')
-  if (pending === null || root === undefined || header.sha256 !== root.sha256 || !sameInputs(pending, inputs))
-    return null
+  if (commit === null) return null
+  const { rootKeyOut, keysOut = null } = options
+  const snapshot = repository.snapshot(commit)
+  const pending = await planAt(snapshot, name)
+  if (pending === null || !sameInputs(pending, inputs)) return null
+  const values = await referredValues(pending, declared.declaration, snapshot)
+  if (values.length > 0 && (keysOut === null || !holdsStoredValues(keysOut, values))) return null
+  const { next, system } = declared.declaration
+  const madeRoot = next.from === 'generate' && systemOf(system).settings.issuing
+  if (rootKeyOut === null ? madeRoot || values.length === 0 : !existsSync(rootKeyOut)) return null
+  if (rootKeyOut !== null) {
+    const { readRootKeyHeader } = await import('../custody/root-key.ts')
+    const header = readRootKeyHeader(rootKeyOut)
+    const root = pending.certificates.find(certificate => certificate.role === 'new-root')
+    if (root === undefined || header.sha256 !== root.sha256) return null
+  }
   context.progress('finishing the plan that an earlier run prepared')
-  clearUnfinished(options.rootKeyOut)
+  if (rootKeyOut !== null) clearUnfinished(rootKeyOut)
   const { provePlan } = await import('../safety/prove.ts')
   return { plan: pending, commit, proof: provePlan(pending, { at: context.now() }) }
 }
@@ -565,6 +630,7 @@ async function publish(scene: Scene, prepared: Prepared, written: readonly strin
   })
   await dropPending(repository, declaration.name, prepared.commit)
   const pullRequest = await openPlanRequest(context, declaration, prepared, branch)
+  const values = await referredValues(prepared.plan, declaration, repository.snapshot(prepared.commit))
   return {
     kind: 'planned',
     plan: prepared.plan,
@@ -573,7 +639,7 @@ async function publish(scene: Scene, prepared: Prepared, written: readonly strin
     commit: prepared.commit,
     pullRequest,
     written,
-    remarks: [],
+    remarks: scene.options.keysOut == null ? [] : storeTexts(declaration, scene.options.keysOut, values),
   }
 }
 

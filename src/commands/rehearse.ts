@@ -162,7 +162,7 @@ async function standIn(
   const gates = { ...declaration.gates, attest: system.demo.vouches === true ? declaration.gates.attest : [] }
   if (own) {
     const sites = declaration.sites.map(site => ({ ...site, current: null, custody: null }))
-    const custody = { kind: 'sops', age: [recipient], ksops: false } as const
+    const custody = { kind: 'sops', age: [recipient], ksops: false, rootAge: [] } as const
     return { path, text: writeDeclaration({ ...declaration, ...local, next, custody, sites, gates }) }
   }
   const written = await system.demo.declare(fleet, {

@@ -13,6 +13,7 @@ import type { Signer } from '../signature/sshsig.ts'
 import { systemOf } from '../systems/systems.ts'
 import type { Request } from './requests.ts'
 import type { OpenRotation } from './rotation.ts'
+import { referredValues } from './stored-values.ts'
 import type { SiteLook } from './verify.ts'
 
 /** What the plan pull request's text is made of. */
@@ -99,7 +100,8 @@ async function siteChange(
  * Where a plugged CA comes into Git, its Secret exists already. The Sealed Secrets controller refuses a Secret that it did not make, tries for a
  * second, and then no more, so the leave has to be there before (bitnami-labs/sealed-secrets v0.36.6, pkg/controller/controller.go).
  */
-async function takeOvers({ declaration, snapshot }: OpenRotation, request: Request): Promise<readonly string[]> {
+async function takeOvers(rotation: OpenRotation, request: Request): Promise<readonly string[]> {
+  const { declaration, snapshot } = rotation
   if (request.kind !== 'step' || request.at.phase.number !== 0) return []
   const { words } = systemOf(declaration.system)
   const lines: string[] = []
@@ -107,7 +109,14 @@ async function takeOvers({ declaration, snapshot }: OpenRotation, request: Reque
     const site = declaration.sites.find(each => each.name === name)
     const adopted = request.at.step.sites[name]?.state
     if (site === undefined || adopted === undefined) continue
-    if ((site.custody ?? declaration.custody).kind !== 'sealedSecrets') continue
+    const custody = site.custody ?? declaration.custody
+    if (custody.kind === 'externalSecrets') {
+      const values = await referredValues(rotation.plan, declaration, rotation.snapshot, name)
+      lines.push(
+        `\`${name}\`: the store \`${custody.store}\` must hold ${listedCode(values.map(({ key }) => key))}, each put once from the file that \`plan\` wrote; what it lacks keeps its ExternalSecret from being synced, and the step that brings it waits.`,
+      )
+    }
+    if (custody.kind !== 'sealedSecrets') continue
     for (const taken of words.takeOvers(declaration, site, adopted)) {
       if ((await snapshot.read(`${site.path}/${taken.file}`)) !== null) continue
       lines.push(
@@ -116,6 +125,10 @@ async function takeOvers({ declaration, snapshot }: OpenRotation, request: Reque
     }
   }
   return lines
+}
+
+function listedCode(names: readonly string[]): string {
+  return names.map(name => `\`${name}\``).join(', ')
 }
 
 /** The part of the proof that this pull request is about: from the step before to this one, and its way back. */

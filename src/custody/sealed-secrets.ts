@@ -10,9 +10,10 @@ import {
 } from 'node:crypto'
 import { ReanchorError, typeText, type Where } from '../errors.ts'
 import type { Custody, PlainSecret } from './custody.ts'
+import { literalTemplate, renderedTemplate } from './go-template.ts'
 import { createGuard } from './guard.ts'
 import { checkPlainSecret, readManifest, secretId, sortedMap, type Tree, writeManifest } from './manifest.ts'
-import type { SealedFile, SealedSecret, SecretManifest } from './sops.ts'
+import type { SealedFile, SealedSecret, SecretManifest } from './sops-document.ts'
 
 export type SealingScope = 'strict' | 'namespace-wide' | 'cluster-wide'
 
@@ -39,6 +40,17 @@ const namespaceOfAnnotations = 'sealedsecrets.bitnami.com/'
 
 /** The controller makes a new key after this many days (v0.36.6, README, "Secret Rotation"). */
 const renewalDays = 30
+
+/** A rotation is planned again while it runs, which takes weeks. */
+const expiryWarningDays = 60
+
+/**
+ * Whether the controller only adds keys to a live Secret: then no step can take one away, and the old CA stays in it for good (v0.36.6,
+ * pkg/controller/controller.go, updateSecret).
+ */
+export function isPatched(annotations: Readonly<Record<string, string>> | undefined): boolean {
+  return annotations?.[`${namespaceOfAnnotations}patch`] === 'true'
+}
 
 /**
  * Seals to the certificate of a Sealed Secrets controller.
@@ -196,6 +208,12 @@ function remarks(certificate: X509Certificate, now: Date): readonly string[] {
       `The sealing certificate is ${days} days old, and the controller makes a new key every ${renewalDays} days by default: what is sealed to it opens as long as the old key is kept; fetch the present one with \`kubeseal --fetch-cert\`.`,
     )
   }
+  const left = Math.floor((Date.parse(certificate.validTo) - now.getTime()) / 86_400_000)
+  if (left < expiryWarningDays) {
+    found.push(
+      `The sealing certificate expires in ${left} days: then nothing can be sealed to it, by \`plan\` as little as by kubeseal; what is sealed opens as before, since the controller does not look at the date.`,
+    )
+  }
   found.push(
     `A Secret that exists already is taken over only if it is annotated ${namespaceOfAnnotations}managed=true, and keys that a phase drops only go if it is not annotated ${namespaceOfAnnotations}patch=true.`,
   )
@@ -257,15 +275,6 @@ function metadataTree(
 /** Annotations for whoever applies the manifest mean nothing on the Secret that the controller makes. */
 function addressesDelivery(name: string): boolean {
   return name.startsWith('kustomize.toolkit.fluxcd.io/') || name.startsWith('argocd.argoproj.io/')
-}
-
-function literalTemplate(text: string): string {
-  return text.replaceAll('{{', '{{"{{"}}')
-}
-
-function renderedTemplate(text: string): string | null {
-  const pieces = text.split('{{"{{"}}')
-  return pieces.some(piece => piece.includes('{{')) ? null : pieces.join('{{')
 }
 
 interface Parts {

@@ -1,4 +1,4 @@
-import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml'
+import { type Document, isAlias, isMap, isNode, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml'
 import { ReanchorError, type Where } from '../errors.ts'
 import { checkRecipient } from './age.ts'
 import { goRegExp } from './go-regexp.ts'
@@ -19,6 +19,8 @@ export interface SopsRule {
   readonly groups: number
   /** Fields of the rule that say what to encrypt, which reanchor decides by itself. */
   readonly selectors: readonly string[]
+  /** The fields that name keys, as the file has them: what the sops program needs of the rule. All of them are public. */
+  readonly keys: Readonly<Record<string, unknown>>
 }
 
 export interface SopsRules {
@@ -28,12 +30,27 @@ export interface SopsRules {
 
 export interface RuleRecipients {
   readonly rule: SopsRule
-  /** Checked, without repeats, in order. */
+  /** Checked, without repeats, in order. Empty where the rule has other keys only. */
   readonly recipients: readonly string[]
+  /** True where the rule has other keys than age recipients, or several groups: then only the sops program can seal as it says. */
+  readonly byProgram: boolean
   /** What a person should know of how the rule was applied, one sentence each. */
   readonly notes: readonly string[]
 }
 
+/** As sops v3.13.3 reads a creation rule (config/config.go, creationRule), less what chooses files and fields. */
+const keyFields = [
+  'kms',
+  'aws_profile',
+  'age',
+  'pgp',
+  'gcp_kms',
+  'hckms',
+  'azure_keyvault',
+  'hc_vault_transit_uri',
+  'key_groups',
+  'shamir_threshold',
+]
 const otherKeys = ['kms', 'pgp', 'gcp_kms', 'hckms', 'azure_keyvault', 'hc_vault_transit_uri', 'hc_vault']
 const selectorKeys = ['encrypted_regex', 'unencrypted_regex', 'encrypted_suffix', 'unencrypted_suffix']
 
@@ -43,7 +60,7 @@ const example = 'creation_rules:\n  - path_regex: ^trust/\n    age: age1…,age1
 export function readSopsRules(yaml: string, file: string): SopsRules {
   const lines = new LineCounter()
   const document = parseDocument(yaml, { lineCounter: lines, prettyErrors: false })
-  const reader = new Reader(file, lines)
+  const reader = new Reader(file, lines, document)
   const [error] = document.errors
   if (error !== undefined) {
     const place = lines.linePos(error.pos[0])
@@ -63,14 +80,9 @@ export function readSopsRules(yaml: string, file: string): SopsRules {
   return { file, rules: list.items.map((item, index) => reader.rule(item, index)) }
 }
 
-/** As `applyRule`, the recipients alone. */
-export function recipientsFor(rules: SopsRules, destination: string): readonly string[] {
-  return applyRule(rules, destination).recipients
-}
-
 /**
- * The recipients of the first rule that matches, as sops chooses it. `destination` is the path relative to the folder of
- * .sops.yaml, with `/`. Throws where no rule matches, or the rule's keys need the sops binary.
+ * The first rule that matches, as sops chooses it. `destination` is the path relative to the folder of .sops.yaml, with `/`. Throws where no
+ * rule matches, or the one that does names no key.
  */
 export function applyRule(rules: SopsRules, destination: string): RuleRecipients {
   const rule = rules.rules.find(candidate => candidate.matches(destination))
@@ -85,40 +97,32 @@ export function applyRule(rules: SopsRules, destination: string): RuleRecipients
       example,
     })
   }
-  if (rule.groups > 1) {
+  if (rule.age.length === 0 && rule.others.length === 0) {
     throw new ReanchorError({
-      what: `rule ${rule.number} asks for several key groups, whose shares only the sops binary makes`,
-      where: { ...rule.where, field: `creation_rules[${rule.number - 1}].key_groups` },
-      expected: 'age recipients in one group',
-      found: `${rule.groups} groups`,
-      todo: 'add a rule with age recipients alone in front of it for the paths that reanchor owns',
-      example,
-    })
-  }
-  if (rule.age.length === 0) {
-    throw new ReanchorError({
-      what: `rule ${rule.number} matches ${destination} but names no age recipient`,
+      what: `rule ${rule.number} matches ${destination} but names no key`,
       where: { ...rule.where, field: `creation_rules[${rule.number - 1}].age` },
-      expected: 'at least one age recipient; other keys (KMS, PGP, Vault) need the sops binary and its credentials',
-      found: rule.others.length === 0 ? 'no keys' : rule.others.join(', '),
+      expected: 'at least one age recipient, or keys that the sops program seals to (KMS, PGP, Vault)',
+      found: 'no keys',
       todo: 'add age recipients to the rule, or name them in rotation.yaml under spec.custody.sops.age',
       example,
     })
   }
   const recipients = [...new Set(rule.age.map(entry => checkRecipient(entry.recipient, entry.where)))]
-  return { rule, recipients, notes: notes(rule, rules.file) }
+  const byProgram = rule.others.length > 0 || rule.groups > 1
+  return { rule, recipients, byProgram, notes: notes(rule, rules.file, byProgram) }
 }
 
-function notes(rule: SopsRule, file: string): readonly string[] {
+function notes(rule: SopsRule, file: string, byProgram: boolean): readonly string[] {
   const found: string[] = []
   if (rule.selectors.length > 0) {
     found.push(
       `Rule ${rule.number} of ${file} sets ${rule.selectors.join(', ')}; reanchor seals exactly the private keys of a Secret and writes its own encrypted_regex.`,
     )
   }
-  if (rule.others.length > 0) {
+  if (byProgram) {
+    const keys = [...rule.others, ...(rule.groups > 1 ? [`${rule.groups} key groups`] : [])].join(', ')
     found.push(
-      `Rule ${rule.number} of ${file} names ${rule.others.join(', ')} as well; files are sealed to its age recipients only, so whoever opens them with another key cannot.`,
+      `Rule ${rule.number} of ${file} names ${keys}: the sops program seals to them, so whoever runs \`plan\` needs it with its credentials; the deliverer needs one of the keys to open what it seals.`,
     )
   }
   return found
@@ -127,10 +131,12 @@ function notes(rule: SopsRule, file: string): readonly string[] {
 class Reader {
   readonly #file: string
   readonly #lines: LineCounter
+  readonly #document: Document
 
-  constructor(file: string, lines: LineCounter) {
+  constructor(file: string, lines: LineCounter, document: Document) {
     this.#file = file
     this.#lines = lines
+    this.#document = document
   }
 
   rule(item: unknown, index: number): SopsRule {
@@ -157,6 +163,9 @@ class Reader {
       others: otherKeys.filter(key => sources.some(source => isMap(source) && !isEmpty(source.get(key, true)))),
       groups: groups.length,
       selectors: selectorKeys.filter(key => item.has(key)),
+      keys: Object.fromEntries(
+        keyFields.filter(key => item.has(key)).map(key => [key, this.plain(item.get(key, true))]),
+      ),
     }
   }
 
@@ -183,6 +192,10 @@ class Reader {
   text(node: unknown, field: string): string {
     if (isScalar(node) && typeof node.value === 'string') return node.value
     throw this.refuse(node, field, 'a text', kindOf(node), 'write the value out, in quotes if need be')
+  }
+
+  plain(node: unknown): unknown {
+    return isNode(node) ? node.toJS(this.#document, { maxAliasCount: 100 }) : node
   }
 
   at(node: unknown): Where {

@@ -1,8 +1,7 @@
 import { createCipheriv, createDecipheriv, createHash, timingSafeEqual } from 'node:crypto'
-import { ReanchorError, typeText, type Where } from '../errors.ts'
+import { ReanchorError, type Where } from '../errors.ts'
 import { ageDecrypt, checkRecipients, readIdentities, type WrapDataKey, wrapDataKey as wrapWithAge } from './age.ts'
 import type { Custody, PlainSecret } from './custody.ts'
-import { goRegExp } from './go-regexp.ts'
 import { createGuard } from './guard.ts'
 import {
   checkPlainSecret,
@@ -10,26 +9,30 @@ import {
   type ReadManifest,
   readManifest,
   secretId,
-  sortedMap,
   type Tree,
   writeManifest,
 } from './manifest.ts'
+import {
+  type AgeEntry,
+  checkRegexReach,
+  encryptedRegex,
+  isSealedValue,
+  objectId,
+  readBlock,
+  type SealedFile,
+  type SecretManifest,
+  type SopsBlock,
+  sealedLeaves,
+  sealedText,
+  secretManifest,
+  secretTree,
+} from './sops-document.ts'
 
 /** The version of sops whose format this is; sops reads it to know how the MAC was made. */
 const sopsVersion = '3.13.3'
 
 // So that a MAC over encrypted values only can never pass for one over all (sops v3.13.3, sops.go, MACOnlyEncryptedInitialization).
 const macOnlyEncryptedStart = Buffer.from('8a3fd2ad54ce66527b1034f3d147be0b0b975b3bf44f72c6fdadec8176f27d69', 'hex')
-
-const sealedText = /^ENC\[AES256_GCM,data:([^,]*),iv:([^,]+),tag:([^,]+),type:([a-z]+)\]$/
-
-/** A manifest that an earlier plan sealed, and the path that it has, or will have, in the repository. */
-export interface SealedFile {
-  readonly destination: string
-  readonly yaml: string
-  /** Where the text was read, for errors; the destination unless said otherwise. */
-  readonly file?: string
-}
 
 export interface SopsCustodyOptions {
   /** Age recipients for all destinations, or for each. */
@@ -44,44 +47,6 @@ export interface SopsCustodyOptions {
   readonly keep?: readonly SealedFile[]
   /** Text of an age key file, as SOPS_AGE_KEY holds it. With it, kept manifests are opened and new values may join them. */
   readonly identity?: string
-}
-
-/** A Secret as Kubernetes takes it: values of `data` are base64. */
-export interface SecretManifest {
-  readonly apiVersion: string
-  readonly kind: string
-  readonly metadata: {
-    readonly name: string
-    readonly namespace?: string
-    readonly labels?: Readonly<Record<string, string>>
-    readonly annotations?: Readonly<Record<string, string>>
-  }
-  readonly type?: string
-  readonly data: Readonly<Record<string, string>>
-}
-
-/** What can be told of a sealed manifest without any private identity. Nothing here is authenticated. */
-export interface SealedSecret {
-  readonly name: string
-  readonly namespace: string
-  /** Public values, decoded. */
-  readonly data: Readonly<Record<string, string>>
-  /** Private values as they stand; each may be given to `seal` in place of the private value itself. */
-  readonly sealed: Readonly<Record<string, string>>
-  readonly recipients: readonly string[]
-}
-
-interface AgeEntry {
-  readonly recipient: string
-  readonly enc: string
-}
-
-interface SopsBlock {
-  readonly age: readonly AgeEntry[]
-  readonly lastmodified: string
-  readonly mac: string
-  readonly macOnlyEncrypted: boolean
-  readonly encrypts: (path: readonly string[]) => boolean
 }
 
 interface Mac {
@@ -154,9 +119,8 @@ export function createSopsCustody(options: SopsCustodyOptions): Custody {
     const chosen = generation
     const sealed = wanted.map(value => sealValue(value, chosen, options.random))
     const mac = macOf(sealed, wanted, chosen, lastmodified, options.random, where)
-    const text = writeManifest(
-      manifestTree(secret, new Map(keys.map((key, index) => [key, sealed[index] ?? ''])), chosen, mac),
-    )
+    const tree = secretTree(secret, new Map(keys.map((key, index) => [key, sealed[index] ?? ''])))
+    const text = writeManifest(new Map([...tree, ['sops', sopsTree(keys, chosen, mac)]]))
     guard(text, secret, destination)
     return text
   }
@@ -180,7 +144,7 @@ export async function decryptSopsSecret(yaml: string, identity: string, file?: s
   const where: Where = file === undefined ? {} : { file }
   const identities = readIdentities(identity)
   const manifest = readManifest(yaml, file)
-  const block = readBlock(manifest.object().sops, where)
+  const block = readBlock(manifest.object().sops, where, { ageAlone: true })
   const dataKey = await findDataKey(block, identities)
   if (dataKey === null) {
     throw new ReanchorError({
@@ -197,73 +161,7 @@ export async function decryptSopsSecret(yaml: string, identity: string, file?: s
   return secretManifest(object, where)
 }
 
-/** Reads what is public in a manifest that was sealed by SOPS. `file` is for errors. */
-export function readSealedSecret(yaml: string, file?: string): SealedSecret {
-  const where: Where = file === undefined ? {} : { file }
-  const manifest = readManifest(yaml, file)
-  const object = manifest.object()
-  const block = readBlock(object.sops, where)
-  const secret = secretManifest(object, where)
-  const data: Record<string, string> = {}
-  const sealed: Record<string, string> = {}
-  for (const [key, value] of Object.entries(secret.data)) {
-    if (block.encrypts(['data', key])) sealed[key] = value
-    else data[key] = Buffer.from(value, 'base64').toString()
-  }
-  return {
-    name: secret.metadata.name,
-    namespace: secret.metadata.namespace ?? '',
-    data,
-    sealed,
-    recipients: block.age.map(entry => entry.recipient),
-  }
-}
-
-/** Whether a private value is a sealed text that `seal` takes over as it stands. */
-function isSealedValue(value: string): boolean {
-  return sealedText.test(value)
-}
-
 // --------------------------------------------------------------------------------------------------- sealing
-
-function objectId(destination: string, object: { readonly namespace: string; readonly name: string }): string {
-  return [destination, object.namespace, object.name].join('\0')
-}
-
-/** SOPS seals a leaf if any key on its path matches, so a private key must not be called like anything else in the document. */
-function checkRegexReach(secret: PlainSecret, keys: readonly string[], where: Where): void {
-  if (keys.length === 0) {
-    throw new ReanchorError({
-      what: 'the Secret has no private value',
-      where,
-      expected: 'at least one private key of data',
-      found: 'none',
-      todo: 'write it as a plain manifest, or name its private keys',
-    })
-  }
-  const others = [
-    'apiVersion',
-    'kind',
-    'metadata',
-    'name',
-    'namespace',
-    'labels',
-    'annotations',
-    'type',
-    'data',
-    'sops',
-  ]
-  const names = new Set([...others, ...Object.keys(secret.labels), ...Object.keys(secret.annotations)])
-  const clash = keys.find(key => names.has(key))
-  if (clash === undefined) return
-  throw new ReanchorError({
-    what: 'a private key of data is called like another field of the manifest, which SOPS would seal too',
-    where: { ...where, field: `data["${clash}"]` },
-    expected: 'a name that occurs once in the manifest',
-    found: clash,
-    todo: 'rename the key, the label or the annotation',
-  })
-}
 
 interface PrivateValue {
   readonly key: string
@@ -366,39 +264,14 @@ function macOf(
   return mac
 }
 
-function manifestTree(
-  secret: PlainSecret,
-  sealed: ReadonlyMap<string, string>,
-  generation: Generation,
-  mac: Mac,
-): ReadonlyMap<string, Tree> {
-  const data = Object.fromEntries(
-    Object.entries(secret.data).map(([key, value]) => [key, sealed.get(key) ?? Buffer.from(value).toString('base64')]),
-  )
-  const metadata = new Map<string, Tree>([
-    ['name', secret.name],
-    ['namespace', secret.namespace],
-  ])
-  if (Object.keys(secret.labels).length > 0) metadata.set('labels', sortedMap(secret.labels))
-  if (Object.keys(secret.annotations).length > 0) metadata.set('annotations', sortedMap(secret.annotations))
-  const names = [...sealed.keys()].map(key => key.replaceAll('.', '\\.')).join('|')
+function sopsTree(keys: readonly string[], generation: Generation, mac: Mac): Tree {
   return new Map<string, Tree>([
-    ['apiVersion', 'v1'],
-    ['kind', 'Secret'],
-    ['metadata', metadata],
-    ['type', secret.type],
-    ['data', sortedMap(data)],
-    [
-      'sops',
-      new Map<string, Tree>([
-        ['age', generation.age.map(entry => new Map(Object.entries({ recipient: entry.recipient, enc: entry.enc })))],
-        ['encrypted_regex', `^(${names})$`],
-        ['lastmodified', mac.lastmodified],
-        ['mac', mac.mac],
-        ['mac_only_encrypted', true],
-        ['version', sopsVersion],
-      ]),
-    ],
+    ['age', generation.age.map(entry => new Map(Object.entries({ recipient: entry.recipient, enc: entry.enc })))],
+    ['encrypted_regex', encryptedRegex(keys)],
+    ['lastmodified', mac.lastmodified],
+    ['mac', mac.mac],
+    ['mac_only_encrypted', true],
+    ['version', sopsVersion],
   ])
 }
 
@@ -425,7 +298,9 @@ async function keepSealed(
   const object = manifest.object()
   // A site whose custody changed has manifests of another kind: their values cannot be kept, and `seal` says so if asked.
   if (object.sops === undefined) return
-  const block = readBlock(object.sops, where)
+  const block = readBlock(object.sops, where, { ageAlone: false })
+  // What other keys open is for the program to keep.
+  if (!block.ageAlone) return
   const secret = secretManifest(object, where)
   if (!block.macOnlyEncrypted) {
     throw new ReanchorError({
@@ -579,89 +454,4 @@ function typed(text: string, type: string, refuse: (what: string, found: string)
 function macText(value: unknown): string {
   if (typeof value === 'boolean') return value ? 'True' : 'False'
   return String(value)
-}
-
-// --------------------------------------------------------------------------------------------------- reading
-
-function readBlock(block: unknown, where: Where): SopsBlock {
-  const refuse = (field: string, expected: string, found: string): ReanchorError =>
-    new ReanchorError({
-      what: 'the manifest is not sealed by SOPS to age recipients',
-      where: { ...where, field },
-      expected,
-      found,
-      todo: 'restore the file from Git, or seal it with age recipients',
-    })
-  if (!isRecord(block)) throw refuse('sops', 'a sops block', 'none')
-  const { mac, lastmodified, age } = block
-  if (typeof mac !== 'string' || typeof lastmodified !== 'string') {
-    throw refuse('sops.mac', 'a MAC and the time of the last change', 'they are missing')
-  }
-  if (Array.isArray(block.key_groups) && block.key_groups.length > 1) {
-    throw refuse('sops.key_groups', 'one group of keys', 'several: their shares need the sops binary')
-  }
-  const group: unknown = Array.isArray(block.key_groups) ? block.key_groups[0] : null
-  const entries: unknown = age ?? (isRecord(group) ? group.age : null)
-  const read = (Array.isArray(entries) ? entries : []).flatMap((entry: unknown) =>
-    isRecord(entry) && typeof entry.recipient === 'string' && typeof entry.enc === 'string'
-      ? [{ recipient: entry.recipient, enc: entry.enc }]
-      : [],
-  )
-  if (read.length === 0) throw refuse('sops.age', 'at least one age recipient with its sealed data key', 'none')
-  return {
-    age: read,
-    mac,
-    lastmodified,
-    macOnlyEncrypted: block.mac_only_encrypted === true,
-    encrypts: rule(block, where),
-  }
-}
-
-/** Which leaves are sealed: one element of the path that matches is enough (sops v3.13.3, sops.go, shouldBeEncrypted). */
-function rule(block: Readonly<Record<string, unknown>>, where: Where): (path: readonly string[]) => boolean {
-  const text = (field: string) =>
-    typeof block[field] === 'string' && block[field] !== '' ? String(block[field]) : null
-  const regex = text('encrypted_regex')
-  if (regex !== null) {
-    const match = goRegExp(regex, { ...where, field: 'sops.encrypted_regex' })
-    return path => path.some(key => match.test(key))
-  }
-  const not = text('unencrypted_regex')
-  if (not !== null) {
-    const match = goRegExp(not, { ...where, field: 'sops.unencrypted_regex' })
-    return path => !path.some(key => match.test(key))
-  }
-  const suffix = text('encrypted_suffix')
-  if (suffix !== null) return path => path.some(key => key.endsWith(suffix))
-  const without = text('unencrypted_suffix')
-  return path => without === null || !path.some(key => key.endsWith(without))
-}
-
-function sealedLeaves(leaves: readonly Leaf[], block: SopsBlock): readonly Leaf[] {
-  return leaves.filter(leaf => leaf.path[0] === 'data' && leaf.path.length === 2 && block.encrypts(leaf.path))
-}
-
-function secretManifest(object: Readonly<Record<string, unknown>>, where: Where): SecretManifest {
-  const { metadata, data } = object
-  const texts = isRecord(data) ? Object.values(data).every(value => typeof value === 'string') : false
-  if (
-    object.apiVersion === 'v1' &&
-    object.kind === 'Secret' &&
-    isRecord(metadata) &&
-    typeof metadata.name === 'string' &&
-    texts
-  ) {
-    return object as unknown as SecretManifest
-  }
-  throw new ReanchorError({
-    what: 'the manifest is no Secret with data',
-    where,
-    expected: 'apiVersion v1, kind Secret, metadata.name and data whose values are texts',
-    found: typeText(object),
-    todo: 'give the file of the Secret; stringData is not supported',
-  })
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

@@ -276,6 +276,12 @@ function leavesFit(spec: Readonly<Record<string, unknown>>): readonly Finding[] 
   ]
 }
 
+/** Custodies that do not take the new root's key in. */
+const rootSealedByAge = [
+  ['sealedSecrets', 'SealedSecrets cannot seal', 'sealedSecrets: {certificate: sealed-secrets/cert.pem, age: [age1…]}'],
+  ['externalSecrets', 'never goes to the store', 'externalSecrets: {store: vault, age: [age1…]}'],
+] as const
+
 /** Argo CD does not decrypt SOPS by itself: without KSOPS it would apply the ciphertext. */
 function custodyFits(spec: Readonly<Record<string, unknown>>, sites: readonly RawSite[]): readonly Finding[] {
   const findings: Finding[] = []
@@ -304,16 +310,18 @@ function custodyFits(spec: Readonly<Record<string, unknown>>, sites: readonly Ra
       [['spec', 'custody'] as FieldPath, spec.custody] as const,
       ...sites.map(site => [[...site.path, 'custody'] as FieldPath, site.value.custody] as const),
     ]) {
-      const sealed = mapAt(custody, ['sealedSecrets'])
-      if (sealed === null || Object.hasOwn(sealed, 'age')) continue
-      findings.push({
-        path: [...path, 'sealedSecrets'],
-        what: "has no recipients for the new root's key, which SealedSecrets cannot seal",
-        expected: 'age: a list of recipients of age',
-        todo: 'make a key with age-keygen, keep it off line, and name its recipient',
-        example: 'sealedSecrets: {certificate: sealed-secrets/cert.pem, age: [age1…]}',
-        atKey: true,
-      })
+      for (const [kind, why, example] of rootSealedByAge) {
+        const chosen = mapAt(custody, [kind])
+        if (chosen === null || Object.hasOwn(chosen, 'age')) continue
+        findings.push({
+          path: [...path, kind],
+          what: `has no recipients for the new root's key, which ${why}`,
+          expected: 'age: a list of recipients of age',
+          todo: 'make a key with age-keygen, keep it off line, and name its recipient',
+          example,
+          atKey: true,
+        })
+      }
     }
   }
   return findings

@@ -1,4 +1,4 @@
-import { readSopsRules, recipientsFor } from '../custody/sops-rules.ts'
+import { applyRule, readSopsRules } from '../custody/sops-rules.ts'
 import { exitCodes, ReanchorError } from '../errors.ts'
 import { type Environment, kindOfHost } from '../forge/hosted/token.ts'
 import { folderOf, isUnder, join } from '../gitops/paths.ts'
@@ -661,9 +661,9 @@ function custodyOf(scene: InitScene, sealedFile: string): Outcome<CustodyChoice>
     }
   }
   const { ksops } = answers
-  if (answers.age.length > 0) return { value: { kind: 'sops', age: answers.age, ksops }, note: null }
+  if (answers.age.length > 0) return { value: { kind: 'sops', age: answers.age, ksops, rootAge: [] }, note: null }
   const problem = rulesProblem(scene, sealedFile)
-  if (problem === null) return { value: { kind: 'sops', age: null, ksops }, note: null }
+  if (problem === null) return { value: { kind: 'sops', age: null, ksops, rootAge: [] }, note: null }
   return question(
     '--age RECIPIENT',
     'Which recipient (age1…) of age may open what is sealed?',
@@ -680,7 +680,10 @@ function rulesProblem(scene: InitScene, sealedFile: string): string | null {
   if (sopsRules === null) return 'there is no .sops.yaml that tells to whom private keys are sealed'
   try {
     const rules = readSopsRules(sopsRules, '.sops.yaml')
-    for (const site of scene.answers.sites) recipientsFor(rules, `${site.path}/${sealedFile}`)
+    for (const site of scene.answers.sites) {
+      if (applyRule(rules, `${site.path}/${sealedFile}`).recipients.length > 0) continue
+      return `.sops.yaml names no recipient of age for ${site.path}, and the new root's key file is sealed to nothing else`
+    }
     return null
   } catch (error) {
     if (!(error instanceof ReanchorError)) throw error

@@ -468,9 +468,19 @@ function custodyOf(custody: SurfaceSpec['custody']): CustodyChoice {
     return { kind: 'sealedSecrets', certificate, scope, age: age ?? [] }
   }
   if (externalSecrets !== undefined) {
-    return { kind: 'externalSecrets', store: externalSecrets.store, storeKind: externalSecrets.kind }
+    const { store, kind: storeKind, prefix, version, vaultMount, age } = externalSecrets
+    return {
+      kind: 'externalSecrets',
+      store,
+      storeKind,
+      prefix,
+      version,
+      vaultMount: vaultMount ?? null,
+      age: age ?? [],
+    }
   }
-  return { kind: 'sops', age: custody.sops?.age ?? null, ksops: custody.sops?.ksops ?? false }
+  const { age = null, ksops = false, rootAge = [] } = custody.sops ?? {}
+  return { kind: 'sops', age, ksops, rootAge }
 }
 
 function siteOf(site: SurfaceSite): Site {

@@ -333,7 +333,7 @@ const custody = choice(
         age: recipients
           .meta({
             title: 'a list of recipients of age',
-            description: 'Recipients. Default: those of the rule in .sops.yaml that matches the file.',
+            description: 'Recipients. Default: the keys of the rule in .sops.yaml that matches the file.',
             examples: [['age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p']],
           })
           .optional(),
@@ -346,8 +346,21 @@ const custody = choice(
               'Argo CD decrypts with KSOPS. Must be said for sites that Argo CD delivers: by itself it cannot read SOPS.',
             examples: [true],
           }),
+        rootAge: recipients
+          .meta({
+            title: 'a list of recipients of age',
+            description:
+              "Recipients of the new root's key file. Default: the recipients above; needed where the rule of .sops.yaml names none of age.",
+            examples: [['age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p']],
+          })
+          .optional(),
       })
-      .meta({ title: 'settings of SOPS', description: 'SOPS with age; Flux decrypts it by itself.', examples: [{}] })
+      .meta({
+        title: 'settings of SOPS',
+        description:
+          'SOPS; Flux decrypts it by itself. Rules of .sops.yaml with other keys than age (KMS, PGP, Vault, key groups) are sealed by the sops program.',
+        examples: [{}],
+      })
       .optional(),
     sealedSecrets: z
       .strictObject({
@@ -386,6 +399,44 @@ const custody = choice(
             description: 'Kind of the store.',
             examples: ['ClusterSecretStore'],
           }),
+        prefix: z
+          .string()
+          .regex(/^[A-Za-z0-9._/-]{0,100}$/)
+          .default('reanchor/')
+          .meta({
+            title: 'how names in the store begin',
+            description:
+              'Begins every name in the store. Stores that allow no slash need another one, such as `reanchor-`.',
+            examples: ['reanchor/'],
+          }),
+        version: z
+          .string()
+          .regex(/^[A-Za-z0-9._/-]{1,100}$/)
+          .default('1')
+          .meta({
+            title: 'a version',
+            description:
+              'What the store calls the first version of a name, to which every reference is pinned: `1` in Vault (KV version 2) and Google Secret Manager.',
+            examples: ['1'],
+          }),
+        vaultMount: z
+          .string()
+          .regex(/^[A-Za-z0-9._/-]{1,100}$/)
+          .meta({
+            title: 'a mount of Vault',
+            description:
+              "Mount of Vault's KV engine, version 2: `plan` then prints the commands that put the values there.",
+            examples: ['secret'],
+          })
+          .optional(),
+        age: recipients
+          .meta({
+            title: 'a list of recipients of age',
+            description:
+              "Recipients of the new root's key file, which never goes to the store. Needed where `plan` generates the root.",
+            examples: [['age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p']],
+          })
+          .optional(),
       })
       .meta({
         title: 'settings of External Secrets',

@@ -198,13 +198,17 @@ function writeIssuing(out: Writer, issuing: IssuingSettings, algorithm: IssuingS
 function writeCustody(out: Writer, custody: CustodyChoice): void {
   out.map('custody', () => {
     if (custody.kind === 'sops') {
-      if (custody.age === null && !custody.ksops) {
+      if (custody.age === null && !custody.ksops && custody.rootAge.length === 0) {
         out.raw('sops: {}  # recipients: those of the rule in .sops.yaml that matches the file')
         return
       }
       out.map('sops', () => {
         if (custody.age !== null) out.values('age', custody.age)
         if (custody.ksops) out.flag('ksops', true, 'Argo CD decrypts with KSOPS')
+        if (custody.rootAge.length > 0) {
+          out.comment("Recipients of the new root's key file.")
+          out.values('rootAge', custody.rootAge)
+        }
       })
       return
     }
@@ -222,6 +226,13 @@ function writeCustody(out: Writer, custody: CustodyChoice): void {
     out.map('externalSecrets', () => {
       out.field('store', custody.store)
       out.field('kind', custody.storeKind)
+      out.field('prefix', custody.prefix)
+      out.field('version', custody.version)
+      if (custody.vaultMount !== null) out.field('vaultMount', custody.vaultMount)
+      if (custody.age.length > 0) {
+        out.comment("Recipients of the new root's key file, which never goes to the store.")
+        out.values('age', custody.age)
+      }
     })
   })
 }

@@ -146,6 +146,7 @@ async function asksToStay(cluster: Cluster, resource: Fields): Promise<boolean> 
 
 const custodyKinds: ReadonlyMap<string, ResourceType> = new Map<string, ResourceType>([
   ['bitnami.com/SealedSecret', resources.sealedSecrets],
+  ['external-secrets.io/ExternalSecret', resources.externalSecrets],
   ['/Secret', resources.secrets],
 ])
 

@@ -603,6 +603,7 @@ export class ArgoCd {
     const object = this.#found(resource)
     if (object === null) return 'Missing'
     if (object.kind === 'SealedSecret') return sealedHealth(object)
+    if (object.kind === 'ExternalSecret') return externalHealth(object)
     if (!['Deployment', 'StatefulSet', 'DaemonSet'].includes(object.kind)) return 'Healthy'
     if (numberAt(object, 'status', 'observedGeneration') !== object.metadata.generation) return 'Progressing'
     const [wanted, updated, ready] =
@@ -818,6 +819,14 @@ function sealedHealth(object: StoredObject): Health {
   if (numberAt(object, 'status', 'observedGeneration') !== object.metadata.generation) return 'Progressing'
   const synced = listAt(object, 'status', 'conditions').find(entry => textAt(entry, 'type') === 'Synced')
   const status = textAt(synced, 'status')
+  if (status === 'False') return 'Degraded'
+  return status === 'True' ? 'Healthy' : 'Progressing'
+}
+
+/** argo-cd resource_customizations/external-secrets.io/ExternalSecret/health.lua: the condition alone, whichever generation it is of. */
+function externalHealth(object: StoredObject): Health {
+  const ready = listAt(object, 'status', 'conditions').find(entry => textAt(entry, 'type') === 'Ready')
+  const status = textAt(ready, 'status')
   if (status === 'False') return 'Degraded'
   return status === 'True' ? 'Healthy' : 'Progressing'
 }

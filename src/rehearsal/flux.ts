@@ -459,6 +459,8 @@ export class Flux {
         textAt(conditionOf(live, 'Ready'), 'status') === 'True'
       )
     }
+    // Without an observedGeneration kstatus goes by the condition alone, whichever generation it is of.
+    if (live.kind === 'ExternalSecret') return textAt(conditionOf(live, 'Ready'), 'status') === 'True'
     return true
   }
 

@@ -92,6 +92,7 @@ const kinds: readonly KindEntry[] = [
   ...group('compass.kyma-project.io', 'CompassConnection', false),
   ...group('sailoperator.io', 'Istio IstioRevision IstioRevisionTag IstioCNI ZTunnel', false),
   ...group('bitnami.com', 'SealedSecret', true),
+  ...group('external-secrets.io', 'ExternalSecret', true),
   ...group('argoproj.io', 'Application AppProject', true),
   ...group('gateway.networking.k8s.io', 'Gateway HTTPRoute', true),
   { group: 'gateway.networking.k8s.io', kind: 'GatewayClass', plural: 'gatewayclasses', namespaced: false },
@@ -277,6 +278,7 @@ export class ObjectStore {
     mergeInto(next, { metadata: wanted.metadata } as unknown as Manifest)
     const changed = fieldsOf(next, live)
     if (Object.keys(changed).length > 0) this.#own(next, manager, changed)
+    this.#disown(next)
     return this.#write(live, next, manager)
   }
 
@@ -369,6 +371,19 @@ export class ObjectStore {
     this.#objects.set(keyOfObject(next), next)
     this.#tell({ what: 'changed', object: next, before: live })
     return next
+  }
+
+  /** Nobody owns a key of `data` that is gone: an update takes it from all managers (structured-merge-diff merge/update.go, Update). */
+  #disown(next: StoredObject): void {
+    const { data } = next
+    for (const entry of next.metadata.managedFields) {
+      const gone = leafPaths(entry.fieldsV1).filter(path => {
+        const [field, key] = path.split(separator)
+        return field === 'data' && key !== undefined && !(isRecord(data) && Object.hasOwn(data, key))
+      })
+      if (gone.length > 0) entry.fieldsV1 = without(entry.fieldsV1, new Set(gone))
+    }
+    next.metadata.managedFields = next.metadata.managedFields.filter(entry => Object.keys(entry.fieldsV1).length > 0)
   }
 
   #own(next: StoredObject, manager: string, changed: Fields): void {

@@ -7,6 +7,7 @@ import { ArgoCd } from './argocd.ts'
 import { fingerprintOf, type Life } from './certificates.ts'
 import { createClock, seededRandom, type VirtualClock } from './clock.ts'
 import { readableCluster } from './cluster.ts'
+import { ExternalSecrets, RemoteStore } from './external-secrets.ts'
 import { type ClusterFault, noFaults, type SiteFaults } from './faults.ts'
 import { Flux, type ReadBase } from './flux.ts'
 import { Handshakes } from './handshakes.ts'
@@ -74,6 +75,8 @@ export interface Rehearsal {
   /** What the verifier reads, by site. */
   readonly clusters: ReadonlyMap<string, Cluster>
   readonly handshakes: Handshakes
+  /** The store outside of all clusters that their External Secrets read. */
+  readonly remote: RemoteStore
   /** Lets virtual time pass, with everything that is due in it. */
   run(virtualMilliseconds: number): Promise<void>
   /** Until nothing rolls and every pod is ready; false where `limit` virtual milliseconds (30 minutes) did not do. */
@@ -102,8 +105,9 @@ export async function startRehearsal(options: RehearsalOptions): Promise<Rehears
     declared: options.declared ?? null,
   })
   const handshakes = new Handshakes(clock, { crossSite: world.crossSite, roundLimit: options.roundLimit ?? 120 })
+  const remote = new RemoteStore()
   const made = options.sites.map(name =>
-    makeSite({ name, options, clock, random: random.fork(name), handshakes, life, world }),
+    makeSite({ name, options, clock, random: random.fork(name), handshakes, life, world, remote }),
   )
   const sites = new Map(made.map(site => [site.controls.name, site.controls]))
 
@@ -115,6 +119,7 @@ export async function startRehearsal(options: RehearsalOptions): Promise<Rehears
       ...(world.clusters ?? []),
     ]),
     handshakes,
+    remote,
     run: duration => clock.advance(duration),
     async settle(limit = 30 * 60_000) {
       const end = clock.millis() + limit
@@ -181,10 +186,11 @@ interface Parts {
   readonly handshakes: Handshakes
   readonly life: (hours: number) => Life
   readonly world: RehearsalWorld
+  readonly remote: RemoteStore
 }
 
 function makeSite(parts: Parts): MadeSite {
-  const { name, options, clock, random, handshakes, life, world } = parts
+  const { name, options, clock, random, handshakes, life, world, remote } = parts
   const logs: string[] = []
   let identities = 0
   const store = new ObjectStore(clock, () => {
@@ -210,6 +216,7 @@ function makeSite(parts: Parts): MadeSite {
   new Flux(site, readOnce, options.base ?? 'main')
   const argo = new ArgoCd(site, readOnce)
   const sealedSecrets = options.sealingKey === undefined ? null : new SealedSecrets(site, options.sealingKey)
+  new ExternalSecrets(site, remote)
   let struck: Struck | null = null
 
   const controls: SiteControls = {

@@ -45,7 +45,7 @@ export function readTrustPlaces(file: string, text: string): readonly FoundPlace
     text.includes('PRIVATE KEY-----') ||
     text.includes(encodedMarker) ||
     text.includes('ENC[') ||
-    /^kind: *["']?SealedSecret/m.test(text)
+    /^kind: *["']?(?:Sealed|External)Secret/m.test(text)
   if (!interesting) return []
   if (!/\.(ya?ml|json)$/.test(file)) return holdsPem(text) ? [pemPlace(file, text)] : []
   return manifestPlaces(file, text)
@@ -62,9 +62,12 @@ function manifestPlaces(file: string, text: string): readonly FoundPlace[] {
     const name = objectName(object)
     const sealed = object.kind === 'SealedSecret'
     const leaves = [...leavesOf(object)].filter(({ path }) => path[0] !== 'sops')
-    const keys = new Set(leaves.map(({ path }) => keyName(path)))
+    const nameOf = (path: readonly string[]): string => keyName(inSecret(object.kind, path))
+    const remote = remotePlaces(file, name, object)
+    places.push(...remote)
+    const keys = new Set([...leaves.map(({ path }) => nameOf(path)), ...remote.flatMap(({ key }) => key ?? [])])
     for (const { path, value } of leaves) {
-      const key = keyName(path)
+      const key = nameOf(path)
       const role = signs(key, keys) ? 'issuer' : roleOf(key)
       if (value.startsWith('ENC[') || (sealed && path[1] === 'encryptedData')) {
         const digest = sha256(value)
@@ -85,6 +88,20 @@ function manifestPlaces(file: string, text: string): readonly FoundPlace[] {
     }
   }
   return places
+}
+
+/** Values that an ExternalSecret takes from a store: sealed, as far as a reader of Git goes. */
+function remotePlaces(
+  file: string,
+  name: string,
+  { kind, spec }: Readonly<Record<string, unknown>>,
+): readonly FoundPlace[] {
+  if (kind !== 'ExternalSecret' || !isMap(spec) || !Array.isArray(spec.data)) return []
+  return spec.data.filter(isMap).map(({ secretKey, remoteRef }) => {
+    const key = String(secretKey)
+    const digest = sha256(JSON.stringify(remoteRef) ?? '')
+    return { file, object: name, key, role: roleOf(key), certificates: [], sealed: digest, bytes: digest, problems: [] }
+  })
 }
 
 /** The value as the cluster will hold it, where it holds PEM; null otherwise. */
@@ -173,6 +190,22 @@ function roleOf(name: string): PlaceRole {
   if (/ca-cert|issu|tls\.crt|crt\.?pem/.test(lower)) return 'issuer'
   return 'other'
 }
+
+/** A value of the Secret that a controller makes of this object is called as it is there. */
+function inSecret(kind: unknown, path: readonly string[]): readonly string[] {
+  const under = (kind === 'SealedSecret' || kind === 'ExternalSecret' ? secretParts[kind] : []).find(part =>
+    part.every((key, index) => path[index] === key),
+  )
+  return under === undefined ? path : ['data', ...path.slice(under.length)]
+}
+
+const secretParts = {
+  SealedSecret: [
+    ['spec', 'template', 'data'],
+    ['spec', 'encryptedData'],
+  ],
+  ExternalSecret: [['spec', 'target', 'template', 'data']],
+} as const
 
 function keyName(path: readonly string[]): string {
   return ['data', 'stringData', 'binaryData'].includes(path[0] ?? '') ? path.slice(1).join('.') : path.join('.')

@@ -1,3 +1,5 @@
+import { ReanchorError } from '../errors.ts'
+import { applyWiring } from '../gitops/yaml-edit.ts'
 import { changeOf, describePlaces, type PlaceChange, rolesOf, type TrustChange } from '../report/trust-diff.ts'
 import { type FoundPlace, placeName, readTrustPlaces } from '../report/trust-places.ts'
 import { fingerprintsByPlace, readTrustText } from '../report/trust-txt.ts'
@@ -125,10 +127,40 @@ export function checkChange(before: Files, after: Files, live: LiveTrust): Chang
     ]),
   )
   const sites = plan === null ? [] : judgeSites(plan, folders, live, judge)
+  const others = loose.filter(path => plan === null || !isWiredOnly(plan, folders, live, before, after, path))
   return verdictOf(
-    [...cleartext(change), ...sites, ...judgeLoose(loose, read, sites.length > 0 ? plan : null, live, judge)],
+    [...cleartext(change), ...sites, ...judgeLoose(others, read, sites.length > 0 ? plan : null, live, judge)],
     change,
   )
+}
+
+/**
+ * Whether a file outside of the sites' folders changes by the plan's own wiring alone, while the folder that it wires holds a planned step: trust that
+ * goes from there has moved into the folder, which is judged by itself.
+ */
+function isWiredOnly(
+  plan: Plan,
+  folders: ReadonlyMap<string, Folders>,
+  live: LiveTrust,
+  before: Files,
+  after: Files,
+  file: string,
+): boolean {
+  const wiring = plan.wiring.filter(point => point.file === file)
+  const [old, now] = [textAt(before, file), textAt(after, file)]
+  if (wiring.length === 0 || old === undefined || now === undefined) return false
+  const stands = wiring.every(({ site }) => {
+    const folder = folders.get(site)
+    if (folder === undefined) return (live.sites[site]?.at ?? null) !== null
+    return placeAt(timelineOf(plan, site), folder.after, plan) !== null
+  })
+  if (!stands) return false
+  try {
+    return wiring.reduce((text, { edit }) => applyWiring(text, edit, file).text, old) === now
+  } catch (error) {
+    if (error instanceof ReanchorError) return false
+    throw error
+  }
 }
 
 /** What evidence says of a site of the plan, for `checkChange`. */
@@ -397,7 +429,9 @@ function orderFinding(
       sentence: `goes from ${wayLabel(from)} to ${wayLabel(to)} and skips ${missing.join(', ')}`,
     }
   }
-  if (to.variant !== 'step' && to.index !== from.index)
+  // What was undone goes on back by the undo of the phase before (plan/way-back.ts).
+  const further = from.variant === 'undo' && to.variant === 'undo' && to.index === timeline.floors[from.index]
+  if (to.variant !== 'step' && to.index !== from.index && !further)
     return { reason: 'out-of-order', sentence: `${wayLabel(to)} does not follow ${wayLabel(from)}` }
   if (to.variant === 'step' && from.variant === 'undo' && to.index === from.index + 1)
     return { reason: 'out-of-order', sentence: `${wayLabel(to)} does not follow ${wayLabel(from)}` }

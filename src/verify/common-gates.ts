@@ -20,6 +20,11 @@ export const deliverers: Readonly<Record<Evidence['delivery']['kind'], readonly 
 /** Those of the controllers that unseal. */
 export const unsealers: readonly string[] = [...sealedManagers, 'external-secrets']
 
+/** Whether a controller writes the whole of the Secret's `data` each time, so that no key of another manager outlives it. */
+export function writtenWhole(evidence: Evidence, name: string): boolean {
+  return ['SealedSecret', 'ExternalSecret'].some(kind => objectNamed(evidence, kind, name) !== null)
+}
+
 /** `secrets`: names of the Secrets that the folder delivers at a place, the canary aside. */
 export function deliveredWith(secrets: (place: PlannedPlace) => readonly string[]): Rule {
   return {
@@ -109,7 +114,9 @@ export function canaryUnsealed(id: string, seen: string): Rule {
       const sealed = stillSealed(evidence, canaryName)
       if (sealed !== null) return sealed
       if (!found.present) {
-        const hint = 'the deliverer creates it: see above what that waits for'
+        const hint = evidence.delivery.inventory.some(id => id.startsWith('ExternalSecret/'))
+          ? `External Secrets creates it: kubectl --namespace ${found.id.split('/')[1]} describe externalsecret ${canaryName}`
+          : 'the deliverer creates it: see above what that waits for'
         return { verdict: 'pending', because: [`${found.id} does not exist`], hint }
       }
       if (found.facts.sha256 === planned) return { verdict: 'holds', because: [] }
@@ -148,8 +155,10 @@ function shellWord(name: string): string {
   return /^[\w./-]+$/.test(name) ? name : `'${name.replaceAll("'", "'\\''")}'`
 }
 
-/** Null where the Secret is what its SealedSecret says now, or comes from no SealedSecret. */
+/** Null where the Secret is what its SealedSecret or ExternalSecret says now, or comes from neither. */
 export function stillSealed(evidence: Evidence, name: string): Judged | null {
+  const external = objectNamed(evidence, 'ExternalSecret', name)
+  if (external !== null) return stillOutside(external)
   const sealed = objectNamed(evidence, 'SealedSecret', name)
   if (sealed === null) return null
   const { id, present, facts } = sealed
@@ -165,6 +174,28 @@ export function stillSealed(evidence: Evidence, name: string): Judged | null {
     verdict: 'pending',
     because,
     hint: `let the controller take the Secret over: ${takeOverCommand({ namespace, name })}; then start the controller anew, wherever it runs (as installed by default: kubectl --namespace kube-system rollout restart deployment sealed-secrets-controller): it has given up, and looks again only then or when the SealedSecret's spec changes`,
+  }
+}
+
+/** Null where External Secrets has written the planned values. */
+function stillOutside({ id, present, facts }: ObjectEvidence): Judged | null {
+  const wait = (because: string, hint?: string): Judged => ({
+    verdict: 'pending',
+    because: [`${id}: ${because}`],
+    ...(hint === undefined ? {} : { hint }),
+  })
+  if (!present) return wait('does not exist')
+  const why = facts.message === undefined ? '' : `: ${facts.message}`
+  const put =
+    'put the value into the store from the file that `plan` wrote, under the name and version that the ExternalSecret has'
+  if (facts.ready !== 'True') return wait(`not synced${why}`, put)
+  if (facts.observed !== 'true') return wait('its newest version is not synced yet')
+  if (facts.reason !== 'SecretSynced') return wait(`not synced: ${facts.reason}${why}`)
+  if (facts.planned === undefined || facts.planned === facts.arrived) return null
+  return {
+    verdict: 'violated',
+    because: [`${id}: the Secret holds ${facts.arrived ?? 'no marks of its values'}, planned ${facts.planned}`],
+    hint: 'find out who writes the Secret besides External Secrets; what it reads should be what `plan` wrote',
   }
 }
 

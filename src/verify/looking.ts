@@ -1,12 +1,12 @@
 import type { Cluster, KubernetesObject, ListOptions, ResourceType } from '../cluster/cluster.ts'
 import { resources } from '../cluster/resources.ts'
-import { canaryName, rotationAnnotation } from '../names.ts'
+import { canaryName, rotationAnnotation, valuesAnnotation } from '../names.ts'
 import type { CertificateFacts, EvidenceException, Instant, ObjectEvidence, Plan } from '../rotation.ts'
 import type { Observation } from '../systems/system.ts'
 import { type CertificateBook, certificateBook, factsOf } from './certificates.ts'
 import { oneLine, sortedExceptions, unreadable } from './exceptions.ts'
 import { groupCollector, type SeenConsumer } from './groups.ts'
-import { condition, dataOwnership, isObserved, lastWritten, sealedManagers } from './objects.ts'
+import { condition, dataOwnership, isExternalManager, isObserved, lastWritten, sealedManagers } from './objects.ts'
 import { at, instantOf, later, objectId, sha256, text } from './values.ts'
 
 export interface LookOptions {
@@ -175,9 +175,12 @@ export async function observeSealed(
   canary: ObjectEvidence | null,
   others: readonly { readonly namespace: string; readonly name: string }[],
 ): Promise<void> {
-  if (!(canary?.managers.canary ?? []).some(manager => sealedManagers.includes(manager))) return
+  const managers = canary?.managers.canary ?? []
   const [, namespace = ''] = (canary?.id ?? '').split('/')
-  for (const sealed of [{ namespace, name: canaryName }, ...others]) {
+  const all = [{ namespace, name: canaryName }, ...others]
+  if (managers.some(isExternalManager)) await observeExternal(looking, all)
+  if (!managers.some(manager => sealedManagers.includes(manager))) return
+  for (const sealed of all) {
     await observed(looking, objectId('SealedSecret', sealed.namespace, sealed.name), async id => {
       const found = await looking.options.cluster.get(resources.sealedSecrets, sealed.namespace, sealed.name)
       if (found === null) return absent(id)
@@ -188,4 +191,37 @@ export async function observeSealed(
       })
     })
   }
+}
+
+/**
+ * Whether External Secrets has synced the newest of each, and whether what it wrote is what was planned: its template marks the Secret with
+ * the digests of the values as they arrived, in the same write. The Secret is read without its data.
+ */
+async function observeExternal(
+  looking: Looking,
+  names: readonly { readonly namespace: string; readonly name: string }[],
+): Promise<void> {
+  const { cluster } = looking.options
+  for (const { namespace, name } of names) {
+    await observed(looking, objectId('ExternalSecret', namespace, name), async id => {
+      const found = await cluster.get(resources.externalSecrets, namespace, name)
+      if (found === null) return absent(id)
+      const secret = await cluster.metadata(resources.secrets, namespace, name)
+      const ready = condition(found, 'Ready')
+      const planned = found.metadata.annotations?.[valuesAnnotation]
+      const arrived = secret?.metadata.annotations?.[valuesAnnotation]
+      return present(id, found, {
+        observed: String(isSyncedGeneration(found)),
+        ...(ready === null ? {} : { ready: ready.status, reason: ready.reason, message: oneLine(ready.message) }),
+        ...(planned === undefined ? {} : { planned }),
+        ...(arrived === undefined ? {} : { arrived }),
+      })
+    })
+  }
+}
+
+/** It writes no observedGeneration: the version that it synced last begins with one (cc5bfbc, pkg/controllers/util, GetResourceVersion). */
+function isSyncedGeneration({ metadata, status }: KubernetesObject): boolean {
+  const synced = text(at(status, 'syncedResourceVersion'))
+  return synced?.startsWith(`${metadata.generation}-`) === true
 }

@@ -34,6 +34,16 @@ export function sharedEntries(object: KubernetesObject): Readonly<Record<string,
 /** Field managers of the Sealed Secrets controller: the name of its binary, or of its image. */
 export const sealedManagers: readonly string[] = ['controller', 'sealed-secrets-controller']
 
+/** Field managers of External Secrets: one for each ExternalSecret (cc5bfbc, externalsecret_controller.go, fieldOwnerTemplate). */
+export function isExternalManager(manager: string): boolean {
+  return manager === 'external-secrets' || manager.startsWith('externalsecrets.external-secrets.io/')
+}
+
+/** Controllers that make a Secret of what Git has for it. */
+export function isUnsealer(manager: string): boolean {
+  return sealedManagers.includes(manager) || isExternalManager(manager)
+}
+
 /** When something other than its status was written last. */
 export function lastWritten(object: KubernetesObject): Instant | null {
   let newest = instant(object.metadata.creationTimestamp)
@@ -45,9 +55,14 @@ export function lastWritten(object: KubernetesObject): Instant | null {
 }
 
 /** When those who own one of these keys of `data` wrote something last: what others add to the object is no change of theirs. Null: not to be told. */
-export function keysWritten(object: KubernetesObject, keys: readonly string[]): Instant | null {
+export function keysWritten(
+  object: KubernetesObject,
+  keys: readonly string[],
+  by: (manager: string) => boolean = () => true,
+): Instant | null {
   let newest: Instant | null = null
-  for (const { fieldsV1, time } of object.metadata.managedFields ?? []) {
+  for (const { fieldsV1, time, manager = '' } of object.metadata.managedFields ?? []) {
+    if (!by(manager)) continue
     const owned = record(at(fieldsV1, 'f:data'))
     if (keys.some(key => Object.hasOwn(owned, `f:${key}`))) newest = later(newest, instant(time))
   }

@@ -146,6 +146,11 @@ describe('the sealing certificate', () => {
     expect(custody({ certificatePem: dated(-29, 3000) }).remarks.join()).not.toMatch(/days old/)
   })
 
+  it('is remarked upon when it ends before a rotation can be sure to be through', () => {
+    expect(custody({ certificatePem: dated(-1, 59.5) }).remarks.join()).toMatch(/expires in 59 days/)
+    expect(custody({ certificatePem: dated(-1, 61) }).remarks.join()).not.toMatch(/expires/)
+  })
+
   it.each([
     ['has expired', () => dated(-60, -1), /expired/],
     [

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { applyRule, readSopsRules, recipientsFor } from '../../src/custody/sops-rules.ts'
+import { applyRule, readSopsRules } from '../../src/custody/sops-rules.ts'
 import { ageKey } from './secrets.ts'
 
 const one = (await ageKey()).recipient
@@ -7,7 +7,7 @@ const two = (await ageKey()).recipient
 const three = (await ageKey()).recipient
 
 function recipients(yaml: string, destination = 'trust/eu-1/cacerts.yaml'): readonly string[] {
-  return recipientsFor(readSopsRules(yaml, '.sops.yaml'), destination)
+  return applyRule(readSopsRules(yaml, '.sops.yaml'), destination).recipients
 }
 
 describe('the recipients of a destination', () => {
@@ -50,7 +50,38 @@ describe('the recipients of a destination', () => {
     const { notes } = applyRule(readSopsRules(yaml, '.sops.yaml'), 'a.yaml')
     expect(notes).toHaveLength(2)
     expect(notes[0]).toContain('encrypted_regex')
-    expect(notes[1]).toContain('pgp')
+    expect(notes[1]).toMatch(/pgp: the sops program seals to them/)
+  })
+})
+
+describe('a rule is for the sops program', () => {
+  it.each([
+    ['where it names a KMS', () => 'kms: arn:aws:kms:eu-1:1:key/a', true, 0],
+    ['where it names PGP beside age', () => `pgp: ABCD\n    age: ${one}`, true, 1],
+    ['where it has several key groups', () => `key_groups: [{age: [${one}]}, {age: [${two}]}]`, true, 2],
+    ['where its one key group names another key', () => `key_groups: [{age: [${one}], pgp: [ABCD]}]`, true, 1],
+    ['never where age recipients are all', () => `age: [${one}, ${two}]`, false, 2],
+    [
+      'never for other keys beside its one key group, which hides them',
+      () => `pgp: ABCD\n    key_groups: [{age: [${one}]}]`,
+      false,
+      1,
+    ],
+  ])('%s', (_, fields, byProgram, recipients) => {
+    const applied = applyRule(
+      readSopsRules(`creation_rules:\n  - path_regex: .*\n    ${fields()}\n`, '.sops.yaml'),
+      'a.yaml',
+    )
+    expect(applied).toMatchObject({ byProgram })
+    expect(applied.recipients).toHaveLength(recipients)
+  })
+
+  it('which gets the fields that name keys as they stand, aliases resolved, and no other', () => {
+    const yaml = `all: &all {age: [${one}]}\ncreation_rules:\n  - {path_regex: ^a, encrypted_regex: ^data$, shamir_threshold: 2, key_groups: [*all, {pgp: [ABCD]}]}\n`
+    expect(applyRule(readSopsRules(yaml, '.sops.yaml'), 'a.yaml').rule.keys).toEqual({
+      shamir_threshold: 2,
+      key_groups: [{ age: [one] }, { pgp: ['ABCD'] }],
+    })
   })
 })
 
@@ -61,16 +92,7 @@ describe('rules that cannot be used are refused', () => {
       () => `creation_rules:\n  - {path_regex: ^us/, age: ${one}}\n`,
       /no creation rule matches trust\/eu-1/,
     ],
-    [
-      'only KMS',
-      () => 'creation_rules:\n  - kms: arn:aws:kms:eu-1:1:key/a\n',
-      /\.sops\.yaml:2:5: .*names no age recipient[\s\S]*kms/,
-    ],
-    [
-      'shares of several groups',
-      () => `creation_rules:\n  - key_groups: [{age: [${one}]}, {age: [${two}]}]\n`,
-      /several key groups/,
-    ],
+    ['a rule without keys', () => 'creation_rules:\n  - path_regex: .*\n', /\.sops\.yaml:2:5: .*names no key/],
     [
       'an SSH recipient',
       () => 'creation_rules:\n  - age: ssh-ed25519 AAAA\n',

@@ -1,12 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import {
-  createSopsCustody,
-  decryptSopsSecret,
-  readSealedSecret,
-  type SopsCustodyOptions,
-} from '../../src/custody/sops.ts'
+import { createSopsCustody, decryptSopsSecret, type SopsCustodyOptions } from '../../src/custody/sops.ts'
+import { readSealedSecret } from '../../src/custody/sops-document.ts'
 import { ecPair } from './certificate.ts'
 import { ageKey, cacerts, destination, now, seededRandom, wrapWith } from './secrets.ts'
 

@@ -129,6 +129,7 @@ describe.each(istioFixtures())('$name', fixture => {
     const install = /install: (\w+)/.exec(fixture.declaration)?.[1] as keyof typeof control
     expect([...seen]).toEqual(expect.arrayContaining(['Kustomization', 'Component', 'Deployment', control[install]]))
     expect(seen.has('SealedSecret')).toBe(fixture.declaration.includes('sealedSecrets'))
+    expect(seen.has('ExternalSecret')).toBe(fixture.declaration.includes('externalSecrets'))
   })
 
   test('every object that adopt writes or changes in the user’s own files is valid', async () => {

@@ -114,7 +114,12 @@ function nextOf(sites: readonly string[]): fc.Arbitrary<NextSource> {
 }
 
 const custody: fc.Arbitrary<CustodyChoice> = fc.oneof(
-  fc.record({ kind: fc.constant('sops' as const), age: orNull(ages), ksops: fc.constant(true) }),
+  fc.record({
+    kind: fc.constant('sops' as const),
+    age: orNull(ages),
+    ksops: fc.constant(true),
+    rootAge: fc.oneof(fc.constant<string[]>([]), ages),
+  }),
   fc.record({
     kind: fc.constant('sealedSecrets' as const),
     certificate: path,
@@ -125,6 +130,10 @@ const custody: fc.Arbitrary<CustodyChoice> = fc.oneof(
     kind: fc.constant('externalSecrets' as const),
     store: label,
     storeKind: fc.constantFrom('SecretStore' as const, 'ClusterSecretStore' as const),
+    prefix: fc.constantFrom('reanchor/', 'reanchor-', ''),
+    version: fc.constantFrom('1', 'v2', '01'),
+    vaultMount: orNull(fc.constantFrom('secret', 'kv/team')),
+    age: ages,
   }),
 )
 

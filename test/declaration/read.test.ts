@@ -82,7 +82,7 @@ test('fills in every default of the shortest declaration', async () => {
       validityDays: 3650,
       issuing: { algorithm: 'ecdsa-p256', subject: 'CN=mesh-2026 issuing,L={site},O=cluster.local', validityDays: 730 },
     },
-    custody: { kind: 'sops', age: null, ksops: false },
+    custody: { kind: 'sops', age: null, ksops: false, rootAge: [] },
     sites: [
       {
         name: 'eu-1',

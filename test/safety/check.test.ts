@@ -68,6 +68,16 @@ describe('planned moves', () => {
     ).toBe(false)
   })
 
+  it('lets a second undo go back over the phase before, once no leaf of the new CA is seen any more (F26)', () => {
+    const from = one.files('eu-1', '3-issue-new/2-restart undo')
+    const both = seenAt('2-trust-both/2-restart')
+    const back = (to: string, seen: Record<string, LiveSite>) =>
+      checkChange(from, one.files('eu-1', to), live(one, seen))
+    expect(back('2-trust-both/2-restart undo', both)).toMatchObject({ safe: true, reason: 'every-mix-holds' })
+    expect(back('2-trust-both/1-data undo', both)).toMatchObject({ safe: false, reason: 'out-of-order' })
+    expect(back('2-trust-both/2-restart undo', seenAt('3-issue-new/2-restart')).reason).toBe('breaks')
+  })
+
   it('lets every undo and every nudge of the present step pass', () => {
     for (const step of steps.slice(3)) {
       expect(move(step, `${step} undo`).safe).toBe(true)

@@ -6,6 +6,7 @@ import {
   type ListOptions,
   type ResourceType,
 } from '../../src/cluster/cluster.ts'
+import { canaryName, valuesAnnotation } from '../../src/names.ts'
 import { createIssuing, createLeaf, createRoot } from '../../src/pki/authority.ts'
 import { type Certificate, certificateFacts } from '../../src/pki/certificate.ts'
 import type { Variant } from '../../src/plan/steps.ts'
@@ -599,6 +600,51 @@ export function sealedBy(manager: string, mesh: Mesh, status: Readonly<Record<st
     secrets.map(({ metadata: { name } }) => ({
       metadata: { name, namespace: 'istio-system', generation: 2, managedFields: [written('argocd-controller')] },
       status: { observedGeneration: 2, conditions: [{ type: 'Synced', status: 'True' }], ...status },
+    })),
+  )
+}
+
+const external = (name: string) => `externalsecrets.external-secrets.io/${name}`
+
+/** As if External Secrets had synced both Secrets, with the digests of the planned values on each. `status` and `marks` are of both. */
+export function syncedFromStore(
+  mesh: Mesh,
+  status: Readonly<Record<string, unknown>> = {},
+  marks: Readonly<Record<string, string>> = {},
+): void {
+  const expected = 'ca-key.pem=aa certificate=bb'
+  const secrets = mesh.objects.get('secrets') ?? []
+  mesh.objects.set(
+    'secrets',
+    secrets.map(each => ({
+      ...each,
+      metadata: {
+        ...each.metadata,
+        annotations: { ...each.metadata.annotations, [valuesAnnotation]: marks.arrived ?? expected },
+        managedFields: (each.metadata.managedFields ?? []).map(entry => ({
+          ...entry,
+          manager: external(each.metadata.name),
+        })),
+      },
+    })),
+  )
+  mesh.objects.set(
+    'externalsecrets',
+    ['cacerts', canaryName].map(name => ({
+      apiVersion: 'external-secrets.io/v1',
+      kind: 'ExternalSecret',
+      metadata: {
+        name,
+        namespace: 'istio-system',
+        uid: `uid-es-${name}`,
+        generation: 3,
+        annotations: { [valuesAnnotation]: expected },
+      },
+      status: {
+        syncedResourceVersion: '3-abc',
+        conditions: [{ type: 'Ready', status: 'True', reason: 'SecretSynced', message: 'secret synced' }],
+        ...status,
+      },
     })),
   )
 }

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { parseAllDocuments } from 'yaml'
-import { istio, look, type Mesh, meshAt, planOf, sealedBy } from './mesh.ts'
+import { istio, look, type Mesh, meshAt, planOf, sealedBy, syncedFromStore } from './mesh.ts'
 
 interface Rule {
   readonly apiGroups: readonly string[]
@@ -51,6 +51,7 @@ async function everyRequest(): Promise<readonly string[]> {
   } as const
   const runs = [
     { declared: { system: 'istio' as const, istio } },
+    { declared: { system: 'istio' as const, istio }, fromStore: true },
     { declared: { system: 'istio' as const, istio: { ...istio, install: 'helmRelease' as const } } },
     {
       declared: { system: 'istio' as const, istio: { ...istio, install: 'argoApplication' as const } },
@@ -60,6 +61,7 @@ async function everyRequest(): Promise<readonly string[]> {
   for (const run of runs) {
     const mesh: Mesh = await meshAt(plan, 2, 2)
     if ('delivery' in run) sealedBy('controller', mesh)
+    if ('fromStore' in run) syncedFromStore(mesh)
     mesh.pods.get('shop/cart-1')!.http = {}
     await look(plan, mesh, { phase: 2, step: 2, ...run })
     for (const request of mesh.asked) asked.add(request)

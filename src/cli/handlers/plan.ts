@@ -7,6 +7,7 @@ import { chosen, contextFor } from './common.ts'
 
 interface PlanFlags extends CommonOptions {
   readonly rootKeyOut?: string
+  readonly keysOut?: string
   readonly chain?: readonly string[]
   readonly acceptOutage: boolean
   readonly dryRun: boolean
@@ -17,6 +18,7 @@ export async function planHandler(options: PlanFlags, terminal: Terminal): Promi
   const outcome = await plan(context, {
     ...chosen(options),
     rootKeyOut: options.rootKeyOut ?? null,
+    keysOut: options.keysOut ?? null,
     chain: options.chain ?? null,
     acceptOutage: options.acceptOutage,
   })
@@ -29,6 +31,7 @@ export async function planHandler(options: PlanFlags, terminal: Terminal): Promi
     ...outcome.written.map(
       file => `the new root's private key, sealed, is in ${file}: keep it offline, it is written once`,
     ),
+    ...(outcome.kind === 'unchanged' ? [] : outcome.remarks),
     ...(pullRequest === null ? [] : [`pull request #${pullRequest.number}: ${pullRequest.title}`]),
     ...(outcome.kind === 'dry-run' ? ['dry run: nothing was written'] : []),
   ]

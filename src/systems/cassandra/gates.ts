@@ -6,8 +6,11 @@ import {
   deliveredWith,
   deliverers,
   exceptionText,
+  stillSealed,
+  writtenWhole,
 } from '../../verify/common-gates.ts'
 import type { Case, Judged, Rule } from '../../verify/gate.ts'
+import { isExternalManager } from '../../verify/objects.ts'
 import { type PlannedPlace, stoodBefore } from '../../verify/planned.ts'
 import { instantOf } from '../../verify/values.ts'
 import { worst } from '../../verify/verdict.ts'
@@ -93,6 +96,8 @@ const secretDelivered: CassandraRule = {
         because: [`${found.id} does not exist: the operator signs all nodes with a CA that it makes up`],
         hint: 'bring it back at once, by the deliverer or from this folder; then see which CA nodes present',
       }
+    const sealed = stillSealed(evidence, secret)
+    if (sealed !== null) return sealed
     const { keys } = found
     if (keys === null)
       return { verdict: 'unknown', because: [`${found.id} has no managedFields, so its keys are not known`] }
@@ -104,7 +109,7 @@ const secretDelivered: CassandraRule = {
     // What nobody but the deliverer holds goes with its next apply, which delivery/applied waits for.
     const leaving = extra.filter(key => {
       const managers = found.managers[key] ?? []
-      return managers.length > 0 && managers.every(manager => known.includes(manager))
+      return managers.length > 0 && managers.every(manager => known.includes(manager) || isExternalManager(manager))
     })
     const foreignExtra = extra.filter(key => !leaving.includes(key))
     if (foreignExtra.length > 0) {
@@ -129,6 +134,7 @@ const secretDelivered: CassandraRule = {
         because: [`${found.id}: the Sealed Secrets controller only adds keys to it (sealedsecrets.bitnami.com/patch)`],
         hint: 'take that annotation away, or the old CA can never leave the Secret',
       }
+    if (writtenWhole(evidence, secret)) return holds
     const foreign = expected.removable.filter(key =>
       (found.managers[key] ?? []).some(manager => !known.includes(manager)),
     )

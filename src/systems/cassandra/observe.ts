@@ -9,6 +9,7 @@ import {
   lookAround,
   observeCanary,
   observed,
+  observeSealed,
   present,
 } from '../../verify/looking.ts'
 import { dataOwnership, isObserved } from '../../verify/objects.ts'
@@ -61,7 +62,8 @@ export async function observeCassandra(options: CassandraObserveOptions): Promis
     const facts = await observeCluster(looking)
     const secret = await observeCaSecret(looking)
     const madeAt = facts === null ? null : await observeNodeSecret(looking, facts)
-    await observeCanary(looking, options.cassandra.namespace)
+    const { namespace, secret: name } = looking.expected
+    await observeSealed(looking, await observeCanary(looking, options.cassandra.namespace), [{ namespace, name }])
     const revisions = facts === null ? new Map<string, Revision>() : await observeStatefulSets(looking, facts)
     const trusts = rootsByChecksum(options.plan, options.site, secret?.facts.checksum ?? '')
     await observePods(looking, { facts, madeAt, revisions, trusts })

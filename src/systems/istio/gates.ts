@@ -21,6 +21,7 @@ import {
   objectNamed,
   stillSealed,
   unsealers,
+  writtenWhole,
 } from '../../verify/common-gates.ts'
 import type { Case, Judged, Rule } from '../../verify/gate.ts'
 import { bundleDigest, type PlannedPlace } from '../../verify/planned.ts'
@@ -146,8 +147,7 @@ const secretDelivered: IstioRule = {
     const missing = secretKeys.filter(key => !keys.includes(key))
     if (missing.length > 0)
       return { verdict: 'pending', because: missing.map(key => `${found.id}: key ${key} is missing`) }
-    // The controller writes the whole of `data` each time, so no key of another manager outlives it.
-    if (objectNamed(evidence, 'SealedSecret', 'cacerts') !== null) return { verdict: 'holds', because: [] }
+    if (writtenWhole(evidence, 'cacerts')) return { verdict: 'holds', because: [] }
     const known = [...deliverers[evidence.delivery.kind], ...unsealers]
     const foreign = keys.filter(key => (found.managers[key] ?? []).some(manager => !known.includes(manager)))
     if (foreign.length === 0) return { verdict: 'holds', because: [] }

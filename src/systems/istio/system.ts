@@ -77,7 +77,7 @@ export const istio: System = {
   declaredState(places, planned) {
     const of = (key: string): readonly Fingerprint[] | null => {
       const place = places.find(
-        found => found.key === key && found.object?.startsWith('Secret ') === true && found.sealed === null,
+        found => found.key === key && /^(Sealed|External)?Secret /.test(found.object ?? '') && found.sealed === null,
       )
       return place === undefined ? null : place.certificates.map(certificate => certificate.sha256)
     }

@@ -13,6 +13,7 @@ import {
   unsealers,
 } from '../../verify/common-gates.ts'
 import type { Case, Judged, Rule } from '../../verify/gate.ts'
+import { isExternalManager } from '../../verify/objects.ts'
 import type { PlannedPlace } from '../../verify/planned.ts'
 import { instantOf } from '../../verify/values.ts'
 import { worst } from '../../verify/verdict.ts'
@@ -74,7 +75,8 @@ const secretsDelivered: KymaRule = {
     const sealed = stillSealed(evidence, signer.secret)
     if (sealed !== null) return sealed
     const known = [...deliverers[evidence.delivery.kind], ...unsealers]
-    const unsealing = objectNamed(evidence, 'SealedSecret', signer.secret)
+    const unsealing =
+      objectNamed(evidence, 'SealedSecret', signer.secret) ?? objectNamed(evidence, 'ExternalSecret', signer.secret)
     const verdicts: Verdict[] = []
     const because: string[] = []
     let hint: string | undefined
@@ -101,7 +103,11 @@ const secretsDelivered: KymaRule = {
         for (const key of keys) {
           const managers = found.managers[key] ?? []
           if (!found.keys.includes(key)) say('pending', `${id}: key ${key} is missing`)
-          else if (managers.some(manager => known.includes(manager)) || isTakenOver(found, unsealing)) continue
+          else if (
+            managers.some(manager => known.includes(manager) || isExternalManager(manager)) ||
+            isTakenOver(found, unsealing)
+          )
+            continue
           else if (place.before === null)
             say('pending', `${id}: key ${key} is not taken over yet: it is of ${managers.join(', ') || 'nobody'}`)
           else
@@ -118,13 +124,17 @@ const secretsDelivered: KymaRule = {
 }
 
 /**
- * Whether the Sealed Secrets controller has found the very values in the Secret that it was to put there: an update that changes nothing owns nothing, so that the
+ * Whether the controller that unseals has found the very values in the Secret that it was to put there: an update that changes nothing owns nothing, so that the
  * keys stay those of who wrote them before.
  */
 function isTakenOver(secret: ObjectEvidence, unsealing: ObjectEvidence | null): boolean {
-  const { written } = secret.facts
+  // Of the controller itself the other values may be, which it wrote after what it reads had changed.
+  const written = secret.facts.others ?? secret.facts.written
   if (unsealing?.lastChange == null || written === undefined) return false
-  return unsealing.id.slice('Sealed'.length) === secret.id && Date.parse(written) <= Date.parse(unsealing.lastChange)
+  return (
+    unsealing.id.replace(/^(Sealed|External)/, '') === secret.id &&
+    Date.parse(written) <= Date.parse(unsealing.lastChange)
+  )
 }
 
 /** Who writes these keys, as far as it is known. */

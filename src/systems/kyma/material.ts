@@ -1,6 +1,7 @@
 import type { Cluster, KubernetesObject } from '../../cluster/cluster.ts'
 import { resources } from '../../cluster/resources.ts'
 import { exitCodes, ReanchorError } from '../../errors.ts'
+import { valuesAnnotation } from '../../names.ts'
 import { readPrivateKey } from '../../pki/authority.ts'
 import { joinPem, readBundle } from '../../pki/bundle.ts'
 import type { Certificate } from '../../pki/certificate.ts'
@@ -98,11 +99,15 @@ export function readKyma(profile: KymaProfile, signing: KubernetesObject, verify
 
 /** What a controller makes it makes again: mid-rotation it would put a CA of its own in the place of the planned one (F16). */
 function refuseRenewedElsewhere({ metadata }: KubernetesObject): void {
-  const { annotations = {}, ownerReferences = [] } = metadata
+  const { annotations = {}, labels = {}, ownerReferences = [] } = metadata
   const certificate = annotations['cert-manager.io/certificate-name']
   const owner = ownerReferences.find(({ kind }) => ['Certificate', 'ExternalSecret', 'SecretStore'].includes(kind))
-  if (certificate === undefined && owner === undefined) return
-  const by = owner === undefined ? `Certificate ${certificate}` : `${owner.kind} ${owner.name}`
+  // Marked by the controller; one of a site's folder has our marks as well, and is Git's own.
+  const fetched =
+    labels['reconcile.external-secrets.io/managed'] === 'true' && annotations[valuesAnnotation] === undefined
+  if (certificate === undefined && owner === undefined && !fetched) return
+  const made = certificate === undefined ? `ExternalSecret ${metadata.name}` : `Certificate ${certificate}`
+  const by = owner === undefined ? made : `${owner.kind} ${owner.name}`
   throw refused('a controller renews this Secret by itself', `Secret ${metadata.namespace}/${metadata.name}`, {
     expected: 'a Secret that nobody writes but the setup job once, and then Git',
     found: by,

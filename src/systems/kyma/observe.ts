@@ -2,7 +2,7 @@ import { resources } from '../../cluster/resources.ts'
 import type { Instant } from '../../rotation.ts'
 import type { SeenConsumer } from '../../verify/groups.ts'
 import { absent, lookAround, observeCanary, observed, observeSealed, present } from '../../verify/looking.ts'
-import { dataOwnership, keysWritten } from '../../verify/objects.ts'
+import { dataOwnership, isUnsealer, keysWritten } from '../../verify/objects.ts'
 import { objectId } from '../../verify/values.ts'
 import type { Observation, ObserveOptions } from '../system.ts'
 import { departures, expectedOf } from './expected.ts'
@@ -49,7 +49,9 @@ async function observeSecret(
     if (found === null) return absent(id)
     // Not when it changed at all: a label that someone else adds later is no new CA, and must not ask everybody to renew once more.
     written = keysWritten(found, keys)
-    return { ...present(id, found, written === null ? {} : { written }), ...dataOwnership(found) }
+    const others = keysWritten(found, keys, manager => !isUnsealer(manager))
+    const facts = { ...(written === null ? {} : { written }), ...(others === null ? {} : { others }) }
+    return { ...present(id, found, facts), ...dataOwnership(found) }
   })
   return written
 }

@@ -24,6 +24,7 @@ import {
   objectNamed,
   stillSealed,
   unsealers,
+  writtenWhole,
 } from '../../verify/common-gates.ts'
 import type { Case, Judged, Rule } from '../../verify/gate.ts'
 import { bundleDigest, type PlannedPlace, stoodBefore } from '../../verify/planned.ts'
@@ -169,8 +170,7 @@ function judgeIssuer({ evidence, place }: LinkerdCase, name: string, known: read
   const extra = keys.filter(key => !wanted.includes(key))
   if (extra.length > 0)
     return { verdict: 'violated', because: extra.map(key => `${found.id}: key ${key} is not of the form ${scheme}`) }
-  // The Sealed Secrets controller writes the whole of `data` each time, so no key of another manager outlives it.
-  if (objectNamed(evidence, 'SealedSecret', name) !== null) return holds
+  if (writtenWhole(evidence, name)) return holds
   const foreign = keys.filter(key => (found.managers[key] ?? []).some(manager => !known.includes(manager)))
   if (foreign.length === 0) return holds
   const owners = [...new Set(wanted.flatMap(key => found.managers[key] ?? []))]

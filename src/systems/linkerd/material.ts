@@ -1,6 +1,7 @@
 import type { Cluster, KubernetesObject } from '../../cluster/cluster.ts'
 import { resources } from '../../cluster/resources.ts'
 import { exitCodes, ReanchorError } from '../../errors.ts'
+import { valuesAnnotation } from '../../names.ts'
 import { readBundle } from '../../pki/bundle.ts'
 import { type Certificate, readCertificate } from '../../pki/certificate.ts'
 import { readPrivateKey } from '../../pki/keys.ts'
@@ -50,11 +51,12 @@ interface LiveAnchors {
   readonly helmOwns: boolean
 }
 
-async function liveAnchors(cluster: Cluster, { namespace, flow }: LinkerdSettings): Promise<LiveAnchors> {
+async function liveAnchors(cluster: Cluster, { namespace, flow, trustManager }: LinkerdSettings): Promise<LiveAnchors> {
   const name = flow === 'trust-roots' ? trustRootsName : 'linkerd-config'
   const object = `ConfigMap ${namespace}/${name}`
   const map = await cluster.get(resources.configMaps, namespace, name)
-  if (map !== null) refuseController(map, { kind: 'ConfigMap', name, namespace })
+  const byBundle = trustManager === true && map !== null && renewerOf(map)?.who === renewingKinds.Bundle
+  if (map !== null && !byBundle) refuseController(map, { kind: 'ConfigMap', name, namespace })
   const key = flow === 'trust-roots' ? 'ca-bundle.crt' : anchorsKey(map?.data)
   const value = text(at(map?.data, key))
   if (value === null) {
@@ -88,6 +90,7 @@ const renewers: readonly (readonly [prefix: string, name: string])[] = [
   ['cert-manager', 'cert-manager'],
   ['trust-manager', 'trust-manager'],
   ['external-secrets', 'External Secrets'],
+  ['externalsecrets.external-secrets.io/', 'External Secrets'],
 ]
 const renewingKinds: Readonly<Record<string, string>> = {
   Certificate: 'cert-manager',
@@ -101,7 +104,9 @@ const renewingKinds: Readonly<Record<string, string>> = {
  */
 function refuseController(live: KubernetesObject, { kind, name, namespace }: LiveName): void {
   const found = renewerOf(live)
-  if (found === null) return
+  // An ExternalSecret of a site's folder is Git's own: its versions are pinned.
+  const ours = live.metadata.annotations?.[valuesAnnotation] !== undefined
+  if (found === null || (ours && found.who === renewingKinds.ExternalSecret)) return
   const resource = `--namespace ${namespace} ${kind.toLowerCase()} ${name}`
   const annotations = Object.keys(live.metadata.annotations ?? {}).filter(isRenewing)
   const labels = Object.keys(live.metadata.labels ?? {}).filter(isRenewing)

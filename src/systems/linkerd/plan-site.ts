@@ -1,12 +1,18 @@
 import { posix } from 'node:path'
 import { App } from 'cdk8s'
 import { linkerdCharts } from '../../../phases/linkerd/charts.ts'
-import { controlPlaneComponent, issuerFile, valuesFile } from '../../../phases/linkerd/files.ts'
+import {
+  bundleAnchors,
+  controlPlaneComponent,
+  issuerFile,
+  trustRootsFile,
+  valuesFile,
+} from '../../../phases/linkerd/files.ts'
 import { chartValues } from '../../../phases/linkerd/helm-values.ts'
 import type { LinkerdControlPlane, LinkerdPhaseProps, LinkerdWorkloads } from '../../../phases/linkerd/props.ts'
 import { manualFile } from '../../../phases/linkerd/restarts.ts'
 import { placedObjects } from '../../../phases/site-file.ts'
-import { ReanchorError } from '../../errors.ts'
+import { exitCodes, ReanchorError } from '../../errors.ts'
 import { joinPem } from '../../pki/bundle.ts'
 import { type Certificate, certificateFacts } from '../../pki/certificate.ts'
 import { type ComponentPatch, componentFile, renderFolder } from '../../render/folder.ts'
@@ -32,8 +38,10 @@ export function planLinkerdSite(inputs: SitePlanInputs): SitePlan {
   refuseOtherOwners(files, declaration.sites, linkerd.namespace)
   const folder = controlPlaneFolder(linkerd, site)
   const chart = linkerd.install === 'manifests' ? null : chartSite(inputs, linkerd, rules)
-  const controlPlane =
+  const found =
     chart === null ? controlPlaneOf(files, folder, linkerd.namespace, linkerd.flow, rules) : controlPlaneByChart(chart)
+  const controlPlane = linkerd.trustManager === true ? { ...found, bundle: true } : found
+  if (linkerd.trustManager === true && !found.ownTrustRoots) throw anchorsOfOthers(folder, chart, linkerd)
   const workloads = workloadsOf(declaration, site, files)
   const scheme = schemeOf(current.settings.scheme)
   return {
@@ -83,6 +91,23 @@ function refuseOtherValues(
   if (delivered === undefined) throw new Error(`adopt delivers no ${valuesFile}`)
   const { install } = chart
   refuseChangedValues({ install, site, files, points, delivered, secret: adoptedSecret(inputs) })
+}
+
+/** A Bundle beside what else writes the ConfigMap would take turns with it. */
+function anchorsOfOthers(folder: string, chart: ChartSite | null, { namespace, flow }: LinkerdSettings): ReanchorError {
+  return new ReanchorError({
+    what: 'a Bundle cannot write the anchors while something else does',
+    where: { file: folder, field: 'spec.linkerd.trustManager' },
+    expected: "a site's folder that delivers ConfigMap linkerd-identity-trust-roots by itself",
+    found:
+      flow !== 'trust-roots'
+        ? `flow ${flow}, which keeps the anchors in ConfigMap ${namespace}/linkerd-config`
+        : chart === null
+          ? 'the manifests of the control plane, which have that ConfigMap'
+          : 'a chart without identity.externalCA, which makes that ConfigMap',
+    todo: 'leave spec.linkerd.trustManager out, or first move the anchors out of there',
+    exit: exitCodes.refused,
+  })
 }
 
 function controlPlaneFolder(linkerd: LinkerdSettings, site: Site): string {
@@ -240,9 +265,10 @@ function placesOf({ certificate, state }: StepRendering, props: LinkerdPhaseProp
   return places.filter(({ certificates }) => certificates.length > 0)
 }
 
-function anchorsPlace({ global, chart }: LinkerdControlPlane): string {
+function anchorsPlace({ global, chart, bundle }: LinkerdControlPlane): string {
   if (chart !== null && chart.anchors !== null) return `${valuesFile}:${chart.anchors.path.join('.')}`
-  return global === null ? 'trust-roots.yaml:ca-bundle.crt' : 'linkerd-config.yaml:global'
+  if (global !== null) return 'linkerd-config.yaml:global'
+  return `${trustRootsFile}:${bundle === true ? bundleAnchors : 'ca-bundle.crt'}`
 }
 
 // ------------------------------------------------------------------------------------------------------ wiring

@@ -33,6 +33,15 @@ export const linkerdSchema = z
       'Trust domain of the mesh (identityTrustDomain, or clusterDomain).',
       'cluster.local',
     ).default('cluster.local'),
+    trustManager: z
+      .boolean()
+      .meta({
+        title: 'true or false',
+        description:
+          "A Bundle of trust-manager, with the anchors inline, takes the ConfigMap's place in the site's folder. Only where that folder delivers the anchors by itself (`identity.externalCA`).",
+        examples: [true],
+      })
+      .optional(),
     leafTTL: duration(
       '1m',
       '90d',

@@ -24,6 +24,8 @@ export interface LinkerdSettings {
   readonly leafHours: number
   /** How leaves of the new issuer come to the workloads: by themselves within a leaf's life, or by a restart. */
   readonly leaves: 'renewal' | 'restart'
+  /** A Bundle of trust-manager writes the ConfigMap of anchors, in place of the deliverer. @default false */
+  readonly trustManager?: boolean
 }
 
 /** manifests: what `linkerd install` has written. helmRelease, argoApplication: what installs the chart. */
@@ -82,6 +84,7 @@ export const linkerdSettings: SettingsRules = {
         issuerScheme: linkerd.issuerScheme ?? null,
         leafHours: millisecondsOf(leafTTL) / 3_600_000,
         leaves: spec.reload.leaves ?? 'renewal',
+        ...(linkerd.trustManager === true ? { trustManager: true } : {}),
       },
     }
   },
@@ -97,6 +100,7 @@ export const linkerdSettings: SettingsRules = {
       'how long a leaf lives',
     )
     if (linkerd.issuerScheme !== null) out.field('issuerScheme', linkerd.issuerScheme)
+    if (linkerd.trustManager === true) out.flag('trustManager', true, 'a Bundle writes the anchors')
     out.field('install', linkerd.install, 'manifests | helmRelease | argoApplication')
     out.comment('Where each site declares its control plane.')
     out.map('controlPlane', () => {

@@ -1,3 +1,4 @@
+import { bundleAnchors } from '../../../phases/linkerd/files.ts'
 import type { FoundPlace } from '../../report/trust-places.ts'
 import type { TrustState } from '../../rotation.ts'
 import { coursePhase, futureCa, type System } from '../system.ts'
@@ -87,7 +88,9 @@ function declaredState(places: readonly FoundPlace[], planned: TrustState | null
   const at = (file: string, key: string | null) =>
     places.find(place => place.file.endsWith(file) && (key === null || (place.key ?? '').endsWith(key)))
   const issuer = at('/issuer.yaml', keysOf(planned).certificate)?.certificates ?? []
-  const anchors = (at('/trust-roots.yaml', 'ca-bundle.crt') ?? at('/anchors.pem', null))?.certificates ?? []
+  const anchors =
+    (at('/trust-roots.yaml', 'ca-bundle.crt') ?? at('/trust-roots.yaml', bundleAnchors) ?? at('/anchors.pem', null))
+      ?.certificates ?? []
   const [first] = issuer
   if (first === undefined || anchors.length === 0) return null
   return {

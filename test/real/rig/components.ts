@@ -59,6 +59,10 @@ const goPrograms = {
     module: 'sealed-secrets',
     package: 'github.com/bitnami-labs/sealed-secrets/cmd/controller',
   },
+  'trust-manager': {
+    module: 'trust-manager',
+    package: 'github.com/cert-manager/trust-manager/cmd/trust-manager',
+  },
   argocd: { module: 'argocd', package: 'github.com/argoproj/argo-cd/v3/cmd' },
   gitea: {
     module: 'gitea',

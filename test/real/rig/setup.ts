@@ -3,7 +3,7 @@ import { envoy, output, program, programs } from './components.ts'
 
 const real =
   'etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kwok, istiod (pilot-discovery), pilot-agent, \
-Envoy, kustomize-controller, Argo CD (repo-server, application-controller, redis), sealed-secrets controller, helm, kustomize'
+Envoy, kustomize-controller, Argo CD (repo-server, application-controller, redis), sealed-secrets controller, trust-manager, helm, kustomize'
 
 const standIns = `kubelet (real processes in network namespaces, its own projection of Secrets, ConfigMaps and tokens), \
 kube-proxy (TCP to the ready endpoints of istiod), Flux source-controller and helm-controller, Sail operator (the real chart by the real helm), \

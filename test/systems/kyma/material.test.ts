@@ -82,6 +82,7 @@ describe('today’s material', () => {
   it.each([
     [{ annotations: { 'cert-manager.io/certificate-name': 'kyma-ca' } }, 'Certificate kyma-ca'],
     [{ ownerReferences: [{ kind: 'ExternalSecret', name: 'kyma-ca' }] }, 'ExternalSecret kyma-ca'],
+    [{ labels: { 'reconcile.external-secrets.io/managed': 'true' } }, 'ExternalSecret '],
   ])(
     'is refused where a controller makes it again by itself, be it of either Secret (F16)',
     async (metadata, owner) => {
@@ -95,6 +96,15 @@ describe('today’s material', () => {
       expect(() => readKyma(runbook, signing, owned(verifying))).toThrow(owner)
     },
   )
+
+  it('is taken where External Secrets makes it of what a site’s folder has', async () => {
+    const ca = await kymaCa()
+    const { signing, verifying } = secretsOf(runbook, ca)
+    const labels = { 'reconcile.external-secrets.io/managed': 'true' }
+    const ours = { labels, annotations: { 'reanchor.dev/values': 'ca.key=aa' } }
+    const read = readKyma(runbook, { ...signing, metadata: { ...signing.metadata, ...ours } }, verifying)
+    expect(read).toEqual(readKyma(runbook, signing, verifying))
+  })
 
   it('tells which release’s Secret is there where the profile’s is not', async () => {
     const ca = await kymaCa()

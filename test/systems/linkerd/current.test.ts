@@ -228,8 +228,21 @@ describe('an owner besides Git (F16)', () => {
       const live = objects(own(), map(rootsMap, { 'ca-bundle.crt': ca.root.pem }, metadata))
       const error = await refusal(() => liveCa(cluster(live), settings))
       expect([error.what, error.exit]).toEqual(['trust-manager writes these anchors', 5])
+      const declared = { ...settings, trustManager: true }
+      expect((await liveCa(cluster(live), declared)).roots.map(each => each.sha256)).toEqual([ca.root.sha256])
     })
   }
+
+  it('is External Secrets as well, unless the Secret carries the marks of a site’s folder', async () => {
+    const labels = { 'reconcile.external-secrets.io/managed': 'true' }
+    const theirs = data('crt.pem', 'externalsecrets.external-secrets.io/linkerd-identity-issuer')
+    const keys = { 'crt.pem': ca.issuer.pem, 'key.pem': ca.key }
+    const error = await refusal(() => liveCa(cluster(objects(secret(keys, { ...theirs, labels }), roots())), settings))
+    expect([error.what, error.exit]).toEqual(['External Secrets renews this issuer', 5])
+    const annotations = { 'reanchor.dev/values': 'key.pem=aa' }
+    const ours = secret(keys, { ...theirs, labels, annotations })
+    expect((await liveCa(cluster(objects(ours, roots())), settings)).key).toBe(ca.key)
+  })
 
   it('that is Git’s own deliverer, or a person, is none of them', async () => {
     for (const manager of ['kustomize-controller', 'argocd-controller', 'kubectl', 'helm-controller'])
