@@ -31,8 +31,13 @@ export const linkerdScenarios: readonly Scenario[] = [
     before: 'issue-new/data',
     act: ({ test }) => test.site('eu-1').system.strike?.('replica-lags', undefined),
   }),
-  struck('linkerd-old-leaves', 'nothing: leaves of the old issuer live on for most of an hour', mesh, {
-    patience: hour / 2,
-    act: () => {},
-  }),
+  struck(
+    'linkerd-old-leaves',
+    'nothing, and no hold is asked for: leaves of the old issuer live on for most of an hour',
+    {
+      ...mesh,
+      change: declared => ({ ...declared, gates: { ...declared.gates, hold: 0 } }),
+    },
+    { patience: hour / 2, pause: 60_000, act: () => {} },
+  ),
 ]
