@@ -56,7 +56,9 @@ describe('until when a step can be taken back', () => {
   it('ends for the last step with the closing pull request, after which nothing can be taken back', () => {
     const window = ask(4, 2)
     expect(window.before).toBe('close')
-    expect(undoSentence(window)).toContain('is safe until the closing pull request is merged, which takes the copies of all steps away')
+    expect(undoSentence(window)).toContain(
+      'is safe until the closing pull request is merged, which takes the copies of all steps away',
+    )
     expect(undoSentence(noWayBack(plan, null, [], true))).toBe(
       'There is no way back: the rotation is closed, and the copies of its steps are gone: going back to the old root is a new rotation.',
     )
