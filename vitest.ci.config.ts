@@ -3,8 +3,11 @@ import { defineConfig } from 'vitest/config'
 /** Suites that need more than Node and Git: other people's tools (test/tools), data (test/data, REANCHOR_DATA), or more time (test/rotations). */
 export default defineConfig({
   test: {
-    // Two clusters of Linkerd, minutes: in the whole matrix (REANCHOR_ROTATIONS=all).
-    exclude: process.env.REANCHOR_ROTATIONS === 'all' ? [] : ['test/rotations/linkerd-clusters.test.ts'],
+    // Minutes each: in the whole matrix (REANCHOR_ROTATIONS=all).
+    exclude:
+      process.env.REANCHOR_ROTATIONS === 'all'
+        ? []
+        : ['test/rotations/linkerd-clusters.test.ts', 'test/rotations/linkerd-undo.test.ts'],
     include: ['test/tools/**/*.test.ts', 'test/data/**/*.test.ts', 'test/rotations/**/*.test.ts'],
     testTimeout: 300_000,
     hookTimeout: 900_000,

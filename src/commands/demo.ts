@@ -491,7 +491,7 @@ function diffLines(body: string): readonly string[] {
     if (sign === undefined) continue
     if (place !== '') lines.push(place)
     place = ''
-    lines.push(`  ${sign} ${cells[2]} ${cells[3]?.replaceAll('`', '').slice(0, 16)}…`)
+    lines.push(`  ${sign} ${cells[2]?.replaceAll('**', '')} ${cells[3]?.replaceAll('`', '').slice(0, 16)}…`)
   }
   return lines.length > 0 ? lines : ['no certificate changes: settings and restarts']
 }

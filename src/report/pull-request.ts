@@ -186,11 +186,16 @@ function whatChanges(view: PullRequestView, detail: Detail): string {
   const lines = [
     ...(view.change.none && settings.length > 0
       ? ['No file that holds a certificate changes.']
-      : [trustDiffMarkdown(view.change, { most: detail.places }).trimEnd()]),
+      : [trustDiffMarkdown(view.change, { most: detail.places, roles: rolesOf(view.plan) }).trimEnd()]),
     ...settings.slice(0, detail.rows),
     ...(settings.length > detail.rows ? [`and ${settings.length - detail.rows} more`] : []),
   ]
   return ['### What changes', ...lines].join('\n\n')
+}
+
+/** `old-root` as people read it, by fingerprint. */
+function rolesOf({ certificates }: Plan): ReadonlyMap<string, string> {
+  return new Map(certificates.map(({ sha256, role }) => [sha256, role.replaceAll('-', ' ')]))
 }
 
 /** What a step sets and restarts beside the certificates, told once for all sites where it is the same. */
@@ -311,15 +316,32 @@ const verdictRank: Readonly<Record<Verdict, number>> = { violated: 0, unknown: 1
 function gateBefore(view: PullRequestView, detail: Detail): string {
   if (view.gates.length === 0 && view.evidence.length === 0) return ''
   const rows = claimRows(view.gates)
+  const before = stepBefore(view)
   const lines = ['### What was seen before this', '']
   if (rows.length > 0) {
-    lines.push('| verdict | claim | counted | sites |', '|---|---|---|---|')
-    for (const row of rows.slice(0, detail.gates))
-      lines.push(
-        `| **${row.verdict}** | ${sentence(row.claim)} (${code(row.id)}) | ${row.counted ? `${row.conform} of ${row.of}` : ''} | ${row.sites} |`,
-      )
-    if (rows.length > detail.gates) lines.push(`| | and ${plural(rows.length - detail.gates, 'more claim')} | | |`)
-    lines.push('')
+    const open = rows.filter(row => row.verdict !== 'holds')
+    const whose = before === null ? 'the step before' : `${code(before)}, the step before`
+    const said =
+      open.length === 0 ? `All ${rows.length} claims hold` : `${open.length} of ${rows.length} claims do not hold`
+    lines.push(`${said}. They are about ${whose}: what they call planned is what that step planned.`, '')
+    const many = rows.some(row => row.sites > 1)
+    const table = [
+      many ? '| verdict | claim | counted | sites |' : '| verdict | claim | counted |',
+      many ? '|---|---|---|---|' : '|---|---|---|',
+      ...rows
+        .slice(0, detail.gates)
+        .map(
+          row =>
+            `| **${row.verdict}** | ${sentence(row.claim)} (${code(row.id)}) | ${countedText(row)} |${many ? ` ${row.sites} |` : ''}`,
+        ),
+      ...(rows.length > detail.gates
+        ? [`| | and ${plural(rows.length - detail.gates, 'more claim')} | |${many ? ' |' : ''}`]
+        : []),
+    ]
+    // What holds is there to be looked up; what does not is there to be read.
+    if (open.length === 0)
+      lines.push('<details><summary>Each claim, and what was counted</summary>', '', ...table, '', '</details>', '')
+    else lines.push(...table, '')
   }
   const named = rows.flatMap(row => row.because.map(because => `- ${code(row.id)}: ${sentence(because)}`))
   if (named.length > 0) {
@@ -335,6 +357,26 @@ function gateBefore(view: PullRequestView, detail: Detail): string {
   if (view.evidence.length > shown.length)
     lines.push(`- and evidence of ${plural(view.evidence.length - shown.length, 'more site')}`)
   return lines.join('\n').trimEnd()
+}
+
+/** None where nothing is counted: that nobody is declared is not that all were seen. */
+function countedText({ counted, conform, of }: ClaimRow): string {
+  if (!counted) return ''
+  return of === 0 ? 'none there' : `${conform} of ${of}`
+}
+
+/** The step that these gates are about; null where nothing, or not a step, precedes. */
+function stepBefore(view: PullRequestView): string | null {
+  if (view.kind === 'close') {
+    const last = stepsOf(view.plan).findLast(({ step }) => Object.keys(step.sites).length > 0)
+    return last === undefined ? null : labelOf({ plan: view.plan, phase: last.phase.number, step: last.step.number })
+  }
+  if (view.kind !== 'step') return labelOf(view)
+  const at = findStep(view.plan, view.phase, view.step)
+  const before = at === null ? undefined : stepsOf(view.plan)[at.index - 1]
+  return before === undefined
+    ? null
+    : labelOf({ plan: view.plan, phase: before.phase.number, step: before.step.number })
 }
 
 /** One row per claim, all sites taken together; what does not hold comes first. */
@@ -364,7 +406,10 @@ function safety(view: PullRequestView, detail: Detail): string {
   const rows = proof.transitions.filter(of)
   const lines = ['### Safety', '']
   if (rows.length > 0) {
-    lines.push('Every handshake between neighbouring steps, for every mix of what was taken up and what was not:', '')
+    lines.push(
+      'Computed, not tried: every handshake between the two steps of a row, whoever has taken the second one up by then and whoever has not.',
+      '',
+    )
     lines.push('| from | to | sites | mixes | handshakes | | good until |', '|---|---|---|---|---|---|---|')
     for (const row of rows.slice(0, detail.rows)) {
       const site = row.site === '*' ? 'across sites' : code(row.site)

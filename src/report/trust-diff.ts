@@ -347,12 +347,19 @@ export function trustDiffText(change: TrustChange): string {
   return `${lines.join('\n').trimEnd()}\n`
 }
 
-/** The change as Markdown tables, one per group of places that change alike; at most `most` groups. */
-export function trustDiffMarkdown(change: TrustChange, options: { readonly most?: number } = {}): string {
+/** The change as Markdown tables, one per group of places that change alike; at most `most` groups. `roles`: what a certificate is, by fingerprint. */
+export function trustDiffMarkdown(
+  change: TrustChange,
+  options: { readonly most?: number; readonly roles?: ReadonlyMap<string, string> } = {},
+): string {
   if (change.none) return 'No change of trust.\n'
   const groups = groupPlaces(change.places)
   const most = options.most ?? 40
   const lines: string[] = []
+  const known = (sha256: string): string => {
+    const role = options.roles?.get(sha256)
+    return role === undefined ? '' : `**${role}** `
+  }
   for (const { change: place, names } of groups.slice(0, most)) {
     const more = names.length > 4 ? ` and ${plural(names.length - 3, 'more place')}` : ''
     const shown = names.slice(0, names.length > 4 ? 3 : 4).map(code)
@@ -362,7 +369,7 @@ export function trustDiffMarkdown(change: TrustChange, options: { readonly most?
       for (const certificate of place.certificates.slice(0, 50)) {
         const remarks = certificate.remarks.map(sentence).join('<br>')
         lines.push(
-          `| ${certificate.fate === 'kept' ? 'kept' : `**${certificate.fate}**`} | ${code(certificate.subject)} | ${code(certificate.sha256)} | ${sentence(certificate.key)} | ${certificate.notAfter.slice(0, 10)} | ${remarks} |`,
+          `| ${certificate.fate === 'kept' ? 'kept' : `**${certificate.fate}**`} | ${known(certificate.sha256)}${code(certificate.subject)} | ${code(certificate.sha256)} | ${sentence(certificate.key)} | ${certificate.notAfter.slice(0, 10)} | ${remarks} |`,
         )
       }
       if (place.certificates.length > 50) lines.push(`| | and ${place.certificates.length - 50} more | | | | |`)

@@ -7,9 +7,9 @@ export function undoSentence(window: UndoWindow): string {
   if (verdict === 'holds') {
     const merge = before === 'close' ? 'the closing pull request' : `\`${before}\``
     const then =
-      before === 'close' ? 'takes the copies of all steps away' : 'has to be taken back first once it is merged'
-    if (until === null) return `Undo${step} is safe until ${merge} is merged, because that ${then}.`
-    return `Undo${step} is safe until ${until}, because ${because}. Merging ${merge} ends it before: that ${then}.`
+      before === 'close' ? 'which takes the copies of all steps away' : 'which then has to be taken back first'
+    if (until === null) return `Undo${step} is safe until ${merge} is merged, ${then}.`
+    return `Undo${step} is safe until ${merge} is merged, ${then}, and at the latest until ${until}: ${because}.`
   }
   if (verdict === 'pending')
     return `Undo${step} is not safe before ${from ?? 'these have new leaves'}, because ${because}.`

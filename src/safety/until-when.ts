@@ -68,7 +68,9 @@ export function undoWindow(question: UndoQuestion): UndoWindow {
   const length = leastTime(plan, true)
   const until = ends === null ? null : instant(Date.parse(ends) - length)
   const limit =
-    ends === null ? '' : `${endingText(plan.certificates, ends)}, and going back takes ${spanText(length)} at the least`
+    ends === null
+      ? ''
+      : `${endingText(plan.certificates, ends)}, and until every leaf has gone back too ${spanText(length)} pass at the least`
   if (until === null ? ends !== null : Date.parse(until) < now.getTime())
     return window('violated', `it is too late: ${limit}`, null, until)
 

@@ -122,7 +122,7 @@ export const status: StatusView = {
     from: null,
     until: '2035-06-21T05:45:00Z',
     before: '2-trust-both/2-restart',
-    because: `old-root ${JSON.stringify(oldRoot.subject)} ${oldRoot.sha256.slice(0, 12)} ends ${oldRoot.notAfter}, and going back takes 1 day 15 minutes at the least`,
+    because: `old-root ${JSON.stringify(oldRoot.subject)} ${oldRoot.sha256.slice(0, 12)} ends ${oldRoot.notAfter}, and until every leaf has gone back too 1 day 15 minutes pass at the least`,
     judged: 'evidence',
   },
   expires: [

@@ -3,7 +3,6 @@ import { planAndMerge } from '../../src/commands/demo.ts'
 import { textsAt } from '../../src/rehearsal/objects.ts'
 import { abandonBefore, isClosed, undoEachStep } from './drive.ts'
 import { inBatches, trusting, twoBatches } from './linkerd-fleet.ts'
-import { itInWholeMatrix } from './whole-matrix.ts'
 import { type TestWorld, testWorld } from './world.ts'
 
 let test: TestWorld | null = null
@@ -18,24 +17,20 @@ async function smallWorld(): Promise<TestWorld> {
 }
 
 describe('undo', () => {
-  itInWholeMatrix(
-    'leads back from each step but adopt, and forward again, and no handshake fails',
-    async () => {
-      const { world } = await smallWorld()
-      const { '0-adopt/1-adopt': adopt, ...others } = await undoEachStep(world)
-      expect(adopt).toBe('there is no way back from here')
-      const trust = ['1-data', '2-control-plane', '3-data-plane', '4-data-plane-2']
-      const steps = [
-        ...trust.map(step => `1-trust-both/${step}`),
-        '2-issue-new/1-data',
-        ...trust.map(step => `3-trust-new/${step}`),
-      ]
-      expect(others).toEqual(Object.fromEntries(steps.map(step => [step, 'undone'])))
-      expect(await isClosed(world)).toBe(true)
-      expect(world.rehearsal.handshakes.counts.failed).toBe(0)
-    },
-    900_000,
-  )
+  it('leads back from each step but adopt, and forward again, and no handshake fails', async () => {
+    const { world } = await smallWorld()
+    const { '0-adopt/1-adopt': adopt, ...others } = await undoEachStep(world)
+    expect(adopt).toBe('there is no way back from here')
+    const trust = ['1-data', '2-control-plane', '3-data-plane', '4-data-plane-2']
+    const steps = [
+      ...trust.map(step => `1-trust-both/${step}`),
+      '2-issue-new/1-data',
+      ...trust.map(step => `3-trust-new/${step}`),
+    ]
+    expect(others).toEqual(Object.fromEntries(steps.map(step => [step, 'undone'])))
+    expect(await isClosed(world)).toBe(true)
+    expect(world.rehearsal.handshakes.counts.failed).toBe(0)
+  }, 900_000)
 })
 
 describe('abandon', () => {

@@ -36,7 +36,7 @@ describe('until when a step can be taken back', () => {
       `old-root "O=cluster.local" ${made.oldRoot.facts.sha256.slice(0, 12)} ends 2026-12-22`,
     )
     expect(undoSentence(window)).toBe(
-      `Undo of \`3-issue-new/1-data\` is safe until 2026-12-21T05:49:30Z, because ${window.because}. Merging \`3-issue-new/2-restart\` ends it before: that has to be taken back first once it is merged.`,
+      `Undo of \`3-issue-new/1-data\` is safe until \`3-issue-new/2-restart\` is merged, which then has to be taken back first, and at the latest until 2026-12-21T05:49:30Z: ${window.because}.`,
     )
   })
 
@@ -56,7 +56,9 @@ describe('until when a step can be taken back', () => {
   it('ends for the last step with the closing pull request, after which nothing can be taken back', () => {
     const window = ask(4, 2)
     expect(window.before).toBe('close')
-    expect(undoSentence(window)).toContain('Merging the closing pull request ends it before')
+    expect(undoSentence(window)).toContain(
+      'is safe until the closing pull request is merged, which takes the copies of all steps away',
+    )
     expect(undoSentence(noWayBack(plan, null, [], true))).toBe(
       'There is no way back: the rotation is closed, and the copies of its steps are gone: going back to the old root is a new rotation.',
     )

@@ -71,7 +71,12 @@ const workloadKinds = ['Deployment', 'StatefulSet', 'DaemonSet']
 describe.each(istioFixtures())('$name', fixture => {
   test('kubectl builds every site folder, and what comes out is what the plan says', () => {
     const folders = siteFolders(fixture)
-    const sealed = fixture.declaration.includes('sealedSecrets') ? 'SealedSecret' : 'Secret'
+    const { declaration } = fixture
+    const sealed = declaration.includes('sealedSecrets')
+      ? 'SealedSecret'
+      : declaration.includes('externalSecrets')
+        ? 'ExternalSecret'
+        : 'Secret'
     const there = readdirSync(`output/${fixture.name}`, { recursive: true, encoding: 'utf8' }).filter(path =>
       path.endsWith(`/${fixtureSite}`),
     )

@@ -122,7 +122,7 @@ describe('the page', () => {
   })
 
   it('tells until when it can be undone, and how long phases take that are ahead', () => {
-    expect(part('undo')).toContain('is safe until 2035-06-21T05:45:00Z')
+    expect(part('undo')).toContain('at the latest until 2035-06-21T05:45:00Z')
     expect(part('timeline')).toContain('Takes usually 1 day 10 minutes, 10 minutes of it gates')
   })
 
