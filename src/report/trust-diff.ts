@@ -367,7 +367,9 @@ export function trustDiffMarkdown(
     if (place.certificates.length > 0) {
       lines.push('| | subject | SHA-256 | key | ends | |', '|---|---|---|---|---|---|')
       for (const certificate of place.certificates.slice(0, 50)) {
-        const remarks = certificate.remarks.map(sentence).join('<br>')
+        const twice =
+          certificate.fate === 'repeated' ? ['stands there more than once: other bytes, the same trust'] : []
+        const remarks = [...certificate.remarks, ...twice].map(sentence).join('<br>')
         lines.push(
           `| ${certificate.fate === 'kept' ? 'kept' : `**${certificate.fate}**`} | ${known(certificate.sha256)}${code(certificate.subject)} | ${code(certificate.sha256)} | ${sentence(certificate.key)} | ${certificate.notAfter.slice(0, 10)} | ${remarks} |`,
         )

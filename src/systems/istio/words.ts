@@ -17,8 +17,8 @@ const watching: Readonly<Record<string, readonly string[]>> = {
     'Failed handshakes (`ssl.fail_verify_error`, response flag UF): only new connections show them, old ones live on.',
   ],
   'trust-new': [
-    'New connections only show a root that was dropped too early: `ssl.fail_verify_error`, response flag UF.',
-    'Consumers outside the mesh that hold a copy of the old root, such as virtual machines.',
+    'A root that goes too early shows in new connections alone, and open ones may last for hours: `ssl.fail_verify_error` and response flag UF against the hours before.',
+    'Consumers outside the mesh that hold a copy of the old root, such as virtual machines: ask whoever runs them. reanchor sees none that is not declared.',
   ],
 }
 
