@@ -104,10 +104,11 @@ async function openBefore(act: Act, stage: Stage): Promise<readonly number[]> {
 async function mergeOpened(act: Act, stage: Stage, remove: boolean): Promise<void> {
   const repository = await openRepository(stage.bare)
   try {
-    const added = [...(await repository.branches(`reanchor/${act.rotation}/`))].filter(
-      ([name]) => act.before[`refs/heads/${name}`] === undefined,
+    // One that stood before may have moved: the branch with the requests for an offline root is that of the plan.
+    const moved = [...(await repository.branches(`reanchor/${act.rotation}/`))].filter(
+      ([name, head]) => act.before[`refs/heads/${name}`] !== head,
     )
-    for (const [branch, head] of added) {
+    for (const [branch, head] of moved) {
       const onto = await repository.head('main')
       const merged = await repository.mergeTrees(onto, head)
       if (!merged.ok) throw new Error(`${branch} does not merge`)
