@@ -1,3 +1,4 @@
+import { findStep } from '../../plan/steps.ts'
 import type {
   ConsumerClass,
   Evidence,
@@ -338,8 +339,19 @@ const webhooks: IstioRule = {
 const rootsTrusted: IstioRule = {
   id: 'istio/roots-trusted',
   claim: 'every proxy trusts exactly the planned roots',
-  hint: 'a proxy that stays behind gets the roots with its next leaf; `reanchor next --nudge` (where planned) or a restart of the workload gives them now',
-  judge: subject => judgeConsumers(subject, proxies, ['roots', 'running', 'restart'], true),
+  hint: rootsHint('a restart of the workload gives'),
+  judge(subject) {
+    const judged = judgeConsumers(subject, proxies, ['roots', 'running', 'restart'], true)
+    const { plan, place, evidence } = subject
+    const nudge = findStep(plan, place.phase, place.step)?.step.sites[evidence.site]?.nudge ?? null
+    if (judged.verdict === 'holds' || judged.hint !== undefined || nudge === null) return judged
+    return { ...judged, hint: rootsHint('`reanchor next --nudge` or a restart of the workload gives') }
+  },
+}
+
+/** A replica that started with what its node still had pushes its own roots to whoever connects, as long as it runs (istio pilot/pkg/bootstrap/istio_ca.go). */
+function rootsHint(now: string): string {
+  return `a proxy that stays behind gets the roots with its next leaf; ${now} them now. Where some come and go, a replica of istiod may have started with older files and hands out what they hold: \`istioctl proxy-status\` tells whose proxies they are, and a restart of that replica mends it`
 }
 
 const proxiesSubscribed: IstioRule = {
