@@ -642,38 +642,30 @@ export async function openRepository(dir: string, options: RepositoryOptions = {
 
   async function fetch(): Promise<void> {
     if (remote === null) return
-    const credential = credentialOf(await remoteUrl(remote))
+    await fetchFrom(remote, remote, ['--prune'], `+refs/heads/*:refs/remotes/${remote}/*`)
+  }
+
+  async function fetchFrom(name: string, what: string, options: readonly string[], refspec: string): Promise<void> {
+    const credential = credentialOf(await remoteUrl(name))
     const args = [
-      '--prune',
+      ...options,
       '--no-tags',
       '--no-recurse-submodules',
       '--no-write-fetch-head',
       '--no-auto-maintenance',
       '--end-of-options',
-      remote,
-      `+refs/heads/*:refs/remotes/${remote}/*`,
+      name,
+      refspec,
     ]
-    const answer = await write(`fetch ${remote}`, () => remoteGit(workTree ?? gitDir, 'fetch', args, credential))
-    if (!answer.ok) throw remoteFailure('the remote cannot be fetched', remote, answer)
+    const answer = await write(`fetch ${what}`, () => remoteGit(workTree ?? gitDir, 'fetch', args, credential))
+    if (!answer.ok) throw remoteFailure('the remote cannot be fetched', name, answer)
   }
 
   async function refNow(ref: string): Promise<string | null> {
     if (remote === null) return readRef(ref)
-    await remoteUrl(remote)
     const id = (await remoteRefs(remote, [checkRef(ref)])).get(ref) ?? null
     if (id === null || (await resolve(id)) !== null) return id
-    const answer = await write(`fetch ${ref}`, () =>
-      remoteGit(workTree ?? gitDir, 'fetch', [
-        '--no-tags',
-        '--no-recurse-submodules',
-        '--no-write-fetch-head',
-        '--no-auto-maintenance',
-        '--end-of-options',
-        remote,
-        ref,
-      ]),
-    )
-    if (!answer.ok) throw remoteFailure('the remote cannot be fetched', remote, answer)
+    await fetchFrom(remote, ref, [], ref)
     return id
   }
 

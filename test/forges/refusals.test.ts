@@ -1,4 +1,5 @@
 /** What a person is told where a forge says no: which right lacks and where it is given, and never the token. */
+import { randomBytes } from 'node:crypto'
 import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
@@ -6,6 +7,7 @@ import { ReanchorError } from '../../src/errors.ts'
 import type { Forge } from '../../src/forge/forge.ts'
 import { openForge } from '../../src/forge/open.ts'
 import type { HostedForgeChoice } from '../../src/rotation.ts'
+import { isLock, takeLock } from '../../src/runner/lock.ts'
 import { noSettings } from '../forge/contract.ts'
 import { freePort } from '../real/rig/server.ts'
 import {
@@ -226,6 +228,23 @@ describe('Gitea', () => {
     expect(await said(elsewhere.listOpen('main'), made.botToken)).toMatchObject({
       what: 'Gitea or Forgejo shows nothing of this name to the token',
     })
+  })
+
+  test('who has the lock of a private repository is read with the token too', async () => {
+    const { made, bare } = await gitea(['write:repository'])
+    const runner = async (holder: string) => {
+      const clone = cloneOf(bare)
+      userGit(clone, 'remote', 'set-url', 'origin', made.remote)
+      const repository = await opened(clone, { remote: 'origin', tokenFor: () => made.botToken })
+      const author = { name: 'runner', email: 'runner@example.com' }
+      return await takeLock(
+        { repository, now: () => new Date(), random: randomBytes, author, holder, lasts: 60_000 },
+        'mesh',
+      )
+    }
+    expect(isLock(await runner('first'))).toBe(true)
+    // The commit that the ref names is not in this clone, so it has to be fetched.
+    expect(await runner('second')).toMatchObject({ holder: 'first' })
   })
 
   test('git pushes with the token, and it is in no argument, no file and no message', async () => {
