@@ -1,35 +1,56 @@
 import type { GateResult } from '../rotation.ts'
 import { type Authorship, authorshipOf } from '../verify/authorship.ts'
 import type { WrittenEvidence } from '../verify/evidence-file.ts'
+import type { Attestation } from '../verify/gate.ts'
 import { judge } from '../verify/judge.ts'
 import { variantOf } from '../verify/planned.ts'
 import { readAttestations } from './attest.ts'
 import type { Context } from './context.ts'
-import { committedEvidence, newestEvidence, presentAt, whyOutOfOrder } from './evidence.ts'
+import { type CommittedEvidence, committedEvidence, newestEvidence, presentAt, whyOutOfOrder } from './evidence.ts'
 import type { OpenRotation } from './rotation.ts'
 
 export interface SiteAuthorship extends Authorship {
   readonly site: string
 }
 
-/**
- * Judges evidence as the look that wrote it did, from the repository alone: as of when it was seen, unless `asOf` names another time. What
- * is from a time to come is judged as of the present, which is `unknown`.
- */
+export interface JudgedWritten {
+  readonly gates: readonly GateResult[]
+  readonly authorship: readonly SiteAuthorship[]
+}
+
+/** What the repository tells beside the evidence that is judged. */
+export interface WrittenScene {
+  readonly committed: readonly CommittedEvidence[]
+  readonly words: readonly Attestation[]
+  /** No earlier than the real one. */
+  readonly present: Date
+}
+
+/** Judges evidence as the look that wrote it did, from the repository alone: see `judgedWritten`. */
 export async function judgeWritten(
   context: Context,
   rotation: OpenRotation,
   written: readonly WrittenEvidence[],
   asOf: Date | null,
-): Promise<{ readonly gates: readonly GateResult[]; readonly authorship: readonly SiteAuthorship[] }> {
+): Promise<JudgedWritten> {
   const { plan, declaration, commit, snapshot } = rotation
-  const { signers } = declaration.evidence
   const present = await presentAt(context.repository, [commit], context.now())
-  const committed = await committedEvidence(snapshot, { plan, signers, present })
+  const committed = await committedEvidence(snapshot, { plan, signers: declaration.evidence.signers, present })
+  const words = await readAttestations(snapshot, rotation.name)
+  return judgedWritten(rotation, written, asOf, { committed, words, present })
+}
+
+/** As of when it was seen, unless `asOf` names another time. What is from a time to come is judged as of the present, which is `unknown`. Pure. */
+export function judgedWritten(
+  { plan, declaration }: OpenRotation,
+  written: readonly WrittenEvidence[],
+  asOf: Date | null,
+  { committed, words, present }: WrittenScene,
+): JudgedWritten {
+  const { signers } = declaration.evidence
   const clusters = Object.fromEntries(
     [...newestEvidence(committed)].map(([site, one]) => [site, one.evidence.cluster.uid]),
   )
-  const words = await readAttestations(snapshot, rotation.name)
   const evidence = written.map(each => each.evidence)
   const signatures = Object.fromEntries(
     written.flatMap(each => (each.signature === null ? [] : [[each.evidence.site, each.signature]])),

@@ -8,9 +8,10 @@ import { positionOf } from '../repository/position.ts'
 import type { Evidence, GateResult, Plan } from '../rotation.ts'
 import { authorshipText } from '../verify/authorship.ts'
 import { instantOf } from '../verify/values.ts'
+import { readAttestations } from './attest.ts'
 import type { Context } from './context.ts'
-import { type CommittedEvidence, committedEvidence, presentAt } from './evidence.ts'
-import { judgeWritten } from './judge-written.ts'
+import { type CommittedEvidence, committedEvidence, newestEvidence, presentAt } from './evidence.ts'
+import { judgedWritten } from './judge-written.ts'
 import type { OpenRotation } from './rotation.ts'
 import { statusView } from './status.ts'
 import type { SiteLook } from './verify.ts'
@@ -57,13 +58,13 @@ export async function reportView(
       ...live.map(({ evidence }) => consumerCounts(evidence, name, { label: labelled(evidence), live: true })),
     ],
     evidence: [
-      ...(await writtenReports(context, rotation, inOrder, name)),
+      ...(await writtenReports(present, rotation, inOrder, name)),
       ...live.map(look =>
         evidenceReport(look.evidence, { label: labelled(look.evidence), name, gates: look.verdict.gates }),
       ),
     ],
     certificates: endsOf(plan, all, name, context.now()),
-    behind: behindOf(plan, committed, looks),
+    behind: behindOf(committed, looks),
   }
 }
 
@@ -134,16 +135,19 @@ function foldersAbove(path: string): readonly string[] {
 }
 
 async function writtenReports(
-  context: Context,
+  present: Date,
   rotation: OpenRotation,
   committed: readonly CommittedEvidence[],
   name: Names,
 ): Promise<readonly ReportEvidence[]> {
   const { readWrittenEvidence } = await import('../verify/evidence-file.ts')
   const texts = await rotation.snapshot.readMany(new Set(committed.map(({ file }) => file)))
+  const words = await readAttestations(rotation.snapshot, rotation.name)
   const gates = new Map<string, readonly GateResult[]>()
-  for (const [file, text] of texts)
-    gates.set(file, (await judgeWritten(context, rotation, readWrittenEvidence(text, file), null)).gates)
+  for (const [file, text] of texts) {
+    const written = readWrittenEvidence(text, file)
+    gates.set(file, judgedWritten(rotation, written, null, { committed, words, present }).gates)
+  }
   return committed.map(({ file, evidence, authorship, refused }) => ({
     ...evidenceReport(evidence, {
       label: labelOf(rotation.plan, evidence),
@@ -209,11 +213,7 @@ function endsOf(plan: Plan, evidence: readonly Evidence[], name: Names, now: Dat
 }
 
 /** Of a look just now; without one, of the newest evidence of each site that counts. */
-function behindOf(
-  plan: Plan,
-  committed: readonly CommittedEvidence[],
-  looks: readonly SiteLook[] | null,
-): readonly Behind[] {
+function behindOf(committed: readonly CommittedEvidence[], looks: readonly SiteLook[] | null): readonly Behind[] {
   if (looks !== null)
     return looks.flatMap(({ site, evidence, unseen }): readonly Behind[] =>
       unseen === null
@@ -229,13 +229,7 @@ function behindOf(
             },
           ],
     )
-  const newest = new Map<string, Evidence>()
-  for (const { evidence, refused } of committed) {
-    const before = newest.get(evidence.site)
-    if (refused === null && (before === undefined || indexOf(plan, before) <= indexOf(plan, evidence)))
-      newest.set(evidence.site, evidence)
-  }
-  return [...newest.values()].flatMap(exceptionsOf)
+  return [...newestEvidence(committed).values()].flatMap(({ evidence }) => exceptionsOf(evidence))
 }
 
 function exceptionsOf({ site, exceptions }: Evidence): readonly Behind[] {
