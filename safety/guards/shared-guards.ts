@@ -12,6 +12,13 @@ const leakGuard = {
   replace: 'export function assertNoPrivateKey(content, where, planted = []) {\n    return;',
 }
 
+/** `check` lets a change pass that breaks a handshake. */
+const brokenMixes = {
+  file: 'src/safety/check.js',
+  find: '    if (counterexample !== null) {',
+  replace: '    if (false) {',
+}
+
 /** Guards that all systems share. */
 export const sharedGuards: readonly Guard[] = [
   {
@@ -101,9 +108,7 @@ async function lookOnce(`,
     caughtBy: 'stale-green',
     beside: {
       what: 'the check of what is live finds no broken handshake',
-      replacements: [
-        { file: 'src/safety/check.js', find: '    if (counterexample !== null) {', replace: '    if (false) {' },
-      ],
+      replacements: [brokenMixes],
     },
     removals: [{ file: 'src/commands/gate-status.js', find: 'if (open.length > 0)', replace: 'if (false)' }],
   },
@@ -184,7 +189,7 @@ async function lookOnce(`,
         find: 'function orderFinding(',
         replace: 'function orderFinding() {\n    return null;\n}\nfunction orderFindingOf(',
       },
-      { file: 'src/safety/check.js', find: '    if (counterexample !== null) {', replace: '    if (false) {' },
+      brokenMixes,
     ],
   },
   {
@@ -192,9 +197,7 @@ async function lookOnce(`,
     prevents: 'a revert that takes trust away from under leaves that are out is merged after its check',
     failures: ['F26'],
     caughtBy: 'reverted-step',
-    removals: [
-      { file: 'src/safety/check.js', find: '    if (counterexample !== null) {', replace: '    if (false) {' },
-    ],
+    removals: [brokenMixes],
   },
   {
     name: 'plan/key-belongs',

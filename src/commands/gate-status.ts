@@ -271,7 +271,7 @@ async function turnPending(
   }
 }
 
-function goodUntil({ description }: CommitStatus): Instant | null {
+export function goodUntil({ description }: CommitStatus): Instant | null {
   return /good until (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)/.exec(description)?.[1] ?? null
 }
 

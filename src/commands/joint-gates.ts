@@ -2,7 +2,7 @@ import type { CommitStatus } from '../forge/forge.ts'
 import type { Repository } from '../repository/repository.ts'
 import type { Plan } from '../rotation.ts'
 import { concernOf } from './concern.ts'
-import { type GateWord, gateContext, isOurs, type PostGate, postWord } from './gate-status.ts'
+import { type GateWord, gateContext, goodUntil, isOurs, type PostGate, postWord } from './gate-status.ts'
 
 /** A rotation that could not be judged in this round. `plan` null: not even its plan could be read. */
 export interface Unjudged {
@@ -71,6 +71,6 @@ export function jointStatus(
 }
 
 /** Sorts behind every date where there is none. */
-function endOf({ description }: CommitStatus): string {
-  return /good until (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)/.exec(description)?.[1] ?? '9999'
+function endOf(status: CommitStatus): string {
+  return goodUntil(status) ?? '9999'
 }

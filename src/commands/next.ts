@@ -8,7 +8,6 @@ import {
   evidenceName,
   findStep,
   type PlanStep,
-  planBranch,
   plannedTree,
   rotationFolder,
   stepBranch,
@@ -25,7 +24,7 @@ import { provePlan } from '../safety/prove.ts'
 import { concernOf } from './concern.ts'
 import type { Context } from './context.ts'
 import { postDashboard } from './dashboard.ts'
-import { gateContext, leaveGates, type PostGate, postGates, withdrawGates } from './gate-status.ts'
+import { gateContext, isOurs, leaveGates, type PostGate, postGates, withdrawGates } from './gate-status.ts'
 import { publishNew, type Request, somebodyElse } from './requests.ts'
 import { isClosed, loadRotation, type OpenRotation, positionsAt } from './rotation.ts'
 import { lookAtSites, type SiteLook } from './verify.ts'
@@ -554,8 +553,7 @@ async function refuseMissingWiring(
 /** A pull request of ours that was edited by hand is judged anew, never trusted: its bytes must be a planned step's. */
 async function refuseEditedRequests(context: Context, rotation: OpenRotation, forge: Forge): Promise<void> {
   for (const request of await forge.listOpen(rotation.base)) {
-    if (!request.branch.startsWith(`reanchor/${rotation.name}/`) || request.branch === planBranch(rotation.name))
-      continue
+    if (!isOurs(rotation, request)) continue
     // Pushed since the last fetch: fetched once more, or left to the gate, which is pending without it.
     if ((await context.repository.resolve(request.head)) === null) await context.repository.fetch()
     if ((await context.repository.resolve(request.head)) === null) continue

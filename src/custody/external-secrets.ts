@@ -1,10 +1,19 @@
 import { createHash, createPrivateKey, createPublicKey, X509Certificate } from 'node:crypto'
-import { ReanchorError, typeText } from '../errors.ts'
+import { ReanchorError } from '../errors.ts'
 import { canaryName, valuesAnnotation } from '../names.ts'
 import type { Custody, PlainSecret } from './custody.ts'
 import { literalTemplate, renderedTemplate } from './go-template.ts'
 import { createGuard } from './guard.ts'
-import { checkPlainSecret, readManifest, secretId, sortedMap, type Tree, writeManifest } from './manifest.ts'
+import {
+  checkPlainSecret,
+  isRecord,
+  readControllerManifest,
+  readManifest,
+  secretId,
+  sortedMap,
+  type Tree,
+  writeManifest,
+} from './manifest.ts'
 import {
   isRemoteReference,
   type RemoteValue,
@@ -96,20 +105,7 @@ export function createExternalSecretsCustody(options: ExternalSecretsOptions): E
 
 /** Reads what an ExternalSecret of ours says. In `sealed` stand references, which may be given to `seal` in place of the values. */
 export function readExternalSecret(yaml: string, file?: string): SealedSecret {
-  const object = readManifest(yaml, file).object()
-  const refuse = (field: string, expected: string): ReanchorError =>
-    new ReanchorError({
-      what: 'the manifest is no ExternalSecret that reanchor wrote',
-      where: { ...(file === undefined ? {} : { file }), field },
-      expected,
-      found: typeText(object),
-      todo: 'restore the file from Git',
-    })
-  const { metadata, spec } = object
-  if (object.kind !== 'ExternalSecret' || !isRecord(metadata) || !isRecord(spec))
-    throw refuse('kind', 'ExternalSecret with metadata and spec')
-  if (typeof metadata.name !== 'string' || typeof metadata.namespace !== 'string')
-    throw refuse('metadata', 'a name and a namespace')
+  const { metadata, spec, refuse } = readControllerManifest(yaml, 'ExternalSecret', file)
   const digests = readDigests(isRecord(metadata.annotations) ? metadata.annotations[valuesAnnotation] : null)
   const sealed: Record<string, string> = {}
   for (const entry of Array.isArray(spec.data) ? spec.data : []) {
@@ -305,8 +301,4 @@ function publicKeyDigest(value: string): string | null {
 
 function sha256(text: string): string {
   return createHash('sha256').update(text).digest('hex')
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
 import { isAlias, isMap, isScalar, isSeq, LineCounter, parse, parseDocument } from 'yaml'
-import { ReanchorError, type Where } from '../errors.ts'
+import { ReanchorError, typeText, type Where } from '../errors.ts'
 import type { PlainSecret } from './custody.ts'
 
 /** What a manifest is made of, written in its own order: Maps, unlike objects, keep the place of keys such as `10`. */
@@ -205,4 +205,34 @@ export function checkPlainSecret(secret: PlainSecret, destination: string): void
       todo: 'give the key, or leave it out of the private keys',
     })
   }
+}
+
+/** An object of ours that a controller makes a Secret of, and how what is wrong in it is refused. */
+export interface ControllerManifest {
+  readonly metadata: Readonly<Record<string, unknown>> & { readonly name: string; readonly namespace: string }
+  readonly spec: Readonly<Record<string, unknown>>
+  refuse(field: string, expected: string): ReanchorError
+}
+
+/** Reads a manifest of this kind that reanchor wrote. Throws ReanchorError (2) for any other. */
+export function readControllerManifest(yaml: string, kind: string, file?: string): ControllerManifest {
+  const object = readManifest(yaml, file).object()
+  const refuse = (field: string, expected: string): ReanchorError =>
+    new ReanchorError({
+      what: `the manifest is no ${kind} that reanchor wrote`,
+      where: { ...(file === undefined ? {} : { file }), field },
+      expected,
+      found: typeText(object),
+      todo: 'restore the file from Git',
+    })
+  const { metadata, spec } = object
+  if (object.kind !== kind || !isRecord(metadata) || !isRecord(spec))
+    throw refuse('kind', `${kind} with metadata and spec`)
+  const { name, namespace } = metadata
+  if (typeof name !== 'string' || typeof namespace !== 'string') throw refuse('metadata', 'a name and a namespace')
+  return { metadata: { ...metadata, name, namespace }, spec, refuse }
+}
+
+export function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

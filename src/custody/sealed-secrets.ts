@@ -8,11 +8,20 @@ import {
   publicEncrypt,
   X509Certificate,
 } from 'node:crypto'
-import { ReanchorError, typeText, type Where } from '../errors.ts'
+import { ReanchorError, type Where } from '../errors.ts'
 import type { Custody, PlainSecret } from './custody.ts'
 import { literalTemplate, renderedTemplate } from './go-template.ts'
 import { createGuard } from './guard.ts'
-import { checkPlainSecret, readManifest, secretId, sortedMap, type Tree, writeManifest } from './manifest.ts'
+import {
+  checkPlainSecret,
+  isRecord,
+  readControllerManifest,
+  readManifest,
+  secretId,
+  sortedMap,
+  type Tree,
+  writeManifest,
+} from './manifest.ts'
 import type { SealedFile, SealedSecret, SecretManifest } from './sops-document.ts'
 
 export type SealingScope = 'strict' | 'namespace-wide' | 'cluster-wide'
@@ -290,20 +299,7 @@ interface Parts {
 }
 
 function parts(yaml: string, file?: string): Parts {
-  const object = readManifest(yaml, file).object()
-  const refuse = (field: string, expected: string): ReanchorError =>
-    new ReanchorError({
-      what: 'the manifest is no SealedSecret that reanchor wrote',
-      where: { ...(file === undefined ? {} : { file }), field },
-      expected,
-      found: typeText(object),
-      todo: 'restore the file from Git',
-    })
-  const { metadata, spec } = object
-  if (object.kind !== 'SealedSecret' || !isRecord(metadata) || !isRecord(spec))
-    throw refuse('kind', 'SealedSecret with metadata and spec')
-  if (typeof metadata.name !== 'string' || typeof metadata.namespace !== 'string')
-    throw refuse('metadata', 'a name and a namespace')
+  const { metadata, spec, refuse } = readControllerManifest(yaml, 'SealedSecret', file)
   const template = isRecord(spec.template) ? spec.template : {}
   const templateMetadata = isRecord(template.metadata) ? template.metadata : {}
   const rendered: Record<string, string> = {}
@@ -343,10 +339,6 @@ function keepSealed(kept: SealedFile, scope: SealingScope, known: Map<string, st
   if (read.scope !== scope) return
   for (const [key, value] of Object.entries(read.encrypted))
     known.set([read.namespace, read.name, key, value].join('\0'), value)
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 // --------------------------------------------------------------------------------------------------- scheme

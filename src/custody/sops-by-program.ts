@@ -3,6 +3,7 @@ import { ReanchorError, type Where } from '../errors.ts'
 import type { Custody, PlainSecret } from './custody.ts'
 import { createGuard } from './guard.ts'
 import { checkPlainSecret, readManifest, secretId, writeManifest } from './manifest.ts'
+import { oneAtATime } from './one-at-a-time.ts'
 import {
   checkRegexReach,
   encryptedRegex,
@@ -43,7 +44,6 @@ export function createSopsByProgramCustody(options: SopsByProgramOptions): Custo
   const kept = new Map<string, SealedTogether[]>()
   for (const file of options.keep ?? []) keepSealed(file, kept)
   const presentMasters = new Map<number, Promise<string>>()
-  let previous: Promise<unknown> = Promise.resolve()
 
   async function sealTogether(values: ReadonlyMap<string, string>, rule: SopsRule): Promise<SealedTogether> {
     const data = Object.fromEntries([...values].map(([key, value]) => [key, Buffer.from(value).toString('base64')]))
@@ -98,12 +98,8 @@ export function createSopsByProgramCustody(options: SopsByProgramOptions): Custo
 
   return {
     kind: 'sops',
-    seal(secret, destination) {
-      // One at a time: two calls for one Secret must not both ask the program.
-      const result = previous.then(() => seal(secret, destination))
-      previous = result.catch(() => undefined)
-      return result
-    },
+    // Two calls for one Secret must not both ask the program.
+    seal: oneAtATime(seal),
   }
 }
 

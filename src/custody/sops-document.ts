@@ -1,7 +1,7 @@
 import { ReanchorError, typeText, type Where } from '../errors.ts'
 import type { PlainSecret } from './custody.ts'
 import { goRegExp } from './go-regexp.ts'
-import { type Leaf, readManifest, sortedMap, type Tree } from './manifest.ts'
+import { isRecord, type Leaf, readManifest, sortedMap, type Tree } from './manifest.ts'
 
 /** A Secret as SOPS seals it: what stands in the clear, what does not, and which keys open it. Nothing here holds a key. */
 
@@ -255,8 +255,4 @@ export function secretManifest(object: Readonly<Record<string, unknown>>, where:
     found: typeText(object),
     todo: 'give the file of the Secret; stringData is not supported',
   })
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

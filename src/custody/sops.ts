@@ -12,6 +12,7 @@ import {
   type Tree,
   writeManifest,
 } from './manifest.ts'
+import { oneAtATime } from './one-at-a-time.ts'
 import {
   type AgeEntry,
   checkRegexReach,
@@ -83,7 +84,6 @@ export function createSopsCustody(options: SopsCustodyOptions): Custody {
   const objects = new Map<string, Generation[]>()
   const guard = createGuard(isSealedValue)
   let loaded: Promise<void> | null = null
-  let previous: Promise<unknown> = Promise.resolve()
 
   async function load(): Promise<void> {
     const identities = options.identity === undefined ? null : readIdentities(options.identity)
@@ -127,12 +127,8 @@ export function createSopsCustody(options: SopsCustodyOptions): Custody {
 
   return {
     kind: 'sops',
-    seal(secret, destination) {
-      // One at a time: two calls for one Secret must not both make it a data key.
-      const result = previous.then(() => seal(secret, destination))
-      previous = result.catch(() => undefined)
-      return result
-    },
+    // Two calls for one Secret must not both make it a data key.
+    seal: oneAtATime(seal),
   }
 }
 

@@ -11,7 +11,7 @@ import type { CommitStatus, Forge, PullRequest } from './forge.ts'
 import { draftPrefix } from './hosted/draft-title.ts'
 import type { Driver, Note, NotedIssue } from './hosted/driver.ts'
 import { hostedForge } from './hosted/hosted.ts'
-import { refusalIn } from './hosted/http.ts'
+import { orNull, refusalIn } from './hosted/http.ts'
 import type { HostedOptions } from './hosted/options.ts'
 import { unexpected } from './hosted/refused.ts'
 
@@ -246,16 +246,6 @@ export function openGiteaForge(choice: HostedForgeChoice, options: HostedOptions
     },
   }
   return hostedForge(driver, { choice, server, tokenFrom: options.token.from })
-}
-
-/** Null: there is no such thing. */
-async function orNull<T>(run: () => Promise<T>): Promise<T | null> {
-  try {
-    return await run()
-  } catch (error) {
-    if (refusalIn(error)?.status === 404) return null
-    throw error
-  }
 }
 
 function isOwn({ head, base }: Pull): boolean {

@@ -5,7 +5,7 @@ import type { HostedForgeChoice } from '../rotation.ts'
 import type { CommitStatus, Forge, PullRequest } from './forge.ts'
 import type { Driver, Note, NotedIssue } from './hosted/driver.ts'
 import { hostedForge } from './hosted/hosted.ts'
-import { refusalIn } from './hosted/http.ts'
+import { orNull, refusalIn } from './hosted/http.ts'
 import type { HostedOptions } from './hosted/options.ts'
 
 const perPage = 100
@@ -86,21 +86,11 @@ export function openGitHubForge(choice: HostedForgeChoice, options: HostedOption
       return (await paginate(rest.pulls.list, asked)).map(neutral)
     },
     async ahead(branch, base) {
-      try {
-        const asked = { ...at, ...versioned, basehead: `${base}...${branch}`, per_page: 1 }
-        return (await rest.repos.compareCommitsWithBasehead(asked)).data.ahead_by
-      } catch (error) {
-        if (refusalIn(error)?.status === 404) return null
-        throw error
-      }
+      const asked = { ...at, ...versioned, basehead: `${base}...${branch}`, per_page: 1 }
+      return await orNull(async () => (await rest.repos.compareCommitsWithBasehead(asked)).data.ahead_by)
     },
     async branchHead(branch) {
-      try {
-        return (await rest.repos.getBranch({ ...at, ...versioned, branch })).data.commit.sha
-      } catch (error) {
-        if (refusalIn(error)?.status === 404) return null
-        throw error
-      }
+      return await orNull(async () => (await rest.repos.getBranch({ ...at, ...versioned, branch })).data.commit.sha)
     },
     async create({ title, body, branch, base }) {
       const { draft } = choice

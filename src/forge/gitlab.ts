@@ -17,7 +17,7 @@ import type { CommitStatus, Forge, PullRequest } from './forge.ts'
 import { draftPrefix } from './hosted/draft-title.ts'
 import type { Driver, Note, NotedIssue } from './hosted/driver.ts'
 import { hostedForge } from './hosted/hosted.ts'
-import { refusalIn } from './hosted/http.ts'
+import { orNull, refusalIn } from './hosted/http.ts'
 import type { HostedOptions } from './hosted/options.ts'
 
 const perPage = 100
@@ -216,15 +216,6 @@ function stateOf(said: string): CommitStatus['state'] {
   return ['pending', 'running', 'created', 'waiting_for_resource', 'preparing', 'scheduled'].includes(said)
     ? 'pending'
     : 'failure'
-}
-
-async function orNull<T>(run: () => Promise<T>): Promise<T | null> {
-  try {
-    return await run()
-  } catch (error) {
-    if (refusalIn(error)?.status === 404) return null
-    throw error
-  }
 }
 
 function isOwn(found: Found): boolean {

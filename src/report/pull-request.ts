@@ -1,4 +1,4 @@
-import { findStep, stepsOf } from '../plan/steps.ts'
+import { findStep, type PlanStep, stepFolder, stepsOf } from '../plan/steps.ts'
 import type {
   Digest,
   GateResult,
@@ -224,8 +224,12 @@ function settingsChanged(view: PullRequestView): readonly string[] {
 
 /** The site's state in the step before; of the first step nothing can be told: what was there before reanchor is not its own. */
 function stateBefore(view: PullRequestView, site: string): TrustState | undefined {
+  return placeBefore(view)?.step.sites[site]?.state
+}
+
+function placeBefore(view: PullRequestView): PlanStep | undefined {
   const at = findStep(view.plan, view.phase, view.step)
-  return at === null ? undefined : stepsOf(view.plan)[at.index - 1]?.step.sites[site]?.state
+  return at === null ? undefined : stepsOf(view.plan)[at.index - 1]
 }
 
 type ChangedKey = readonly [key: string, before: string | undefined, after: string | undefined]
@@ -367,16 +371,12 @@ function countedText({ counted, conform, of }: ClaimRow): string {
 
 /** The step that these gates are about; null where nothing, or not a step, precedes. */
 function stepBefore(view: PullRequestView): string | null {
-  if (view.kind === 'close') {
-    const last = stepsOf(view.plan).findLast(({ step }) => Object.keys(step.sites).length > 0)
-    return last === undefined ? null : labelOf({ plan: view.plan, phase: last.phase.number, step: last.step.number })
-  }
-  if (view.kind !== 'step') return labelOf(view)
-  const at = findStep(view.plan, view.phase, view.step)
-  const before = at === null ? undefined : stepsOf(view.plan)[at.index - 1]
-  return before === undefined
-    ? null
-    : labelOf({ plan: view.plan, phase: before.phase.number, step: before.step.number })
+  if (view.kind === 'undo' || view.kind === 'nudge') return labelOf(view)
+  const before =
+    view.kind === 'close'
+      ? stepsOf(view.plan).findLast(({ step }) => Object.keys(step.sites).length > 0)
+      : placeBefore(view)
+  return before === undefined ? null : stepFolder(before)
 }
 
 /** One row per claim, all sites taken together; what does not hold comes first. */

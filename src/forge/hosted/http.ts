@@ -39,6 +39,16 @@ export function refusalIn(error: unknown): Refusal | null {
   return null
 }
 
+/** Null: there is no such thing. */
+export async function orNull<T>(run: () => Promise<T>): Promise<T | null> {
+  try {
+    return await run()
+  } catch (error) {
+    if (refusalIn(error)?.status === 404) return null
+    throw error
+  }
+}
+
 export interface Patience {
   readonly fetch: typeof fetch
   readonly now: () => Date
