@@ -49,7 +49,6 @@ export async function faultyRun({ system: name, flow, seed, ...options }: RunOpt
       sharedRoot: sites.length > 1,
       acceptOutage: demo.acceptsOutage?.(flow) ?? false,
       begins: new Date(Date.now() - daysAgo(name) * 86_400_000),
-      roundLimit: 6,
     },
     seed,
   )

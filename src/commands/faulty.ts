@@ -542,7 +542,7 @@ export async function rehearseUnderFaults(
 ): Promise<FaultyRehearsal> {
   const folder = mkdtempSync(join(tmpdir(), 'reanchor-rehearsal-'))
   try {
-    const world = await makeWorld({ ...options, dir: null, fault: null, seed: String(seed) }, folder)
+    const world = await makeWorld({ ...options, dir: null, fault: null, seed: String(seed), repeats: false }, folder)
     try {
       const faults = drawFaults(seed, scopeOf(world))
       const began = world.rehearsal.clock.millis()
