@@ -110,7 +110,7 @@ export function readableCluster(site: Site, workloads: Workloads): Cluster {
       if (answer === null) throw new ClusterError('unreachable', asked, 'connection refused')
       return typeof answer === 'string' ? answer : JSON.stringify(answer)
     },
-    async servedChain(pod, port, serverName) {
+    async servedTls(pod, port, serverName) {
       const asked = `handshake with ${pod.namespace}/${pod.name}:${port}`
       await asking(asked)
       const process = workloads.process(runningPod(pod, asked))
@@ -118,10 +118,10 @@ export function readableCluster(site: Site, workloads: Workloads): Cluster {
       if (endpoint === null) throw new ClusterError('unreachable', asked, 'connection refused')
       const { material } = endpoint
       const known = served.get(material)
-      if (known !== undefined) return known
+      if (known !== undefined) return { chain: known, authorities: endpoint.authorities }
       const chain = await chainServed(endpoint, serverName, asked)
       if (endpoint.material === material) served.set(material, chain)
-      return chain
+      return { chain, authorities: endpoint.authorities }
     },
     async close() {},
   }

@@ -399,7 +399,8 @@ test('a proxy whose request for a leaf reaches a replica that lags keeps the old
   await untilHolds(d, bundle(), 90_000)
 
   const servedBy = async (replica: RunningPod): Promise<string | undefined> => {
-    const [leaf] = await reader.servedChain(replica, 15012, `istiod.${istioNamespace}.svc`)
+    const { chain } = await reader.servedTls(replica, 15012, `istiod.${istioNamespace}.svc`)
+    const [leaf] = chain
     if (leaf === undefined) return undefined
     const presented = new X509Certificate(leaf)
     return [d, e].find(({ issuing }) => presented.verify(new X509Certificate(issuing.pem).publicKey))?.name

@@ -143,7 +143,8 @@ test('the verifier reads every proxy and every istiod through the API server, wi
     for (const { namespace: of, name } of cluster.kubelet.find(istioNamespace, 'istiod-')) {
       const istiod = { namespace: of, name }
       // On its own CA istiod serves the leaf alone.
-      const [leaf, ...above] = await reader.servedChain(istiod, 15012, `istiod.${istioNamespace}.svc`)
+      const { chain, authorities } = await reader.servedTls(istiod, 15012, `istiod.${istioNamespace}.svc`)
+      const [leaf, ...above] = chain
       expect(above).toEqual([])
       const signer = new X509Certificate(own.issuing.pem)
       expect(leaf !== undefined && new X509Certificate(leaf).verify(signer.publicKey)).toBe(true)
