@@ -155,6 +155,15 @@ export class Handshakes {
     return [...this.#parties.values()].sort((a, b) => (a.id < b.id ? -1 : 1))
   }
 
+  /** What everybody presents now: chains, PEM. */
+  get presented(): readonly string[] {
+    const links = this.#links()
+    return [
+      ...[...this.#parties.values()].map(({ endpoint }) => endpoint.material.chain),
+      ...links.flatMap(({ identity, endpoint }) => [identity?.chain ?? '', endpoint.material.chain]),
+    ]
+  }
+
   /** Counting begins here: what a cluster does while it is first built up is nobody's rotation. */
   enable(): void {
     this.#enabled = true

@@ -123,6 +123,10 @@ export const kymaRehearsal: RehearsalSystem = {
     foretells,
     meanwhile,
     vouches: true,
+    bundles(variant) {
+      const { namespace, secret, key } = profileOf(variant).profile.gateway
+      return [{ kind: 'Secret', namespace, name: secret, key }]
+    },
     patience: 3 * 86_400_000,
     plansRestart(consumer, before, after) {
       if (!consumer.endsWith('/istio-ingressgateway')) return false
