@@ -20,6 +20,7 @@ import type {
   PlannedTree,
   TrustState,
 } from '../../src/rotation.ts'
+import { restartToken } from '../../src/systems/istio/phases.ts'
 import type { IstioSettings } from '../../src/systems/istio/settings.ts'
 import { type GatherOptions, gatherEvidence } from '../../src/verify/gather.ts'
 import { bundleBytes, plannedAt } from '../../src/verify/planned.ts'
@@ -129,11 +130,11 @@ export async function planOf(): Promise<Plan> {
   const flagged = { ...own, settings }
   const reloaded = { ...flagged, restarts: { workloads: 'w1' } }
   const both: TrustState = { ...reloaded, bundle: [a, b], source: 'plugged' }
-  const bothRead = { ...both, restarts: { workloads: 'w1', istiod: 'i1' } }
+  const bothRead = { ...both, restarts: { workloads: 'w1', istiod: restartToken(both) } }
   const issue: TrustState = { ...bothRead, bundle: [a, b, b], issuer: i, chain: [i, b] }
-  const issueRead = { ...issue, restarts: { workloads: 'w1', istiod: 'i2' } }
+  const issueRead = { ...issue, restarts: { workloads: 'w1', istiod: restartToken(issue) } }
   const only: TrustState = { ...issueRead, bundle: [b] }
-  const onlyRead = { ...only, restarts: { workloads: 'w1', istiod: 'i3' } }
+  const onlyRead = { ...only, restarts: { workloads: 'w1', istiod: restartToken(only) } }
   const nudged = { ...issueRead, bundle: [a, b, b, b] }
   const back = { ...bothRead, bundle: [a, b, b, b] }
   const phases: readonly PlannedPhase[] = [

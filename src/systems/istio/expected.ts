@@ -48,7 +48,7 @@ export function expectedOf(plan: Plan, place: PlannedPlace): Expected {
 }
 
 /** An undo leaves the token of the step that it takes back: it relies on what istiod reloads, and restarts nothing. */
-function restartedFor(state: TrustState): boolean {
+export function restartedFor(state: TrustState): boolean {
   return state.source === 'plugged' && state.restarts.istiod === restartToken(state)
 }
 
@@ -179,8 +179,13 @@ function startDepartures(seen: Looked, expected: Expected): readonly Departure[]
   if (startedWith === undefined) return [unseen('start', 'which roots it started with was not seen')]
   const found = subjectList(subjectsIn(startedWith).filter(subject => known.has(subject)))
   if (found === subjects) return []
-  const detail = `started with the roots ${found}, expected ${subjects}`
+  const detail = `started with the roots ${quoted(found)}, expected ${quoted(subjects)}`
   return [{ aspect: 'start', reason: 'stale-start', detail, verdict: 'pending' }]
+}
+
+function quoted(subjects: string): string {
+  const names = subjectsIn(subjects).map(subject => `"${subject}"`)
+  return names.length === 0 ? 'of nobody' : names.join(', ')
 }
 
 function unseen(aspect: Departure['aspect'], detail: string): Departure {

@@ -27,7 +27,7 @@ import {
 import type { Case, Judged, Rule } from '../../verify/gate.ts'
 import { bundleDigest, type PlannedPlace } from '../../verify/planned.ts'
 import { worst } from '../../verify/verdict.ts'
-import { type Departure, departures, type Expected, expectedOf } from './expected.ts'
+import { type Departure, departures, type Expected, expectedOf, restartedFor } from './expected.ts'
 import { multirootSetting, xdsAgentSetting } from './phases.ts'
 
 /** The rules of one place, in the order in which a roll-out fulfils them. */
@@ -57,7 +57,9 @@ function rulesFor(plan: Plan, place: PlannedPlace): readonly IstioRule[] {
   if (Object.keys(state.restarts).some(key => key.startsWith('workloads'))) rules.push(workloadsRestarted)
   rules.push(consumersSeen, machinesDeclared)
   if (!place.full) return [...rules, istiodRestarted]
-  rules.push(istiodServes, istiodStarted, rootConfigMaps, webhooks, rootsTrusted)
+  rules.push(istiodServes)
+  if (restartedFor(state)) rules.push(istiodStarted)
+  rules.push(rootConfigMaps, webhooks, rootsTrusted)
   if (state.settings[xdsAgentSetting] === 'true') rules.push(proxiesSubscribed)
   rules.push(leavesIssued)
   if (place.before !== null && bundleDigest(plan, place.before) !== bundleDigest(plan, state))
