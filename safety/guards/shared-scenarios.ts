@@ -140,7 +140,7 @@ export const sharedScenarios: readonly Scenario[] = [
   {
     name: 'overtaken',
     fault:
-      'just before a runner publishes its branch, another one opens that step, and it is merged, its branch removed',
+      'just before a runner publishes its branch, another one opens that step, and it is squashed and merged, its branch removed',
     world: one,
     async run({ world }) {
       await planAndMerge(world)
@@ -375,7 +375,8 @@ async function overtaken(world: World): Promise<string> {
       const { outcome } = await next(context, options)
       if (outcome.kind !== 'opened' || outcome.pullRequest === null) throw new Error('the other runner opened nothing')
       branch = outcome.pullRequest.branch
-      await merge(world, outcome.pullRequest)
+      const by = { by: context.author, at: context.now(), required: [] }
+      await forge.merge(outcome.pullRequest.number, { method: 'squash', ...by })
       const from = await world.repository.branch(branch)
       await world.repository.publish([{ ref: `refs/heads/${branch}`, from, to: null }])
     },
