@@ -13,7 +13,7 @@ export const kymaGuards: readonly Guard[] = [
     prevents: 'the connector issues from the new CA after the setup job has written the old one back for the gateway',
     failures: ['F21', 'F23'],
     caughtBy: 'kyma-setup-job',
-    gates: ['kyma/secrets', 'kyma/gateway-trusts'],
+    gates: ['kyma/secrets', 'kyma/gateway-trusts', 'delivery/applied'],
   },
   {
     name: 'kyma/runtimes-renewed',

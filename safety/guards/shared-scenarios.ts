@@ -372,7 +372,9 @@ async function overtaken(world: World): Promise<string> {
   const repository = await openRepository(world.repository.gitDir, {
     async onWrite(what, when) {
       if (branch !== '' || when !== 'before' || !what.startsWith('refs refs/heads/reanchor/')) return
-      const { outcome } = await next(context, options)
+      // At the very same second both would write the same commit.
+      const later = { ...context, now: () => new Date(context.now().getTime() + 1000) }
+      const { outcome } = await next(later, options)
       if (outcome.kind !== 'opened' || outcome.pullRequest === null) throw new Error('the other runner opened nothing')
       branch = outcome.pullRequest.branch
       const by = { by: context.author, at: context.now(), required: [] }
