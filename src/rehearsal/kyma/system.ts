@@ -371,9 +371,13 @@ const patienceWithRuntimes = 2 * 3_600_000
 
 const toldBy = new WeakMap<DemoMoment['rehearsal'], Set<string>>()
 
+/** When each runtime was last told, in milliseconds of the rehearsal. */
+const askedAt = new WeakMap<Runtime, number>()
+const askedAgainAfter = 3_600_000
+
 /**
  * What people do while `next` waits: they renew in the runtime of the older kind, or bring it a new token where it is refused; the owners of applications renew, and then
- * somebody vouches for them. A runtime that soon renews by itself, as that of Compass does in the demo, is left to it unless it is refused. Each is done once for each CA
+ * somebody vouches for them. A runtime that the gate still names an hour later is told once more, as it may have hung when it was told first. A runtime that soon renews by itself, as that of Compass does in the demo, is left to it unless it is refused. Each is done once for each CA
  * that the connector is given.
  */
 async function meanwhile({ context, rotation, rehearsal, gates }: DemoMoment): Promise<void> {
@@ -383,6 +387,10 @@ async function meanwhile({ context, rotation, rehearsal, gates }: DemoMoment): P
   const waitsFor = (id: string): boolean => gates.some(gate => gate.id === id && gate.verdict !== 'holds')
   const rolling = ['delivery/applied', 'kyma/secrets', 'kyma/gateway-rolled', 'kyma/gateway-trusts'].some(waitsFor)
   if (rolling || !(waitsFor('kyma/runtimes-renewed') || waitsFor('kyma/attested'))) return
+  const named = gates
+    .filter(({ id, verdict }) => id === 'kyma/runtimes-renewed' && verdict !== 'holds')
+    .map(({ because, hint }) => [...because, hint].join())
+    .join()
   const done = toldBy.get(rehearsal) ?? new Set<string>()
   toldBy.set(rehearsal, done)
   for (const { name, store } of rehearsal.sites.values()) {
@@ -390,8 +398,11 @@ async function meanwhile({ context, rotation, rehearsal, gates }: DemoMoment): P
     const given = `${name}/${connector.version}`
     for (const runtime of runtimes) {
       const id = `${given}/${runtime.name}`
-      if (done.has(id)) continue
+      const told = askedAt.get(runtime) ?? 0
+      const again = named.includes(runtime.name) && rehearsal.clock.elapsed() - told >= askedAgainAfter
+      if (done.has(id) && !again) continue
       done.add(id)
+      askedAt.set(runtime, rehearsal.clock.elapsed())
       if (refused) runtime.request()
       else if (runtime.renewsIn > patienceWithRuntimes) runtime.ask()
     }
