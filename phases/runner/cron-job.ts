@@ -34,7 +34,11 @@ export class VerifierCronJob extends Chart {
   }
 }
 
-function cronJob(scope: Construct, id: string, { name, schedule }: { readonly name: string; readonly schedule: string }) {
+function cronJob(
+  scope: Construct,
+  id: string,
+  { name, schedule }: { readonly name: string; readonly schedule: string },
+) {
   return new CronJob(scope, id, {
     metadata: { name, namespace: runnerNamespace },
     schedule: cronOf(schedule),

@@ -739,7 +739,9 @@ const results = {
     gates: list(gate),
     drain: list(drain),
     evidence: list(evidence),
-    authorship: list(z.strictObject({ site: text, ...authorshipFields })).describe('of --evidence, and of sites whose report was taken'),
+    authorship: list(z.strictObject({ site: text, ...authorshipFields })).describe(
+      'of --evidence, and of sites whose report was taken',
+    ),
   }),
   observe: z.strictObject({
     site: text,

@@ -54,7 +54,9 @@ export async function observe(context: Context, options: ObserveOptions): Promis
     const left = until - context.now().getTime()
     if (verdict === 'holds' || verdict === 'violated' || options.wait === null || left <= 0) return outcome
     const open = gates.filter(gate => gate.verdict !== 'holds')
-    context.progress(`${open.length} of ${gates.length} gates do not hold yet: ${open[0]?.claim} (${open[0]?.because[0] ?? ''})`)
+    context.progress(
+      `${open.length} of ${gates.length} gates do not hold yet: ${open[0]?.claim} (${open[0]?.because[0] ?? ''})`,
+    )
     await context.sleep(Math.min(pauseUntil(open, context.now()), left))
   }
 }
@@ -109,7 +111,10 @@ async function observeOnce(context: Context, options: ObserveOptions): Promise<O
     const [look] = await lookAtSites(
       context,
       // This process can look: what the declaration says is for those who cannot.
-      { ...rotation, declaration: { ...rotation.declaration, sites: [{ ...declared, cluster: { kind: 'inCluster' } }] } },
+      {
+        ...rotation,
+        declaration: { ...rotation.declaration, sites: [{ ...declared, cluster: { kind: 'inCluster' } }] },
+      },
       { [site]: position },
       options.hook === true ? ['delivery/applied'] : [],
     )
@@ -136,7 +141,10 @@ async function observeOnce(context: Context, options: ObserveOptions): Promise<O
 }
 
 /** Rotations that are open and name the site. Throws ReanchorError (2) where some are open and none of them does. */
-async function rotationsOf(context: Context, { rotation, base, site }: ObserveOptions): Promise<readonly OpenRotation[]> {
+async function rotationsOf(
+  context: Context,
+  { rotation, base, site }: ObserveOptions,
+): Promise<readonly OpenRotation[]> {
   const { repository } = context
   const names = rotation === null ? await rotationsToRun(context, base) : [rotation]
   if (rotation !== null) await repository.fetch()

@@ -500,7 +500,9 @@ function lasting({ kind, lasts, plan }: PullRequestView): readonly string[] {
   const renewed = renewal === 0 ? '' : `; leaves that nobody hurries are renewed within ${spanText(renewal)}`
   const leaf = plan.leafHours * 3_600_000
   const overdue = leaf === 0 || renewal === 0 ? '' : ` What is pending ${spanText(leaf)} after that counts as violated.`
-  return [`Its gate holds ${spanText(gates)} after the last change at the earliest${renewed}: watch until then.${overdue}`]
+  return [
+    `Its gate holds ${spanText(gates)} after the last change at the earliest${renewed}: watch until then.${overdue}`,
+  ]
 }
 
 function undoing(view: PullRequestView, detail: Detail): string {

@@ -196,7 +196,8 @@ export const declarations: fc.Arbitrary<Declaration> = fc
           ),
         )
         // The same Kustomization twice would be a mistake, and so would the same reports.
-        .map(sites => sites.map((site, index) => ({
+        .map(sites =>
+          sites.map((site, index) => ({
             ...site,
             cluster: site.cluster.kind === 'reports' ? { ...site.cluster, ref: `reports/r${index}` } : site.cluster,
             delivery: { ...site.delivery, name: `d${index}` },

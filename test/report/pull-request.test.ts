@@ -122,7 +122,11 @@ describe('the body', () => {
       /- Its gate holds .+ after the last change at the earliest; leaves that nobody hurries are renewed within 1 day: watch until then\. What is pending 1 day after that counts as violated\./,
     )
     expect(watched(2, 1)).not.toContain('renewed within')
-    for (const [phase, step] of [[2, 1], [2, 2], [3, last]] as const)
+    for (const [phase, step] of [
+      [2, 1],
+      [2, 2],
+      [3, last],
+    ] as const)
       expect(watched(phase, step)).toContain('- Alarm: `ssl.fail_verify_error`')
     expect(watched(0, 1)).not.toMatch(/Alarm|estarts at this merge/)
   })

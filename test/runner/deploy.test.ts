@@ -22,7 +22,7 @@ interface Rule {
 }
 interface Manifest {
   readonly kind: string
-  readonly metadata: { readonly name: string; readonly namespace?: string }
+  readonly metadata: { readonly name: string; readonly namespace?: string; readonly annotations?: unknown }
   readonly rules?: readonly Rule[]
   // biome-ignore lint/suspicious/noExplicitAny: manifests of many kinds
   readonly spec?: any
@@ -128,7 +128,7 @@ test('Flux: the gate depends on what delivers the folder, waits, and may replace
 
 test('Argo CD: the Job is a hook after the sync, made anew by each', () => {
   const [job] = documents(output.get('runner/gate-argocd/job.yaml') ?? '')
-  expect((job?.metadata as { annotations?: unknown }).annotations).toEqual({
+  expect(job?.metadata.annotations).toEqual({
     'argocd.argoproj.io/hook': 'PostSync',
     'argocd.argoproj.io/hook-delete-policy': 'BeforeHookCreation',
   })

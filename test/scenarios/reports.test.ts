@@ -11,9 +11,20 @@ import { lookAtSites } from '../../src/commands/verify.ts'
 import { openLocalForge } from '../../src/forge/local.ts'
 import { type Rehearsal, startRehearsal } from '../../src/rehearsal/rehearsal.ts'
 import { readWrittenEvidence } from '../../src/verify/evidence-file.ts'
-import { newKey, signerLine, signerOf } from '../signature/keys.ts'
 import { userGit } from '../repository/temporary.ts'
-import { asked, author, commit, contextOf, declaredWorld, identity, planOptions, rotation, start, type World } from './world.ts'
+import { newKey, signerLine, signerOf } from '../signature/keys.ts'
+import {
+  asked,
+  author,
+  commit,
+  contextOf,
+  declaredWorld,
+  identity,
+  planOptions,
+  rotation,
+  start,
+  type World,
+} from './world.ts'
 
 const site = 'eu-1'
 const ref = 'refs/reanchor/reports/eu-1'
@@ -81,7 +92,9 @@ beforeAll(async () => {
     readBase: async () => {
       const head = await repository.head('main')
       const snapshot = repository.snapshot(head)
-      const paths = [...(await snapshot.list()).keys()].filter(path => !/^rotations\/[^/]+\/(phases|evidence)\//.test(path))
+      const paths = [...(await snapshot.list()).keys()].filter(
+        path => !/^rotations\/[^/]+\/(phases|evidence)\//.test(path),
+      )
       return { commit: head, files: await snapshot.readMany(paths) }
     },
     sites: [site],
@@ -122,7 +135,10 @@ beforeAll(async () => {
   const text = (await repository.snapshot(head).read(declaration)) ?? ''
   const changed = text
     .replace(/ {6}cluster:\n {8}context: eu-1\n/, '      cluster: {reports: reports/eu-1, signer: job}\n')
-    .replace(/$/, `  evidence:\n    signers:\n      - ${signerLine('job', jobKey)}\n      - ${signerLine('runner', runnerKey)}\n`)
+    .replace(
+      /$/,
+      `  evidence:\n    signers:\n      - ${signerLine('job', jobKey)}\n      - ${signerLine('runner', runnerKey)}\n`,
+    )
   expect(changed).toContain('reports/eu-1')
   await commit(repository, head, new Map([[declaration, changed]]), 'A Job in the cluster reports')
 }, 300_000)
@@ -152,7 +168,9 @@ describe('a rotation of a cluster that no runner can reach', () => {
   }, 300_000)
 
   test('does not take the report of the step before for one of the next', async () => {
-    expect(await step()).toMatch(/^unknown: evidence\/report: it is about phase 0 step 1, and the folder is at phase 1 step 1/)
+    expect(await step()).toMatch(
+      /^unknown: evidence\/report: it is about phase 0 step 1, and the folder is at phase 1 step 1/,
+    )
   })
 
   test('takes a report for a quarter of an hour, and no longer', async () => {
@@ -234,7 +252,10 @@ describe('a rotation of a cluster that no runner can reach', () => {
       },
       { rotation: null, base: null, site, wait: 3_600_000 },
     )
-    await expect(waiting).rejects.toMatchObject({ exit: 3, what: expect.stringContaining('is not the one of the base branch') })
+    await expect(waiting).rejects.toMatchObject({
+      exit: 3,
+      what: expect.stringContaining('is not the one of the base branch'),
+    })
     expect(rehearsal.handshakes.counts.failed).toBe(0)
   }, 120_000)
 })
@@ -257,7 +278,10 @@ describe('a hook that a delivery by Argo CD waits for', () => {
               metadata: { name },
               operation: {},
               spec: { source: { path: 'trust/eu-1' }, syncPolicy: { automated: {} } },
-              status: { sync: { status: 'Synced', revision: commitOfSync }, operationState: commitOfSync === null ? {} : state },
+              status: {
+                sync: { status: 'Synced', revision: commitOfSync },
+                operationState: commitOfSync === null ? {} : state,
+              },
             }
           },
         }
@@ -275,11 +299,17 @@ describe('a hook that a delivery by Argo CD waits for', () => {
     const { repository } = world
     const head = await revision()
     const text = (await repository.snapshot(head).read(declaration)) ?? ''
-    const byArgo = text.replace(/ {6}delivery:\n(?: {8}.*\n)+/, '      delivery: {argocd: {application: argocd/trust}}\n')
+    const byArgo = text.replace(
+      / {6}delivery:\n(?: {8}.*\n)+/,
+      '      delivery: {argocd: {application: argocd/trust}}\n',
+    )
     expect(byArgo).not.toBe(text)
     const before = await commit(repository, head, new Map([[declaration, byArgo]]), 'As if Argo CD delivered')
     await rehearsal.run(30 * minute)
-    await expect(observe(syncing(null), asHook)).rejects.toMatchObject({ exit: 4, what: expect.stringContaining('no hook') })
+    await expect(observe(syncing(null), asHook)).rejects.toMatchObject({
+      exit: 4,
+      what: expect.stringContaining('no hook'),
+    })
     const { verdict, gates } = await observe(syncing(before), asHook)
     expect(gates.map(({ id }) => id)).not.toContain('delivery/applied')
     expect(gates.filter(gate => gate.verdict !== 'holds').map(({ id, because }) => [id, because])).toEqual([])

@@ -13,7 +13,9 @@ interface Built {
   readonly data?: Readonly<Record<string, string>>
   readonly spec?: {
     readonly template: {
-      readonly spec: { readonly volumes: readonly { readonly name: string; readonly configMap?: { readonly name: string } }[] }
+      readonly spec: {
+        readonly volumes: readonly { readonly name: string; readonly configMap?: { readonly name: string } }[]
+      }
     }
   }
 }

@@ -56,16 +56,28 @@ describe('a report is not taken, with the reason,', () => {
   const cases: Readonly<Record<string, [WrittenEvidence, Partial<ReportDemand>, RegExp]>> = {
     'if it is older than is allowed': [plain, { now: later(16 * minute) }, /begun at .*longer ago than the 15 minutes/],
     'if it is from a time to come': [plain, { now: later(-2 * minute) }, /it is from .*, and now is/],
-    'if it was edited': [{ ...plain, evidence: { ...evidence, complete: !evidence.complete } }, {}, /does not match its digest/],
-    'if it is another rotation’s': [seenAs({ rotation: 'mesh-2025' }), {}, /about rotation mesh-2025/],
-    'if it is another site’s': [
-      plain,
-      { site: 'us-1' },
-      /it is about site eu-1/,
+    'if it was edited': [
+      { ...plain, evidence: { ...evidence, complete: !evidence.complete } },
+      {},
+      /does not match its digest/,
     ],
-    'if it is about the step before': [plain, { phase: 3, step: 1 }, /about phase 2 step 2, and the folder is at phase 3 step 1/],
-    'if it is about the step, and the folder is at its undo': [plain, { variant: 'undo' }, /folder is at phase 2 step 2 \(undo\)/],
-    'if it is about a tree that is not planned': [seenAs({ treeDigest: 'f'.repeat(64) }), {}, /is not planned at its step/],
+    'if it is another rotation’s': [seenAs({ rotation: 'mesh-2025' }), {}, /about rotation mesh-2025/],
+    'if it is another site’s': [plain, { site: 'us-1' }, /it is about site eu-1/],
+    'if it is about the step before': [
+      plain,
+      { phase: 3, step: 1 },
+      /about phase 2 step 2, and the folder is at phase 3 step 1/,
+    ],
+    'if it is about the step, and the folder is at its undo': [
+      plain,
+      { variant: 'undo' },
+      /folder is at phase 2 step 2 \(undo\)/,
+    ],
+    'if it is about a tree that is not planned': [
+      seenAs({ treeDigest: 'f'.repeat(64) }),
+      {},
+      /is not planned at its step/,
+    ],
     'if what it calls delivered is not in this clone': [
       plain,
       { delivered: { treeDigest: null, holdsMerge: null } },
@@ -87,11 +99,7 @@ describe('a report is not taken, with the reason,', () => {
       /is committed already/,
     ],
     'if it is unsigned, and signers are declared': [plain, { signers: [signerLine('eu-1', own)] }, /unsigned/],
-    'if it is signed by another key': [
-      byOther,
-      { signers: [signerLine('eu-1', own)] },
-      /none of evidence.signers/,
-    ],
+    'if it is signed by another key': [byOther, { signers: [signerLine('eu-1', own)] }, /none of evidence.signers/],
     'if the signature is one of another look': [
       { evidence, signature: ofAnother.signature },
       {},

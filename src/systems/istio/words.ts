@@ -26,7 +26,8 @@ const watching: Readonly<Record<string, readonly string[]>> = {
 export const istioWords: SystemWords = {
   watch: phase =>
     watching[phase] ?? ['Failed handshakes (`ssl.fail_verify_error`, response flag UF) stay at their level.'],
-  restarting: (before, after) => (before.settings[multirootSetting] === after.settings[multirootSetting] ? [] : ['istiod']),
+  restarting: (before, after) =>
+    before.settings[multirootSetting] === after.settings[multirootSetting] ? [] : ['istiod'],
   alarm:
     'Alarm: `ssl.fail_verify_error` or response flag UF that goes on growing at a workload for five minutes; where every mix is safe, nothing adds to it.',
   emergency:
