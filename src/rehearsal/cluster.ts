@@ -107,13 +107,13 @@ export function readableCluster(site: Site, workloads: Workloads): Cluster {
       if (answer === null) throw new ClusterError('unreachable', asked, 'connection refused')
       return typeof answer === 'string' ? answer : JSON.stringify(answer)
     },
-    async servedChain(pod, port, serverName) {
+    async servedTls(pod, port, serverName) {
       const asked = `handshake with ${pod.namespace}/${pod.name}:${port}`
       await asking(asked)
       const process = workloads.process(runningPod(pod, asked))
       const endpoint = process?.endpointAt?.(port) ?? null
       if (endpoint === null) throw new ClusterError('unreachable', asked, 'connection refused')
-      return await chainServed(endpoint, serverName, asked)
+      return { chain: await chainServed(endpoint, serverName, asked), authorities: endpoint.authorities }
     },
     async close() {},
   }

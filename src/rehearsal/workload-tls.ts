@@ -1,6 +1,7 @@
 import { X509Certificate } from 'node:crypto'
 import type { AddressInfo } from 'node:net'
 import { connect, createSecureContext, createServer, type SecureContext, type Server, type TLSSocket } from 'node:tls'
+import { readCertificate } from '../pki/certificate.ts'
 import type { Fingerprint } from '../rotation.ts'
 import { certificatesIn, fingerprintOf } from './certificates.ts'
 
@@ -60,6 +61,7 @@ export class Endpoint {
   readonly #sockets = new Set<TLSSocket>()
   readonly #refusals = new Map<number, string>()
   readonly #required: boolean
+  readonly #rootsAtStart: string
   #port = 0
   #material: LoadedMaterial
 
@@ -68,6 +70,7 @@ export class Endpoint {
     this.#material = material
     const required = clientCertificate === 'required'
     this.#required = required
+    this.#rootsAtStart = material.roots
     // OpenSSL verifies the client either way; that it is refused here and not inside Node keeps OpenSSL's reason.
     this.#server = createServer({
       ...serverOptions(material, required),
@@ -110,6 +113,14 @@ export class Endpoint {
     return this.#material
   }
 
+  /**
+   * DER of the names of the CAs whose certificates it takes. istiod makes that list once, at its start (istio pilot/pkg/bootstrap/server.go,
+   * initSecureDiscoveryService); Envoy's is that of its validation context.
+   */
+  get authorities(): readonly Buffer[] {
+    return namesOf(this.#required ? this.#material.roots : this.#rootsAtStart)
+  }
+
   get port(): number {
     return this.#port
   }
@@ -140,6 +151,11 @@ function serverOptions(
   // OpenSSL completes a leaf that stands alone from these roots, which istiod does not do: it asks for no certificate here, and needs none.
   const ca = verifies ? certificatesIn(material.roots) : []
   return { cert: material.chain, key: material.key, ca, minVersion: 'TLSv1.3' }
+}
+
+/** Subjects, each certificate once. */
+function namesOf(roots: string): readonly Buffer[] {
+  return [...new Set(certificatesIn(roots))].map(pem => readCertificate(pem).parts.subject.der)
 }
 
 export interface ConnectOptions {

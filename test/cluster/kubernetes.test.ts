@@ -55,6 +55,7 @@ clusterContract('an API server', async () => {
     podCount: 8,
     secret: { namespace: 'istio-system', name: 'cacerts' },
     istiod: { namespace: 'istio-system', name: 'istiod-1' },
+    istiodRoot: 'CN=fake API',
     proxy: somePod,
     everywhere: 'istio-ca-root-cert',
     close: () => api.close(),
@@ -158,7 +159,7 @@ describe('a real connection', () => {
     cluster = await connected(api, { ...quick, forwardTimeout: 150 })
     api.silent = true
     await expect(cluster.httpGet(somePod, 15000, '/')).rejects.toMatchObject({ failure: 'timeout' })
-    await expect(cluster.servedChain(somePod, 15012, 'istiod.istio-system.svc')).rejects.toMatchObject({
+    await expect(cluster.servedTls(somePod, 15012, 'istiod.istio-system.svc')).rejects.toMatchObject({
       failure: 'timeout',
     })
   })
@@ -169,10 +170,10 @@ describe('a real connection', () => {
   })
 
   it('sees the certificate that is served', async () => {
-    const [leaf] = await cluster.servedChain(somePod, 15012, 'istiod.istio-system.svc')
+    const { chain } = await cluster.servedTls(somePod, 15012, 'istiod.istio-system.svc')
     expect(
       createHash('sha256')
-        .update(leaf ?? '')
+        .update(chain[0] ?? '')
         .digest('hex'),
     ).toBe(api.servedLeaf)
   })

@@ -114,7 +114,7 @@ async function observeServed(
   facts: Readonly<Record<string, string>>,
 ): Promise<void> {
   const { cluster, now } = looking.options
-  const chain = await cluster.servedChain(pod, port, server)
+  const { chain } = await cluster.servedTls(pod, port, server)
   const { issuers, notBefore, notAfter } = looking.book.leafOfDer(chain)
   const [leaf] = chain
   const refused = leaf === undefined ? 'nothing was served' : refusal(new X509Certificate(leaf), bundle, server, now)
