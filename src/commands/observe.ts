@@ -35,7 +35,13 @@ export interface ObserveOutcome {
   readonly gates: readonly GateResult[]
   readonly rotations: readonly ObservedRotation[]
   /** Rotations of which there is nothing to see at the site now, and why. */
-  readonly passed: readonly { readonly rotation: string; readonly why: string }[]
+  readonly passed: readonly Passed[]
+}
+
+export interface Passed {
+  readonly rotation: string
+  readonly why: string
+  readonly verdict: 'holds' | 'unknown'
 }
 
 /**
@@ -89,13 +95,13 @@ async function observeOnce(context: Context, options: ObserveOptions): Promise<O
   const { site } = options
   const rotations = await rotationsOf(context, options)
   const rotationsSeen: { readonly rotation: OpenRotation; readonly declared: Site; readonly look: SiteLook }[] = []
-  const passed: { rotation: string; why: string }[] = []
+  const passed: Passed[] = []
   const places = new Map<string, string>()
   for (const rotation of rotations) {
     const declared = rotation.declaration.sites.find(each => each.name === site)
     const position = (await positionsAt(rotation.snapshot, rotation.plan))[site]
     if (declared === undefined || position?.kind !== 'at') {
-      passed.push({ rotation: rotation.name, why: whyPassed(position) })
+      passed.push({ rotation: rotation.name, ...whyPassed(position) })
       continue
     }
     places.set(rotation.name, placeOf(position))
@@ -127,7 +133,10 @@ async function observeOnce(context: Context, options: ObserveOptions): Promise<O
     places,
     outcome: {
       site,
-      verdict: worst(rotationsSeen.map(({ look }) => look.verdict.verdict)),
+      verdict: worst([
+        ...rotationsSeen.map(({ look }) => look.verdict.verdict),
+        ...passed.map(each => each.verdict),
+      ]),
       gates,
       rotations: rotationsSeen.map(({ rotation, look }) => ({
         name: rotation.name,
@@ -166,9 +175,10 @@ async function rotationsOf(
   })
 }
 
-function whyPassed(position: SitePosition | undefined): string {
-  if (position === undefined || position.kind === 'absent') return 'the site is not adopted yet'
-  return 'its folder matches no step: see `reanchor status`'
+/** Nothing waits for a site that is not adopted; of a folder that nobody knows nobody can say that it holds. */
+function whyPassed(position: SitePosition | undefined): Omit<Passed, 'rotation'> {
+  if (position === undefined || position.kind === 'absent') return { why: 'the site is not adopted yet', verdict: 'holds' }
+  return { why: 'its folder matches no step: see `reanchor status`', verdict: 'unknown' }
 }
 
 function placeOf({ phase, step, variant }: Extract<SitePosition, { kind: 'at' }>): string {

@@ -321,6 +321,17 @@ describe('a hook that a delivery by Argo CD waits for', () => {
   }, 180_000)
 })
 
+test('a folder that matches no step is unknown to whoever waits, and nothing is reported of it', async () => {
+  const { repository } = world
+  const before = await repository.refNow(ref)
+  const head = await repository.head('main')
+  const text = (await repository.snapshot(head).read('trust/eu-1/trust.txt')) ?? ''
+  await commit(repository, head, new Map([['trust/eu-1/trust.txt', `${text}by hand\n`]]), 'Edit the folder by hand')
+  const { verdict, passed, rotations } = await observe(job, { rotation: null, base: null, site, wait: null })
+  expect({ verdict, rotations, passed }).toMatchObject({ verdict: 'unknown', rotations: [], passed: [{ rotation }] })
+  expect(await repository.refNow(ref)).toBe(before)
+}, 60_000)
+
 /** The folder as it was one merge before, by hand. */
 async function backToData(): Promise<void> {
   await to('1-enable-multiroot/1-data')

@@ -11,7 +11,6 @@ const watching: Readonly<Record<string, readonly string[]>> = {
   'enable-multiroot': ['istiod rolls once; then every pod that a restart creates carries `PROXY_CONFIG_XDS_AGENT`.'],
   'trust-both': [
     '`istio-ca-root-cert` in every namespace comes to hold both roots, and `istioctl proxy-config secret` shows both under ROOTCA.',
-    'Failed handshakes (`ssl.fail_verify_error`, response flag UF) stay at their level.',
   ],
   'issue-new': [
     'Many leaves are renewed at once: CPU of istiod and errors of certificate requests.',
@@ -24,8 +23,7 @@ const watching: Readonly<Record<string, readonly string[]>> = {
 }
 
 export const istioWords: SystemWords = {
-  watch: phase =>
-    watching[phase] ?? ['Failed handshakes (`ssl.fail_verify_error`, response flag UF) stay at their level.'],
+  watch: phase => watching[phase] ?? [],
   restarting: (before, after) =>
     before.settings[multirootSetting] === after.settings[multirootSetting] ? [] : ['istiod'],
   alarm:
