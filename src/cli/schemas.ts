@@ -755,7 +755,9 @@ const results = {
         pushed: z.strictObject({ ref: text, commit }).nullable().describe('null: nothing was pushed'),
       }),
     ),
-    passed: list(z.strictObject({ rotation: text, why: text, verdict: z.enum(['holds', 'unknown']) })).describe('rotations with nothing to look at now'),
+    passed: list(z.strictObject({ rotation: text, why: text, verdict: z.enum(['holds', 'unknown']) })).describe(
+      'rotations with nothing to look at now',
+    ),
   }),
   status: statusView,
   report: reportView,

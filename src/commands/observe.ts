@@ -133,10 +133,7 @@ async function observeOnce(context: Context, options: ObserveOptions): Promise<O
     places,
     outcome: {
       site,
-      verdict: worst([
-        ...rotationsSeen.map(({ look }) => look.verdict.verdict),
-        ...passed.map(each => each.verdict),
-      ]),
+      verdict: worst([...rotationsSeen.map(({ look }) => look.verdict.verdict), ...passed.map(each => each.verdict)]),
       gates,
       rotations: rotationsSeen.map(({ rotation, look }) => ({
         name: rotation.name,
@@ -177,7 +174,8 @@ async function rotationsOf(
 
 /** Nothing waits for a site that is not adopted; of a folder that nobody knows nobody can say that it holds. */
 function whyPassed(position: SitePosition | undefined): Omit<Passed, 'rotation'> {
-  if (position === undefined || position.kind === 'absent') return { why: 'the site is not adopted yet', verdict: 'holds' }
+  if (position === undefined || position.kind === 'absent')
+    return { why: 'the site is not adopted yet', verdict: 'holds' }
   return { why: 'its folder matches no step: see `reanchor status`', verdict: 'unknown' }
 }
 

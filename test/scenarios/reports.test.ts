@@ -299,10 +299,11 @@ describe('a hook that a delivery by Argo CD waits for', () => {
     const { repository } = world
     const head = await revision()
     const text = (await repository.snapshot(head).read(declaration)) ?? ''
-    const byArgo = text.replace(
-      / {6}delivery:\n(?: {8}.*\n)+/,
-      '      delivery: {argocd: {application: argocd/trust}}\n',
-    )
+    const byArgo = text
+      .replace(/ {6}delivery:\n(?: {8}.*\n)+/, '      delivery: {argocd: {application: argocd/trust}}\n')
+      // SOPS under Argo CD is refused without.
+      .replace(/^ {4}sops:\n/m, '    sops:\n      ksops: true\n')
+    expect(byArgo).toContain('ksops: true')
     expect(byArgo).not.toBe(text)
     const before = await commit(repository, head, new Map([[declaration, byArgo]]), 'As if Argo CD delivered')
     await rehearsal.run(30 * minute)
