@@ -11,7 +11,7 @@ import { instantOf } from './clock.ts'
 import { asRead, groupOf, kindOf, type StoredObject, textAt } from './objects.ts'
 import type { Workloads } from './rollout.ts'
 import type { Site } from './site.ts'
-import type { Endpoint } from './workload-tls.ts'
+import type { Endpoint, LoadedMaterial } from './workload-tls.ts'
 
 const pageSize = 25
 
@@ -56,6 +56,9 @@ export function readableCluster(site: Site, workloads: Workloads): Cluster {
       throw new ClusterError('unreachable', asked, 'the pod is not running')
     return found
   }
+
+  /** What OpenSSL sends of one material, which does not change: it is asked for at every look. */
+  const served = new WeakMap<LoadedMaterial, Buffer[]>()
 
   return {
     async identity() {
@@ -113,7 +116,12 @@ export function readableCluster(site: Site, workloads: Workloads): Cluster {
       const process = workloads.process(runningPod(pod, asked))
       const endpoint = process?.endpointAt?.(port) ?? null
       if (endpoint === null) throw new ClusterError('unreachable', asked, 'connection refused')
-      return { chain: await chainServed(endpoint, serverName, asked), authorities: endpoint.authorities }
+      const { material } = endpoint
+      const known = served.get(material)
+      if (known !== undefined) return { chain: known, authorities: endpoint.authorities }
+      const chain = await chainServed(endpoint, serverName, asked)
+      if (endpoint.material === material) served.set(material, chain)
+      return { chain, authorities: endpoint.authorities }
     },
     async close() {},
   }

@@ -1,4 +1,4 @@
-import { X509Certificate } from 'node:crypto'
+import { createHash, X509Certificate } from 'node:crypto'
 import type { AddressInfo } from 'node:net'
 import { connect, createSecureContext, createServer, type SecureContext, type Server, type TLSSocket } from 'node:tls'
 import { readCertificate } from '../pki/certificate.ts'
@@ -17,6 +17,9 @@ export interface LoadedMaterial extends Material {
   /** SHA-256 of the leaf. */
   readonly leaf: Fingerprint
   readonly trusts: readonly Fingerprint[]
+  /** Digests of all that it presents, and of all that it verifies with. */
+  readonly presents: string
+  readonly verifiesWith: string
   readonly context: SecureContext
   /** The leaf, for its names. */
   readonly certificate: X509Certificate
@@ -33,6 +36,8 @@ export function loadMaterial(material: Material): LoadedMaterial {
     leaf: fingerprintOf(leaf ?? ''),
     certificate: new X509Certificate(leaf ?? ''),
     trusts: [...new Set(certificatesIn(material.roots).map(cachedFingerprint))].sort(),
+    presents: digestOf(material.chain),
+    verifiesWith: digestOf(material.roots),
     context: createSecureContext({
       cert: material.chain,
       key: material.key,
@@ -40,6 +45,10 @@ export function loadMaterial(material: Material): LoadedMaterial {
       minVersion: 'TLSv1.3',
     }),
   }
+}
+
+function digestOf(text: string): string {
+  return createHash('sha256').update(text).digest('base64')
 }
 
 function cachedFingerprint(certificate: string): Fingerprint {
