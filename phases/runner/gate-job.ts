@@ -47,7 +47,7 @@ export class GateJob extends Chart {
   }
 }
 
-export function gateName({ site }: Pick<GateProps, 'site'>): string {
+function gateName({ site }: Pick<GateProps, 'site'>): string {
   return `reanchor-gate-${site}`
 }
 
