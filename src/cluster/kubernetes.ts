@@ -107,7 +107,13 @@ function loadConfig(config: KubeConfig, choice: ClusterChoice): KubeConfig {
     })
   }
   if (choice.kind === 'reports')
-    throw new ReanchorError({ what: 'a site with reports has no cluster to read', where: { field: 'cluster.reports' } })
+    throw new ReanchorError({
+      what: 'the cluster of this site cannot be read from here: a Job in it reports what it sees',
+      where: { field: 'cluster.reports' },
+      expected: 'material from files, or a cluster that can be reached',
+      found: `reports at refs/reanchor/${choice.ref}`,
+      todo: "give today's CA to `plan` as current: {files: …}; or plan from where the cluster can be read, and write `reports` in the place of `context` afterwards",
+    })
   const context = choice.kind === 'context' || choice.kind === 'kubeconfig' ? choice.context : null
   if (context !== null) chooseContext(config, context, choice)
   if (config.getCurrentCluster() === null) {

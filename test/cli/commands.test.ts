@@ -74,6 +74,7 @@ describe('help', () => {
       'rehearse',
       'next',
       'verify',
+      'observe',
       'status',
       'report',
       'check',
