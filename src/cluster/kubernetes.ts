@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { request as httpsRequest, type RequestOptions } from 'node:https'
+import { connect as dial } from 'node:net'
 import { Duplex } from 'node:stream'
 import { createSecureContext, type SecureContext, type TLSSocket, connect as tlsConnect } from 'node:tls'
 import type { KubeConfig, PortForward } from '@kubernetes/client-node'
@@ -229,7 +230,14 @@ function kubernetesCluster(config: KubeConfig, forward: PortForward, settings: S
     async servedChain(pod, port, serverName, timeout = settings.forwardTimeout) {
       const asked = `TLS handshake with pod ${pod.namespace}/${pod.name}:${port}`
       const within = Math.min(timeout, settings.forwardTimeout)
-      return await forwarded(forward, pod, port, within, asked, stream => chainOver(stream, serverName, asked))
+      const talk = (stream: Duplex): Promise<readonly Buffer[]> => chainOver(stream, serverName, asked)
+      try {
+        return await forwarded(forward, pod, port, within, asked, talk)
+      } catch (cause) {
+        if (pod.address === undefined || !(cause instanceof ClusterError) || cause.failure !== 'unreachable')
+          throw cause
+        return await dialled(pod.address, port, within, asked, talk)
+      }
     },
     async close() {},
   }
@@ -499,6 +507,33 @@ async function forwarded<T>(
     socket.onclose = () => ends.closed()
     socket.onerror = () => ends.closed()
     return await talk(ends.near)
+  }
+}
+
+/** What listens on a pod's own address alone is reached from where that address leads to the pod. */
+async function dialled<T>(
+  address: string,
+  port: number,
+  timeout: number,
+  asked: string,
+  talk: (stream: Duplex) => Promise<T>,
+): Promise<T> {
+  const stream = dial({ host: address, port })
+  const at = `at ${address}, as nothing answers on the pod’s loopback`
+  const failed = new Promise<never>((_resolve, reject) => {
+    stream.once('error', cause => reject(new ClusterError('unreachable', asked, `${reasonOf(cause)} ${at}`, cause)))
+    stream.setTimeout(timeout, () =>
+      reject(new ClusterError('timeout', asked, `no answer within ${timeout / 1000} s ${at}`)),
+    )
+  })
+  const conversation = talk(stream)
+  try {
+    return await Promise.race([conversation, failed])
+  } finally {
+    // What lost the race may still fail: it has been answered for.
+    conversation.catch(() => {})
+    failed.catch(() => {})
+    stream.destroy()
   }
 }
 
