@@ -231,13 +231,10 @@ function kubernetesCluster(config: KubeConfig, forward: PortForward, settings: S
       const asked = `TLS handshake with pod ${pod.namespace}/${pod.name}:${port}`
       const within = Math.min(timeout, settings.forwardTimeout)
       const talk = (stream: Duplex): Promise<readonly Buffer[]> => chainOver(stream, serverName, asked)
-      try {
-        return await forwarded(forward, pod, port, within, asked, talk)
-      } catch (cause) {
-        if (pod.address === undefined || !(cause instanceof ClusterError) || cause.failure !== 'unreachable')
-          throw cause
-        return await dialled(pod.address, port, within, asked, talk)
-      }
+      const byForward = forwarded(forward, pod, port, within, asked, talk)
+      const { address } = pod
+      if (address === undefined) return await byForward
+      return await otherwise(byForward, () => dialled(address, port, within, asked, talk))
     },
     async close() {},
   }
@@ -508,6 +505,28 @@ async function forwarded<T>(
     socket.onerror = () => ends.closed()
     return await talk(ends.near)
   }
+}
+
+/** Not every API server passes a refusal on: after so many milliseconds of silence the other way is tried as well. */
+const silence = 2000
+
+/** What the port-forward brings, or where nothing answers to it, what the other way does. What the role withholds is not taken another way. */
+async function otherwise<T>(byForward: Promise<T>, other: () => Promise<T>): Promise<T> {
+  const quiet = new Promise<'quiet'>(resolve => setTimeout(resolve, silence, 'quiet').unref())
+  const first = await Promise.race([
+    byForward.then(
+      value => ({ value }),
+      (cause: unknown) => ({ cause }),
+    ),
+    quiet,
+  ])
+  if (first !== 'quiet') {
+    if ('value' in first) return first.value
+    if (!(first.cause instanceof ClusterError) || first.cause.failure !== 'unreachable') throw first.cause
+    return await other()
+  }
+  const own = other()
+  return await Promise.any([byForward, own]).catch(() => own)
 }
 
 /** What listens on a pod's own address alone is reached from where that address leads to the pod. */
