@@ -7,7 +7,30 @@ const holdOut: Replacement = {
     "function judgeHold(plan, evidence, now) {\n    if (plan !== null)\n        return result('evidence/hold', evidence.site, '', 'holds', [], null);",
 }
 
+const staleIstiod = {
+  caughtBy: 'istio-stale-istiod',
+  gates: ['istio/istiod-roots', 'istio/root-configmaps', 'istio/webhooks', 'istio/roots-trusted'],
+}
+
 export const istioGuards: readonly Guard[] = [
+  {
+    name: 'istio/istiod-roots',
+    prevents: 'istiod issues from the new CA while one of its replicas hands out the old root alone',
+    failures: ['F2', 'F24'],
+    ...staleIstiod,
+  },
+  {
+    name: 'istio/root-configmaps',
+    prevents: 'istiod presents the new CA to proxies that verify it by a ConfigMap with the old root alone',
+    failures: ['F12', 'F24'],
+    ...staleIstiod,
+  },
+  {
+    name: 'istio/webhooks',
+    prevents: 'istiod presents the new CA to an API server whose caBundle holds the old root alone',
+    failures: ['F11', 'F24'],
+    ...staleIstiod,
+  },
   {
     name: 'istio/secret',
     prevents:

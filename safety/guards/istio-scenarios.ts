@@ -26,6 +26,10 @@ export const istioScenarios: readonly Scenario[] = [
     before: 'trust-both/restart',
     act: freeze,
   }),
+  struck('istio-stale-istiod', 'one of two istiods starts with the files that its node had before both roots', mesh, {
+    before: 'trust-both/data',
+    act: at => site(at).system.strike?.('replica-lags', undefined),
+  }),
   struck(
     'istio-old-issuer',
     'one of two istiods starts with the files that its node had, and signs by the old CA',

@@ -8,6 +8,7 @@ import type { KubeConfig, PortForward } from '@kubernetes/client-node'
 import { ReanchorError } from '../errors.ts'
 import type { ClusterChoice } from '../rotation.ts'
 import { instantOf } from '../verify/values.ts'
+import { acceptedAuthorities } from './accepted-authorities.ts'
 import {
   type Cluster,
   ClusterError,
@@ -15,6 +16,7 @@ import {
   type KubernetesObject,
   type ListOptions,
   type ResourceType,
+  type ServedTls,
 } from './cluster.ts'
 import { listReader } from './list-reader.ts'
 import { objectOf } from './object.ts'
@@ -227,10 +229,10 @@ function kubernetesCluster(config: KubeConfig, forward: PortForward, settings: S
       const within = Math.min(timeout, settings.forwardTimeout)
       return await forwarded(forward, pod, port, within, asked, stream => httpOver(stream, path, asked))
     },
-    async servedChain(pod, port, serverName, timeout = settings.forwardTimeout) {
+    async servedTls(pod, port, serverName, timeout = settings.forwardTimeout) {
       const asked = `TLS handshake with pod ${pod.namespace}/${pod.name}:${port}`
       const within = Math.min(timeout, settings.forwardTimeout)
-      const talk = (stream: Duplex): Promise<readonly Buffer[]> => chainOver(stream, serverName, asked)
+      const talk = (stream: Duplex): Promise<ServedTls> => tlsOver(stream, serverName, asked)
       const byForward = forwarded(forward, pod, port, within, asked, talk)
       const { address } = pod
       if (address === undefined) return await byForward
@@ -656,7 +658,7 @@ function httpOver(stream: Duplex, path: string, asked: string): Promise<string> 
   })
 }
 
-function chainOver(stream: Duplex, serverName: string, asked: string): Promise<readonly Buffer[]> {
+function tlsOver(stream: Duplex, serverName: string, asked: string): Promise<ServedTls> {
   return new Promise((resolve, reject) => {
     const secure = tlsConnect({
       socket: stream,
@@ -667,20 +669,21 @@ function chainOver(stream: Duplex, serverName: string, asked: string): Promise<r
       secureContext: createSecureContext({ ca: [] }),
       ALPNProtocols: ['h2'],
     })
+    const authorities = acceptedAuthorities(stream, secure)
     secure.once('error', cause => {
       // Under TLS 1.2 a server that wants a client certificate ends the handshake after it has served its own chain.
       const chain = servedChain(secure)
-      if (chain.length > 0) resolve(chain)
+      if (chain.length > 0) resolve({ chain, authorities: authorities() })
       else reject(new ClusterError('unreachable', asked, reasonOf(cause), cause))
     })
     secure.once('close', () =>
       reject(new ClusterError('unreachable', asked, 'the connection closed during the handshake')),
     )
     secure.once('secureConnect', () => {
-      const chain = servedChain(secure)
+      const served: ServedTls = { chain: servedChain(secure), authorities: authorities() }
       secure.destroy()
-      if (chain.length === 0) reject(new ClusterError('malformed', asked, 'no certificate was served'))
-      else resolve(chain)
+      if (served.chain.length === 0) reject(new ClusterError('malformed', asked, 'no certificate was served'))
+      else resolve(served)
     })
   })
 }

@@ -27,7 +27,7 @@ function clusterWith(objects: Readonly<Record<string, KubernetesObject>>): Clust
     metadata: async type => objects[type.plural] ?? null,
     async *list() {},
     httpGet: refuse,
-    servedChain: refuse,
+    servedTls: refuse,
     close: async () => {},
   }
 }
