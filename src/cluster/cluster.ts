@@ -78,9 +78,12 @@ export interface Cluster {
     path: string,
     timeout?: number,
   ): Promise<string>
-  /** TLS handshake with a pod's port through a port-forward, verifying nothing and presenting nothing. `timeout` as for `httpGet`. */
+  /**
+   * TLS handshake with a pod's port through a port-forward, verifying nothing and presenting nothing. `timeout` as for `httpGet`.
+   * A port-forward ends on the pod's loopback. Where nothing listens there, the port is dialled at `address`, if one is given.
+   */
   servedTls(
-    pod: { readonly namespace: string; readonly name: string },
+    pod: { readonly namespace: string; readonly name: string; readonly address?: string },
     port: number,
     serverName: string,
     timeout?: number,

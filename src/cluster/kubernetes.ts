@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { request as httpsRequest, type RequestOptions } from 'node:https'
+import { connect as dial } from 'node:net'
 import { Duplex } from 'node:stream'
 import { createSecureContext, type SecureContext, type TLSSocket, connect as tlsConnect } from 'node:tls'
 import type { KubeConfig, PortForward } from '@kubernetes/client-node'
@@ -237,7 +238,11 @@ function kubernetesCluster(config: KubeConfig, forward: PortForward, settings: S
     async servedTls(pod, port, serverName, timeout = settings.forwardTimeout) {
       const asked = `TLS handshake with pod ${pod.namespace}/${pod.name}:${port}`
       const within = Math.min(timeout, settings.forwardTimeout)
-      return await forwarded(forward, pod, port, within, asked, stream => tlsOver(stream, serverName, asked))
+      const talk = (stream: Duplex): Promise<ServedTls> => tlsOver(stream, serverName, asked)
+      const byForward = forwarded(forward, pod, port, within, asked, talk)
+      const { address } = pod
+      if (address === undefined) return await byForward
+      return await otherwise(byForward, () => dialled(address, port, within, asked, talk))
     },
     async close() {},
   }
@@ -507,6 +512,55 @@ async function forwarded<T>(
     socket.onclose = () => ends.closed()
     socket.onerror = () => ends.closed()
     return await talk(ends.near)
+  }
+}
+
+/** Not every API server passes a refusal on: after so many milliseconds of silence the other way is tried as well. */
+const silence = 2000
+
+/** What the port-forward brings, or where nothing answers to it, what the other way does. What the role withholds is not taken another way. */
+async function otherwise<T>(byForward: Promise<T>, other: () => Promise<T>): Promise<T> {
+  const quiet = new Promise<'quiet'>(resolve => setTimeout(resolve, silence, 'quiet').unref())
+  const first = await Promise.race([
+    byForward.then(
+      value => ({ value }),
+      (cause: unknown) => ({ cause }),
+    ),
+    quiet,
+  ])
+  if (first !== 'quiet') {
+    if ('value' in first) return first.value
+    if (!(first.cause instanceof ClusterError) || first.cause.failure !== 'unreachable') throw first.cause
+    return await other()
+  }
+  const own = other()
+  return await Promise.any([byForward, own]).catch(() => own)
+}
+
+/** What listens on a pod's own address alone is reached from where that address leads to the pod. */
+async function dialled<T>(
+  address: string,
+  port: number,
+  timeout: number,
+  asked: string,
+  talk: (stream: Duplex) => Promise<T>,
+): Promise<T> {
+  const stream = dial({ host: address, port })
+  const at = `at ${address}, as nothing answers on the pod’s loopback`
+  const failed = new Promise<never>((_resolve, reject) => {
+    stream.once('error', cause => reject(new ClusterError('unreachable', asked, `${reasonOf(cause)} ${at}`, cause)))
+    stream.setTimeout(timeout, () =>
+      reject(new ClusterError('timeout', asked, `no answer within ${timeout / 1000} s ${at}`)),
+    )
+  })
+  const conversation = talk(stream)
+  try {
+    return await Promise.race([conversation, failed])
+  } finally {
+    // What lost the race may still fail: it has been answered for.
+    conversation.catch(() => {})
+    failed.catch(() => {})
+    stream.destroy()
   }
 }
 

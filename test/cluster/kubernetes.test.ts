@@ -1,8 +1,11 @@
-import { createHash } from 'node:crypto'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { createHash, generateKeyPairSync, X509Certificate } from 'node:crypto'
+import type { AddressInfo } from 'node:net'
+import { createServer as createTlsServer } from 'node:tls'
+import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest'
 import type { Cluster } from '../../src/cluster/cluster.ts'
 import { type KubernetesOptions, openKubernetesCluster } from '../../src/cluster/kubernetes.ts'
 import { resources } from '../../src/cluster/resources.ts'
+import { createCertificate, keyIdOf, subjectKey } from '../../src/pki/authority.ts'
 import { clusterContract } from './contract.ts'
 import { type FakeApi, startFakeApi } from './fake-api.ts'
 
@@ -31,6 +34,21 @@ function fill(api: FakeApi): void {
     { metadata: { name: 'istiod', namespace: 'istio-system', labels: { app: 'istiod' } } },
     { metadata: { name: 'other', namespace: 'istio-system', labels: { app: 'other' } } },
   ])
+}
+
+async function selfSigned(): Promise<{ readonly cert: string; readonly key: string }> {
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const { pem } = await createCertificate({
+    subject: 'CN=node',
+    issuer: 'CN=node',
+    publicKey: privateKey,
+    signingKey: privateKey,
+    serial: '42',
+    notBefore: new Date(Date.now() - 60_000),
+    notAfter: new Date(Date.now() + 3_600_000),
+    extensions: [subjectKey(keyIdOf(privateKey))],
+  })
+  return { cert: pem, key: privateKey.export({ type: 'pkcs8', format: 'pem' }) as string }
 }
 
 async function connected(api: FakeApi, options = quick): Promise<Cluster> {
@@ -176,6 +194,32 @@ describe('a real connection', () => {
         .update(chain[0] ?? '')
         .digest('hex'),
     ).toBe(api.servedLeaf)
+  })
+
+  it('dials the address of a pod that listens nowhere else, and only where nothing answers on its loopback', async () => {
+    const served = await selfSigned()
+    const server = createTlsServer(served, socket => socket.end())
+    await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+    onTestFinished(() => void server.close())
+    const { port } = server.address() as AddressInfo
+    const pod = { ...somePod, address: '127.0.0.1' }
+    const own = new X509Certificate(served.cert).raw
+    // Forwarded, it is the loopback that answers.
+    const [forwarded] = (await cluster.servedTls(pod, 15012, 'localhost')).chain
+    expect(forwarded?.equals(own)).toBe(false)
+    api.forwardError = `connection refused by ${port}`
+    const [leaf] = (await cluster.servedTls(pod, port, 'localhost')).chain
+    expect(leaf?.equals(own)).toBe(true)
+    await expect(cluster.servedTls(somePod, port, 'localhost')).rejects.toThrow(/connection refused by/)
+    // Not every API server passes a refusal on.
+    api.forwardError = ''
+    api.silent = true
+    expect((await cluster.servedTls(pod, port, 'localhost')).chain[0]?.equals(own)).toBe(true)
+    server.close()
+    await expect(cluster.servedTls(pod, port, 'localhost')).rejects.toThrow(/at 127\.0\.0\.1, as nothing answers/)
+    // What the role withholds is not taken another way.
+    api.forbidden.add('get /pods/portforward')
+    await expect(cluster.servedTls(pod, port, 'localhost')).rejects.toMatchObject({ failure: 'forbidden' })
   })
 
   it('answers many port-forwards at once', async () => {

@@ -22,6 +22,8 @@ export interface CassandraClusterFacts {
   readonly internodeEncryption: string
   /** Where hosts' ports are used: the name of the region's prober, by which the operators order the regions' starts (cassandra_pods_config.go). */
   readonly proberHost?: string
+  /** Whose address leads to a node from every region; absent: one that its pod does not tell. */
+  readonly reachedAt?: 'pod' | 'host'
 }
 
 /**
@@ -90,10 +92,21 @@ export function readCassandraCluster(object: unknown, ca: CassandraCa, where: st
     ),
     inMaintenance: [...new Set(maintenance.map(each => text(at(each, 'dc')) ?? ''))].filter(dc => dc !== ''),
     internodeEncryption: internode,
+    ...reachedAt(object),
     ...(at(object, 'spec', 'hostPort', 'enabled') === true
       ? { proberHost: `${namespace}-${name}-cassandra-prober.${text(at(object, 'spec', 'ingress', 'domain')) ?? ''}` }
       : {}),
   }
+}
+
+/**
+ * Nodes of all regions reach one another by these addresses, so no two nodes share one: by the pod's, or with hosts' ports by the host's
+ * (cassandra_pods_config.go), unless that is an external one.
+ */
+function reachedAt(object: unknown): Pick<CassandraClusterFacts, 'reachedAt'> {
+  const hostPort = at(object, 'spec', 'hostPort')
+  if (at(hostPort, 'enabled') !== true) return { reachedAt: 'pod' }
+  return at(hostPort, 'useExternalHostIP') === true ? {} : { reachedAt: 'host' }
 }
 
 /** `<cluster>-cassandra-<dc>` */

@@ -272,7 +272,7 @@ async function observeNode(looking: Looking, scene: Scene, pod: KubernetesObject
   if (state === null) {
     try {
       const { chain } = await cluster.servedTls(
-        { namespace: pod.metadata.namespace ?? '', name: pod.metadata.name },
+        { namespace: pod.metadata.namespace ?? '', name: pod.metadata.name, ...ownAddress(scene, pod) },
         tlsPorts[cassandra.ca],
         'localhost',
       )
@@ -300,6 +300,13 @@ async function observeNode(looking: Looking, scene: Scene, pod: KubernetesObject
     leafExpires,
   }
   return { node, leaf: served }
+}
+
+/** The operator has nodes listen to one another on their pod's address (CASSANDRA_LISTEN_ADDRESS), and not on the loopback. */
+function ownAddress({ facts }: Scene, pod: KubernetesObject): { readonly address?: string } {
+  if (facts?.reachedAt === undefined) return {}
+  const address = text(at(pod.status, facts.reachedAt === 'pod' ? 'podIP' : 'hostIP'))
+  return address === null ? {} : { address }
 }
 
 /** The prober and the reaper: they read the truststore at their start, and the operator never restarts them for a new one. */

@@ -253,6 +253,41 @@ describe('a look at one region', () => {
   })
 })
 
+describe('where a node is reached that listens on its own address alone', () => {
+  it.each([
+    ['on its pod’s', undefined, '10.1.0.7'],
+    ['on its host’s, with hosts’ ports', { enabled: true }, '192.0.2.7'],
+    [
+      'nowhere else, where others know it by an external address',
+      { enabled: true, useExternalHostIP: true },
+      undefined,
+    ],
+  ] as const)('is %s', async (_, hostPort, expected) => {
+    const world = rolledOut(1)
+    edit(world, 'CassandraCluster/example', object => {
+      object.spec.hostPort = hostPort
+    })
+    edit(world, first, object => {
+      Object.assign(object.status, { podIP: '10.1.0.7', hostIP: '192.0.2.7' })
+    })
+    const asked: (string | undefined)[] = []
+    await look(
+      {
+        ...world,
+        through: cluster => ({
+          ...cluster,
+          async servedTls(pod, port, serverName) {
+            if (`Pod/${pod.name}` === first) asked.push(pod.address)
+            return await cluster.servedTls(pod, port, serverName)
+          },
+        }),
+      },
+      1,
+    )
+    expect(asked).toEqual([expected])
+  })
+})
+
 /** Each with what is done to a region that has rolled out to `add`, and what the gates then say. */
 const cases: readonly (readonly [
   name: string,
