@@ -1,4 +1,5 @@
 import { type KeyObject, X509Certificate } from 'node:crypto'
+import { isSameKey } from '../pki/keys.ts'
 import { certificatesIn, companyRoot } from './certificates.ts'
 import type { ClusterTrouble } from './fault-plan.ts'
 import { atShare } from './fault-plan.ts'
@@ -316,7 +317,7 @@ function isNeeded(root: string, chains: readonly string[]): boolean {
   return chains.some(chain =>
     certificatesIn(chain).some(each => {
       const certificate = new X509Certificate(each)
-      return each === root || certificate.publicKey.equals(publicKey) || signedBy(certificate, publicKey)
+      return each === root || isSameKey(certificate.publicKey, publicKey) || signedBy(certificate, publicKey)
     }),
   )
 }
