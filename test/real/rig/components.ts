@@ -52,6 +52,7 @@ const goPrograms = {
     stamps: istioStamps,
   },
   workload: { module: 'workload', package: '.' },
+  'cassandra-rig': { module: 'cassandra', package: '.' },
   'kustomize-controller': { module: 'flux', package: 'github.com/fluxcd/kustomize-controller' },
   helm: { module: 'helm', package: 'helm.sh/helm/v3/cmd/helm' },
   kustomize: { module: 'helm', package: 'sigs.k8s.io/kustomize/kustomize/v5' },
@@ -151,6 +152,23 @@ export async function envoy(): Promise<string> {
     await mkdir(join(folder, 'whole'))
   }
   return (await output(python, find)).trim()
+}
+
+/** Folder with Cassandra's jars, as Maven resolves tools/cassandra/pom.xml; fetched first where the cache has none for the same pom. */
+export async function cassandraJars(): Promise<string> {
+  const pom = join(toolsFolder, 'cassandra', 'pom.xml')
+  const digest = createHash('sha256')
+    .update(await readFile(pom))
+    .digest('hex')
+    .slice(0, 16)
+  const folder = join(cacheFolder(), `cassandra-jars-${digest}`)
+  if (existsSync(folder)) return folder
+  process.stderr.write('real: fetching the jars of Cassandra\n')
+  const partial = `${folder}.${process.pid}`
+  const goal = ['dependency:copy-dependencies', `-DoutputDirectory=${partial}`, '-DincludeScope=runtime']
+  await output('mvn', ['--quiet', '--batch-mode', '--file', pom, ...goal])
+  await rename(partial, folder)
+  return folder
 }
 
 /** Standard output of a command that must end with 0. Throws with the end of what it said. */

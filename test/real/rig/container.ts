@@ -1,7 +1,7 @@
-import { chmod, mkdir, readFile, readlink, stat, symlink, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readdir, readFile, readlink, realpath, stat, symlink, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { envoy, moduleFolder, output, program } from './components.ts'
+import { cassandraJars, envoy, moduleFolder, output, program } from './components.ts'
 import { startServer } from './server.ts'
 
 /** What an image stands for: a program of this machine at the path where its image has it, and what else that image has. */
@@ -11,6 +11,8 @@ interface Image {
   readonly files: Readonly<Record<string, string>>
   /** User and group where the pod names none, as the image does. */
   readonly user: number
+  /** Arguments before the pod's own. */
+  readonly args?: readonly string[]
 }
 
 const images = new Map<string, Promise<Image>>()
@@ -23,9 +25,9 @@ export async function imageOf({
   readonly name: string
   readonly image: string
 }): Promise<Image | null> {
-  const isWorkload = /^(.*\/)?rig\/workload(:.*)?$/.test(image)
-  const key = isWorkload ? 'workload' : name
-  if (!isWorkload && name !== 'discovery' && name !== 'istio-proxy') return null
+  const own = /^(?:.*\/)?rig\/(workload|cassandra|cassandra-client|envoy)(?::.*)?$/.exec(image)?.[1]
+  const key = own ?? name
+  if (own === undefined && name !== 'discovery' && name !== 'istio-proxy') return null
   // Finding the files asks Go and Python, which takes longer than all else of a start.
   const found = images.get(key) ?? findImage(key)
   images.set(key, found)
@@ -48,8 +50,71 @@ async function findImage(key: string): Promise<Image> {
     }
     return { entrypoint, files, user: 1337 }
   }
+  if (key === 'cassandra') return await cassandraImage()
+  if (key === 'envoy') {
+    const entrypoint = '/usr/local/bin/envoy'
+    return { entrypoint, files: { [entrypoint]: await envoy() }, user: 1337 }
+  }
+  if (key === 'cassandra-client') {
+    const entrypoint = '/usr/local/bin/cassandra-rig'
+    return { entrypoint, files: { [entrypoint]: await program('cassandra-rig') }, user: 1000, args: ['query'] }
+  }
   const entrypoint = '/usr/local/bin/workload'
   return { entrypoint, files: { [entrypoint]: await program('workload') }, user: 1000 }
+}
+
+/** Packages that Cassandra 5 reaches into on Java 17, by module, as its own start script opens them. */
+const opened: Readonly<Record<string, readonly string[]>> = {
+  'java.base': [
+    ...['misc', 'loader', 'ref', 'reflect', 'math', 'module', 'util.jar'].map(name => `jdk.internal.${name}`),
+    ...['java.io', 'java.lang', 'java.lang.module', 'java.lang.reflect', 'java.net', 'java.nio', 'java.util'],
+    ...['java.util.concurrent', 'java.util.concurrent.atomic', 'sun.nio.ch'],
+  ],
+  'java.management.rmi': ['com.sun.jmx.remote.internal.rmi'],
+  'java.rmi': ['sun.rmi.registry', 'sun.rmi.server', 'sun.rmi.transport.tcp'],
+  'java.sql': ['java.sql'],
+  'jdk.attach': ['sun.tools.attach'],
+  'jdk.compiler': ['com.sun.tools.javac.file'],
+  'jdk.management': ['com.sun.management.internal'],
+}
+
+/** A node of the real Cassandra: its configuration is mounted at /etc/cassandra, its data at /var/lib/cassandra. */
+async function cassandraImage(): Promise<Image> {
+  const entrypoint = await realpath((await output('which', ['java'])).trim())
+  const jars = await cassandraJars()
+  const names = await readdir(jars)
+  const agent = names.find(name => name.startsWith('jamm-')) ?? ''
+  const reach = Object.entries(opened).flatMap(([module, packages]) =>
+    packages.flatMap(name => [
+      `--add-opens=${module}/${name}=ALL-UNNAMED`,
+      `--add-exports=${module}/${name}=ALL-UNNAMED`,
+    ]),
+  )
+  const settings = {
+    'cassandra.config': 'file:///etc/cassandra/cassandra.yaml',
+    'cassandra.storagedir': '/var/lib/cassandra',
+    'cassandra.ring_delay_ms': '2000',
+    'cassandra.skip_wait_for_gossip_to_settle': '0',
+    'jdk.attach.allowAttachSelf': 'true',
+    'java.io.tmpdir': '/tmp',
+  }
+  const helper = '/usr/local/bin/cassandra-rig'
+  return {
+    entrypoint,
+    files: {
+      '/opt/cassandra': jars,
+      [helper]: await program('cassandra-rig'),
+      // Debian's Java looks for its settings there.
+      '/etc/java-17-openjdk': '/etc/java-17-openjdk',
+    },
+    user: 999,
+    args: [
+      ...['-Xms256m', '-Xmx400m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', `-javaagent:/opt/cassandra/${agent}`],
+      ...reach,
+      ...Object.entries(settings).map(([name, value]) => `-D${name}=${value}`),
+      ...['-cp', '/etc/cassandra:/opt/cassandra/*', 'org.apache.cassandra.service.CassandraDaemon'],
+    ],
+  }
 }
 
 export interface ContainerOptions {
@@ -90,7 +155,9 @@ const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`
  */
 function scriptOf(root: string, options: ContainerOptions): string {
   const { image, mounts, user, group, args } = options
-  const lines = ['set -e', `cd ${quoted(root)}`, 'mount -o bind,ro /usr usr', 'mount -o bind local usr/local']
+  // A root that is a mount of its own: Java looks for the file system of a folder among the mounts that it sees.
+  const lines = ['set -e', `mount -o bind ${quoted(root)} ${quoted(root)}`, `cd ${quoted(root)}`]
+  lines.push('mount -o bind,ro /usr usr', 'mount -o bind local usr/local')
   lines.push('mount --rbind /dev dev', 'mount -t proc proc proc', 'mount -o bind,ro /etc/ssl etc/ssl')
   for (const { from, to, readOnly } of mounts) {
     lines.push(`mount -o ${readOnly ? 'bind,ro' : 'bind'} ${quoted(from)} ${quoted(`.${to}`)}`)
@@ -98,7 +165,7 @@ function scriptOf(root: string, options: ContainerOptions): string {
   for (const [to, from] of Object.entries(image.files)) {
     lines.push(`mount -o bind,ro ${quoted(from)} ${quoted(`.${to}`)}`)
   }
-  const command = [image.entrypoint, ...args].map(quoted).join(' ')
+  const command = [image.entrypoint, ...(image.args ?? []), ...args].map(quoted).join(' ')
   lines.push(`exec chroot --userspec=${user}:${group} . ${command}`)
   return `${lines.join('\n')}\n`
 }
@@ -120,10 +187,13 @@ async function makeRoot(root: string, options: ContainerOptions): Promise<void> 
     'etc/group': 'root:x:0:\nistio-proxy:x:1337:\n',
   }
   for (const [name, text] of Object.entries(files)) await writeFile(join(root, name), text)
-  for (const to of Object.keys(options.image.files)) {
+  for (const [to, from] of Object.entries(options.image.files)) {
+    // What this machine's /usr brings is there already.
+    if (to.startsWith('/usr/') && !to.startsWith('/usr/local/')) continue
     const file = join(root, inRoot(to))
-    await mkdir(dirname(file), { recursive: true })
-    await writeFile(file, '')
+    const folder = (await stat(from)).isDirectory()
+    await mkdir(folder ? file : dirname(file), { recursive: true })
+    if (!folder) await writeFile(file, '')
   }
   for (const { from, to } of options.mounts) {
     const target = join(root, inRoot(to))

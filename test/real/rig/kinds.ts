@@ -26,17 +26,23 @@ function isEstablished(manifest: Manifest): boolean {
   return (status?.conditions ?? []).some(({ type, status }) => type === 'Established' && status === 'True')
 }
 
-/** A kind that takes anything: for what a controller insists on watching and no test makes. */
-export function bareKind(group: string, kind: string, plural: string): Manifest {
+/** A kind that takes anything: for what a controller insists on watching, and where the shared data has a form that API servers serve no longer. */
+export function bareKind(
+  group: string,
+  kind: string,
+  plural: string,
+  how: { readonly version?: string; readonly scope?: 'Namespaced' | 'Cluster'; readonly status?: false } = {},
+): Manifest {
+  const subresources = how.status === false ? {} : { subresources: { status: {} } }
   const schema = { openAPIV3Schema: { type: 'object', 'x-kubernetes-preserve-unknown-fields': true } }
   return {
     ...definition,
     metadata: { name: `${plural}.${group}` },
     spec: {
       group,
-      scope: 'Namespaced',
+      scope: how.scope ?? 'Namespaced',
       names: { kind, plural, singular: kind.toLowerCase(), listKind: `${kind}List` },
-      versions: [{ name: 'v1', served: true, storage: true, schema, subresources: { status: {} } }],
+      versions: [{ name: how.version ?? 'v1', served: true, storage: true, schema, ...subresources }],
     },
   }
 }

@@ -15,7 +15,9 @@ export interface Network {
   /** A ClusterIP that a manifest may name: number `last` (2 to 250) of that range. */
   clusterIP(number: number, last: number): string
   /** A namespace with an address of its own. `hosts` maps names to addresses, as /etc/hosts of what runs in it. */
-  addNamespace(hosts?: Readonly<Record<string, string>>): Promise<NetworkNamespace>
+  addNamespace(hosts?: Readonly<Record<string, string>>, kept?: string): Promise<NetworkNamespace>
+  /** The address that every namespace gets which is asked for under this name, one after the other. */
+  keep(name: string): string
   /** Gives this machine one more address, such as the ClusterIP of a Service. */
   addAddress(address: string): Promise<void>
   close(): Promise<void>
@@ -38,10 +40,19 @@ export async function createNetwork(): Promise<Network> {
   const namespaces = new Map<string, NetworkNamespace>()
   let next = 0
 
-  async function addNamespace(hosts: Readonly<Record<string, string>> = {}): Promise<NetworkNamespace> {
+  const addressOf = (number: number): string => `${prefix}.${1 + Math.floor(number / 250)}.${1 + (number % 250)}`
+  const keptNames = new Map<string, number>()
+
+  function keep(asked: string): string {
+    const number = keptNames.get(asked) ?? next++
+    keptNames.set(asked, number)
+    return addressOf(number)
+  }
+
+  async function addNamespace(hosts: Readonly<Record<string, string>> = {}, kept?: string): Promise<NetworkNamespace> {
     const number = next++
     const name = `${bridge}-${number.toString(36)}`
-    const pod = `${prefix}.${1 + Math.floor(number / 250)}.${1 + (number % 250)}`
+    const pod = kept === undefined ? addressOf(number) : keep(kept)
     const near = `v${net}-${number.toString(36)}`
     await mkdir(`/etc/netns/${name}`, { recursive: true })
     const lines = Object.entries({ localhost: '127.0.0.1', ...hosts }).map(([host, at]) => `${at} ${host}\n`)
@@ -50,6 +61,8 @@ export async function createNetwork(): Promise<Network> {
     await ip('link', 'add', near, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', name)
     await ip('link', 'set', near, 'master', bridge, 'up')
     await ip('-n', name, 'link', 'set', 'lo', 'up')
+    // Neighbours remember who had an address.
+    if (kept !== undefined) await ip('-n', name, 'link', 'set', 'eth0', 'address', macOf(pod))
     await ip('-n', name, 'addr', 'add', `${pod}/16`, 'dev', 'eth0')
     await ip('-n', name, 'link', 'set', 'eth0', 'up')
     await ip('-n', name, 'route', 'add', 'default', 'via', address)
@@ -73,6 +86,7 @@ export async function createNetwork(): Promise<Network> {
     services: number => ({ range: `${prefix}.${192 + number * 16}.0/20`, first: `${prefix}.${192 + number * 16}.1` }),
     clusterIP: (number, last) => `${prefix}.${192 + number * 16}.${last}`,
     addNamespace,
+    keep,
     addAddress: extra => ip('addr', 'replace', `${extra}/32`, 'dev', bridge),
     async close() {
       for (const namespace of [...namespaces.values()]) await namespace.close()
@@ -105,6 +119,11 @@ async function claimNet(): Promise<number> {
     }
   }
   throw new Error('no free 10.x.0.0/16 for the network of the clusters')
+}
+
+function macOf(address: string): string {
+  const octets = address.split('.').map(octet => Number(octet).toString(16).padStart(2, '0'))
+  return ['02', '01', ...octets].join(':')
 }
 
 function bridgeOf(net: number): string {

@@ -54,6 +54,7 @@ export interface ContainerSpec {
     readonly mountPath: string
     readonly readOnly?: boolean
     readonly subPath?: string
+    readonly subPathExpr?: string
   }[]
   readonly startupProbe?: ProbeSpec
   readonly readinessProbe?: ProbeSpec
@@ -145,6 +146,8 @@ export interface VolumeSource {
 export interface VolumeSpec extends VolumeSource {
   readonly name: string
   readonly emptyDir?: object
+  /** A folder of the node, which outlives its pods; made where it is missing. */
+  readonly hostPath?: { readonly path: string }
   readonly projected?: { readonly sources: readonly VolumeSource[]; readonly defaultMode?: number }
 }
 

@@ -1,3 +1,4 @@
+import { chmod, mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { output } from './components.ts'
@@ -91,6 +92,19 @@ const condition = (type: string, holds: boolean): { type: string; status: string
 const waiting = (reason: string, message = ''): Slot['state'] => ({
   waiting: { reason, ...(message === '' ? {} : { message }) },
 })
+
+/** Annotation of pods that keep their address from one of a name to the next, as where a local volume pins each to a host whose port it has. */
+export const keepsAddress = 'rig/keeps-address'
+
+/** Under which name the network keeps a pod's address; the annotation's value tells clusters apart. */
+export function keptAs(cluster: string, namespace: string, name: string): string {
+  return `${cluster}/${namespace}/${name}`
+}
+
+function keptAddress({ metadata }: PodObject): string | undefined {
+  const cluster = metadata.annotations?.[keepsAddress]
+  return cluster === undefined ? undefined : keptAs(cluster, metadata.namespace, metadata.name)
+}
 
 export function startPod(first: PodObject, context: PodContext): PodWork {
   const { connection } = context
@@ -229,7 +243,7 @@ export function startPod(first: PodObject, context: PodContext): PodWork {
 
   async function live(): Promise<void> {
     const own = await retry(
-      () => context.network.addNamespace(),
+      () => context.network.addNamespace({}, keptAddress(object)),
       () => !ending,
     )
     netns = own
@@ -354,7 +368,7 @@ export function startPod(first: PodObject, context: PodContext): PodWork {
           environment,
           user,
           group: identity.runAsGroup ?? user,
-          mounts: mountsOf(spec),
+          mounts: await mountsOf(spec, environment),
           hosts: `${address} ${name}\n${context.hosts(namespace)}`,
           log: logOf(spec.name),
         })
@@ -398,19 +412,26 @@ export function startPod(first: PodObject, context: PodContext): PodWork {
     tell()
   }
 
-  function mountsOf(spec: ContainerSpec): readonly { from: string; to: string; readOnly: boolean }[] {
+  async function mountsOf(
+    spec: ContainerSpec,
+    environment: Readonly<Record<string, string>>,
+  ): Promise<readonly { from: string; to: string; readOnly: boolean }[]> {
     const kinds = new Map((object.spec.volumes ?? []).map(volume => [volume.name, volume]))
-    return [...(spec.volumeMounts ?? [])]
-      .sort((one, other) => one.mountPath.length - other.mountPath.length)
-      .map(({ name: volume, mountPath, readOnly = false, subPath }) => {
-        const from = volumes?.folder(volume) ?? ''
-        const projected = kinds.get(volume)?.emptyDir === undefined
-        return {
-          from: subPath === undefined || subPath === '' ? from : join(from, subPath),
-          to: mountPath.replace(/\/+$/, ''),
-          readOnly: readOnly || projected,
-        }
-      })
+    const mounts: { from: string; to: string; readOnly: boolean }[] = []
+    const outermostFirst = [...(spec.volumeMounts ?? [])].sort((a, b) => a.mountPath.length - b.mountPath.length)
+    for (const { name: volume, mountPath, readOnly = false, subPath = '', subPathExpr } of outermostFirst) {
+      const { emptyDir, hostPath } = kinds.get(volume) ?? {}
+      const below = subPathExpr === undefined ? subPath : expand(subPathExpr, environment)
+      const from = join(hostPath?.path ?? volumes?.folder(volume) ?? '', below)
+      if (hostPath !== undefined) {
+        await mkdir(from, { recursive: true })
+        // Whoever the container runs as.
+        await chmod(from, 0o777)
+      }
+      const projected = emptyDir === undefined && hostPath === undefined
+      mounts.push({ from, to: mountPath.replace(/\/+$/, ''), readOnly: readOnly || projected })
+    }
+    return mounts
   }
 
   /** The probes and the postStart hook of one run. */

@@ -262,7 +262,7 @@ function argoApplication(
   })
 }
 
-function fluxKustomization(name: string, path: string, about: string, more: string): string {
+export function fluxKustomization(name: string, path: string, about: string, more: string): string {
   return `# ${about}
 apiVersion: kustomize.toolkit.fluxcd.io/v1
 kind: Kustomization
@@ -280,7 +280,7 @@ ${more}  sourceRef:
 `
 }
 
-function kustomization(resources: readonly string[]): string {
+export function kustomization(resources: readonly string[]): string {
   const lines = resources.map(file => `  - ${file}\n`)
   return `apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n${lines.join('')}`
 }

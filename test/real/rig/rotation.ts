@@ -1,7 +1,7 @@
 import { appendFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { ConsumerClass, Evidence, GateResult } from '../../../src/rotation.ts'
+import type { ConsumerClass, Evidence, GateResult, SystemName } from '../../../src/rotation.ts'
 import { mustSay, type RunOptions, reanchor, type Said, told } from './reanchor.ts'
 import type { FleetRepository } from './repository.ts'
 
@@ -16,8 +16,12 @@ export interface Actors {
 
 export interface RotationOptions extends Actors {
   readonly name: string
+  /** @default istio */
+  readonly system?: SystemName
   /** Flags of `init` besides `--name` and `--forge local`. */
   readonly init: readonly string[]
+  /** Flags of `plan` besides `--rotation` and `--root-key-out`. */
+  readonly plan?: readonly string[]
   /** What the user changes in rotation.yaml before committing it. */
   readonly edit?: (text: string) => string
   /** Called whenever `next` waits, with the gates that do not hold: a person who reads them may act. */
@@ -67,9 +71,9 @@ interface NextJson {
 
 /** `init`, as a user, and a look at what it wrote; committed to main. */
 export async function declare(options: RotationOptions): Promise<Said> {
-  const { repository, name, edit } = options
+  const { repository, name, edit, system = 'istio' } = options
   await repository.pull()
-  const said = await mustSay(['init', 'istio', '--yes', '--name', name, '--forge', 'local', ...options.init], {
+  const said = await mustSay(['init', system, '--yes', '--name', name, '--forge', 'local', ...options.init], {
     cwd: repository.clone,
   })
   const file = join('rotations', name, 'rotation.yaml')
@@ -107,7 +111,8 @@ export async function planAndMerge(options: RotationOptions): Promise<StepRecord
   const { repository, administrator, name } = options
   const key = join(repository.outside, `${name}-root.key.age`)
   const inClone: RunOptions = { cwd: repository.clone, kubeconfig: administrator }
-  const plan = await mustSay(['plan', '--rotation', name, '--root-key-out', key, '--output', 'json'], {
+  const flags = [...(options.plan ?? []), '--output', 'json']
+  const plan = await mustSay(['plan', '--rotation', name, '--root-key-out', key, ...flags], {
     ...inClone,
     env: { SOPS_AGE_KEY: repository.identity },
   })

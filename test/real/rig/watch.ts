@@ -64,7 +64,7 @@ export async function flowing(clusters: readonly MeshCluster[], pairs: number): 
 
 /** What was sent and what failed between each merge and the next. */
 export async function byStep(
-  clusters: readonly MeshCluster[],
+  clusters: readonly Pick<MeshCluster, 'traffic'>[],
   record: RotationRecord,
   since: number,
 ): Promise<readonly StepTraffic[]> {

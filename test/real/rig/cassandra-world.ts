@@ -1,0 +1,224 @@
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { cassandraNames } from './cassandra-fleet.ts'
+import { startCassandraOperator } from './cassandra-operator.ts'
+import { output } from './components.ts'
+import type { ControlPlane } from './control-plane.ts'
+import { startControlPlane } from './control-plane.ts'
+import { startFlux } from './flux.ts'
+import type { ForgeFleet } from './forge-fleet.ts'
+import { applyKinds } from './kinds.ts'
+import { type Kubelet, startKubelet } from './kubelet.ts'
+import type { Network } from './network.ts'
+import type { Manifest } from './objects.ts'
+import { keptAs } from './pod.ts'
+import { decryptionSecret, type FleetRepository, syncOf } from './repository.ts'
+import { until } from './server.ts'
+import { startSourceController } from './source-controller.ts'
+import { type TrafficWatch, watchTraffic } from './traffic.ts'
+import { sourceOf } from './world.ts'
+
+const { cluster, namespace, serverCa, clientCa } = cassandraNames
+
+/** One region of a Cassandra cluster: real nodes on a real control plane, delivered by Flux. */
+export interface CassandraRegion {
+  readonly name: string
+  readonly plane: ControlPlane
+  readonly kubelet: Kubelet
+  readonly traffic: TrafficWatch
+  /** kubeconfig of the verifier: the ServiceAccount of roles/, and nothing besides. */
+  readonly verifier: string
+  /** When its nodes answer to CQL and its CassandraCluster is ready. */
+  ready(): Promise<void>
+  /** Starts its CQL client, which asks at QUORUM over all regions. */
+  ask(copies: Readonly<Record<string, number>>): Promise<void>
+  stop(): Promise<void>
+}
+
+/** CA pairs as utils/tls.sh of the operator makes them, by hand, the same for every region: `O=ca` for nodes, another for CQL. */
+export interface CassandraAuthorities {
+  readonly folder: string
+  secret(name: string): Promise<Manifest>
+  close(): Promise<void>
+}
+
+export async function makeCassandraAuthorities(): Promise<CassandraAuthorities> {
+  const folder = await mkdtemp(join(tmpdir(), 'ra-cas-'))
+  const openssl = (...args: string[]): Promise<string> => output('openssl', args, { cwd: folder })
+  for (const [name, subject] of [
+    [serverCa, '/O=ca'],
+    [clientCa, '/O=clients-ca'],
+  ] as const) {
+    await openssl('genrsa', '-traditional', '-out', `${name}.key`, '4096')
+    const asked = ['-new', '-nodes', '-sha256', '-days', '3650', '-subj', subject, '-key', `${name}.key`]
+    await openssl('req', '-x509', ...asked, '-out', `${name}.crt`)
+  }
+  await openssl('req', '-newkey', 'rsa:2048', '-nodes', '-keyout', 'app.key', '-out', 'app.csr', '-subj', '/CN=app')
+  const signer = ['-CA', `${clientCa}.crt`, '-CAkey', `${clientCa}.key`, '-CAcreateserial', '-days', '90']
+  await writeFile(join(folder, 'app.ext'), 'extendedKeyUsage=clientAuth\n')
+  await openssl('x509', '-req', '-in', 'app.csr', ...signer, '-out', 'app.crt', '-extfile', 'app.ext')
+  const read = async (file: string): Promise<string> => (await readFile(join(folder, file))).toString('base64')
+  return {
+    folder,
+    async secret(name) {
+      const data =
+        name === 'app-tls'
+          ? {
+              'ca.crt': await read(`${clientCa}.crt`),
+              'tls.crt': await read('app.crt'),
+              'tls.key': await read('app.key'),
+            }
+          : { 'ca.crt': await read(`${name}.crt`), 'ca.key': await read(`${name}.key`) }
+      return {
+        apiVersion: 'v1',
+        kind: 'Secret',
+        metadata: { name, namespace: name === 'app-tls' ? 'default' : namespace },
+        type: 'Opaque',
+        data,
+      }
+    },
+    close: () => rm(folder, { recursive: true, force: true }),
+  }
+}
+
+export interface CassandraRegionOptions {
+  readonly name: string
+  readonly network: Network
+  readonly number: number
+  readonly repository: FleetRepository | ForgeFleet
+  readonly authorities: CassandraAuthorities
+  /** Names of all regions. */
+  readonly regions: readonly string[]
+  readonly replicas: number
+}
+
+const nodeName = (region: string, index: number): string => `${cluster}-cassandra-${region}-${index}`
+
+export async function startCassandraRegion(options: CassandraRegionOptions): Promise<CassandraRegion> {
+  const { name, network, number, repository, authorities, regions, replicas } = options
+  const stops: (() => Promise<void>)[] = []
+  const stop = async (): Promise<void> => {
+    for (const each of stops.splice(0).reverse()) await each()
+  }
+  try {
+    const plane = await startControlPlane({ name, network, number })
+    stops.push(() => plane.stop())
+    const { objects } = plane
+    const kubelet = await startKubelet(plane, {})
+    stops.push(() => kubelet.stop())
+    const traffic = await watchTraffic(kubelet)
+    stops.push(() => traffic.stop())
+    await objects.apply({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace } })
+    await applyKinds(plane, ['db.ibm.com_cassandraclusters'])
+    for (const secret of [serverCa, clientCa]) {
+      await objects.apply(await authorities.secret(secret), 'kubectl-create')
+    }
+    await objects.apply(await authorities.secret('app-tls'))
+    await objects.applyFile('roles/cassandra.yaml')
+    await objects.applyFile('roles/cassandra-portforward.yaml')
+    const verifier = await plane.kubeconfigOf('reanchor', 'reanchor-verifier')
+    const seeds = regions.map(region => network.keep(keptAs(region, namespace, nodeName(region, 0))))
+    const operator = await startCassandraOperator(plane, { region: name, seeds })
+    stops.push(() => operator.stop())
+    const flux = await startFlux(plane, { flags: ['--requeue-dependency=2s'] })
+    stops.push(() => flux.stop())
+    await objects.apply(decryptionSecret(repository))
+    const source = await startSourceController(plane, sourceOf(repository))
+    stops.push(() => source.stop())
+    await objects.applyYaml(syncOf(name), 'flux')
+    const hosts = Array.from({ length: replicas }, (_, index) =>
+      network.keep(keptAs(name, namespace, nodeName(name, index))),
+    )
+    return {
+      name,
+      plane,
+      kubelet,
+      traffic,
+      verifier,
+      async ready() {
+        await until(
+          `CassandraCluster of ${name} is ready`,
+          async () => {
+            const found = await objects.get({
+              apiVersion: 'db.ibm.com/v1alpha1',
+              kind: 'CassandraCluster',
+              namespace,
+              name: cluster,
+            })
+            return (found?.status as { readonly ready?: boolean } | undefined)?.ready === true
+          },
+          600_000,
+          1000,
+        )
+      },
+      ask: copies => objects.apply(client(name, hosts, copies)).then(() => {}),
+      stop,
+    }
+  } catch (cause) {
+    await stop()
+    throw cause
+  }
+}
+
+/** An application with the CQL driver `gocql`: mutual TLS, near nodes first, three more tries of a query at other nodes. */
+function client(region: string, hosts: readonly string[], copies: Readonly<Record<string, number>>): Manifest {
+  const env = {
+    FROM: `app-${region}`,
+    HOSTS: hosts.join(','),
+    DC: region,
+    CA: '/etc/app-tls/ca.crt',
+    CERT: '/etc/app-tls/tls.crt',
+    KEY: '/etc/app-tls/tls.key',
+    INTERVAL: '250',
+    COPIES: Object.entries(copies)
+      .map(([dc, count]) => `${dc}=${count}`)
+      .join(),
+  }
+  const labels = { app: 'app' }
+  return {
+    apiVersion: 'apps/v1',
+    kind: 'Deployment',
+    metadata: { name: 'app', namespace: 'default', labels },
+    spec: {
+      selector: { matchLabels: labels },
+      template: {
+        metadata: { labels },
+        spec: {
+          containers: [
+            {
+              name: 'app',
+              image: 'rig/cassandra-client',
+              env: Object.entries(env).map(([key, value]) => ({ name: key, value })),
+              volumeMounts: [{ name: 'tls', mountPath: '/etc/app-tls' }],
+            },
+          ],
+          volumes: [{ name: 'tls', secret: { secretName: 'app-tls' } }],
+        },
+      },
+    },
+  }
+}
+
+/** Which CAs the truststore of a node holds, as Java reads it, by alias. */
+export async function aliasesOf(plane: ControlPlane, folder: string): Promise<readonly string[]> {
+  const found = (await plane.objects.get({
+    apiVersion: 'v1',
+    kind: 'Secret',
+    namespace,
+    name: `${cluster}-cluster-tls-node`,
+  })) as (Manifest & { readonly data?: Readonly<Record<string, string>> }) | null
+  await mkdir(folder, { recursive: true })
+  const file = join(folder, `truststore-${plane.name}.p12`)
+  await writeFile(file, Buffer.from(found?.data?.['truststore.p12'] ?? '', 'base64'))
+  const listed = await output('keytool', [
+    '-list',
+    '-keystore',
+    file,
+    '-storetype',
+    'PKCS12',
+    '-storepass',
+    'cassandra',
+  ])
+  return [...listed.matchAll(/^(\S.*?), .*trustedCertEntry/gm)].map(([, alias]) => alias ?? '').sort()
+}
