@@ -7,7 +7,13 @@ export default defineConfig({
   test: {
     include: ['test/real/**/*.test.ts'],
     // Minutes each: `npm run test:real -- --all` runs them too.
-    exclude: all ? [] : ['test/real/istio-traps.test.ts', 'test/real/rotation-clusters.test.ts'],
+    exclude: all
+      ? []
+      : [
+          'test/real/istio-traps.test.ts',
+          'test/real/rotation-cassandra.test.ts',
+          'test/real/rotation-clusters.test.ts',
+        ],
     globalSetup: ['test/real/rig/setup.ts'],
     // Workers start after the set-up, and trust what it made.
     pool: 'forks',

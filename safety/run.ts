@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
 import { ReanchorError } from '../src/errors.ts'
 import { runCases } from './cases.ts'
@@ -53,7 +54,7 @@ async function main({ seed, scale, cases, parts: chosen, only }: Options): Promi
     line.wire = { mixes, disagreements, ...more }
   }
   if (chosen.includes('rehearsals')) {
-    const counts = await rehearsals({ seed, scale, say })
+    const counts = await rehearsals({ seed, scale, width: availableParallelism(), say })
     wrong += counts.failedHandshakes
     line.rehearsals = counts
   }

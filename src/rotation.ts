@@ -203,7 +203,18 @@ export type ClusterChoice =
   | { readonly kind: 'context'; readonly context: string }
   | { readonly kind: 'kubeconfig'; readonly file: string; readonly context: string | null }
   | { readonly kind: 'inCluster' }
-  | { readonly kind: 'reports'; readonly path: string }
+  | ReportsChoice
+
+/** The cluster cannot be read from here: a Job inside of it pushes what it sees. */
+export interface ReportsChoice {
+  readonly kind: 'reports'
+  /** The ref under refs/reanchor/ that the Job pushes: `reports/eu-1`. */
+  readonly ref: string
+  /** Milliseconds: a report that was begun longer ago is not taken. */
+  readonly within: number
+  /** Name of the one among evidence.signers who may sign it; null: any of them. */
+  readonly signer: string | null
+}
 
 export type DeliveryChoice =
   | {

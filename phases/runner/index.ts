@@ -1,4 +1,12 @@
 export { ArgoCdTrigger, type ArgoCdTriggerProps } from './argocd-trigger.ts'
-export { RunnerCronJob } from './cron-job.ts'
+export { RunnerCronJob, VerifierCronJob } from './cron-job.ts'
 export { FluxTrigger, type FluxTriggerProps } from './flux-trigger.ts'
-export { type RunnerProps, runnerAccount, runnerNamespace } from './props.ts'
+export { FluxGate, type FluxGateProps, GateJob, gateKustomization } from './gate-job.ts'
+export {
+  type GateProps,
+  type PodProps,
+  type RunnerProps,
+  runnerAccount,
+  runnerNamespace,
+  type VerifierProps,
+} from './props.ts'

@@ -1,5 +1,5 @@
 /** Answers of a cluster, written down once and played back as often as the same command is run again. Plain data, so that another process can play it. */
-import { type Cluster, ClusterError, type KubernetesObject } from '../../src/cluster/cluster.ts'
+import { type Cluster, ClusterError, type KubernetesObject, type ServedTls } from '../../src/cluster/cluster.ts'
 
 type Answer =
   | { readonly value: unknown }
@@ -41,7 +41,7 @@ export function recording(cluster: Cluster, tape: Tape): Cluster {
       note(key('list', given), { pages })
     },
     httpGet: (...given) => asked(key('http', given), () => cluster.httpGet(...given)),
-    servedChain: (...given) => asked(key('chain', given), () => cluster.servedChain(...given)),
+    servedTls: (...given) => asked(key('tls', given), () => cluster.servedTls(...given)),
     close: async () => {},
   }
 }
@@ -70,9 +70,10 @@ export function playing(tape: Tape): Cluster {
       for (const page of 'pages' in answer ? answer.pages : []) yield structuredClone(page)
     },
     httpGet: (...given) => value(key('http', given)),
-    async servedChain(...given) {
-      const chain = await value<readonly Uint8Array[]>(key('chain', given))
-      return chain.map(each => Buffer.from(each))
+    async servedTls(...given) {
+      const { chain, authorities } = await value<ServedTls>(key('tls', given))
+      const buffers = (all: readonly Uint8Array[]): readonly Buffer[] => all.map(each => Buffer.from(each))
+      return { chain: buffers(chain), authorities: authorities === null ? null : buffers(authorities) }
     },
     close: async () => {},
   }

@@ -58,6 +58,13 @@ export const cassandraGuards: readonly Guard[] = [
     ...suspended,
   },
   {
+    name: 'cassandra/canary',
+    prevents: 'a step opens although the cluster cannot open what was sealed for it',
+    failures: ['F29', 'F30'],
+    caughtBy: 'cassandra-sealed',
+    gates: ['cassandra/canary', 'delivery/applied'],
+  },
+  {
     name: 'cassandra/helpers-restarted',
     prevents: 'nodes present the new CA to a prober that started with the old truststore, and get unready',
     failures: ['F11', 'F12'],

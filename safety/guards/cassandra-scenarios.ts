@@ -1,3 +1,4 @@
+import { canaryName } from '../../src/names.ts'
 import { demoCluster } from '../../src/rehearsal/cassandra/fleet.ts'
 import { meanwhile } from '../../src/rehearsal/cassandra/people.ts'
 import { cassandraRegionOf } from '../../src/rehearsal/cassandra/region.ts'
@@ -6,7 +7,7 @@ import type { TestWorldOptions } from '../../test/rotations/world.ts'
 import { quickKeys } from '../../test/systems/kyma/material.ts'
 import type { Opened } from './drive.ts'
 import type { Scenario } from './scenario.ts'
-import { struck } from './strike.ts'
+import { struck, suspendFlux } from './strike.ts'
 
 const one: TestWorldOptions = { system: 'cassandra', keys: quickKeys }
 const two: TestWorldOptions = { ...one, sites: ['eu-1', 'us-1'] }
@@ -14,14 +15,6 @@ const clients: TestWorldOptions = { ...one, variant: 'client-ca' }
 
 const eu = ({ test }: Opened) => test.site('eu-1')
 const operator = (at: Opened) => cassandraRegionOf(eu(at).store).operator
-
-function suspend(at: Opened, suspend: boolean): void {
-  const { store } = eu(at)
-  for (const each of store.list('kustomize.toolkit.fluxcd.io', 'Kustomization'))
-    store.update(each, 'kubectl-patch', next => {
-      next.spec = { ...(next.spec as object), suspend }
-    })
-}
 
 /** People do their part, but for what this gate asks of them. */
 function butFor(gate: string): (moment: DemoMoment) => Promise<void> {
@@ -66,9 +59,21 @@ export const cassandraScenarios: readonly Scenario[] = [
   struck('cassandra-regions', 'nothing: two regions, one after the other', two, { act: () => {} }),
   struck('cassandra-suspended', 'Flux is suspended when the new CA is merged', one, {
     before: 'add/data',
-    act: at => suspend(at, true),
+    act: at => suspendFlux(eu(at).store, true),
     until: 'swap/data',
-    heal: at => suspend(at, false),
+    heal: at => suspendFlux(eu(at).store, false),
+  }),
+  struck('cassandra-sealed', 'the cluster has no key that opens what was sealed', one, {
+    before: 'adopt/adopt',
+    act: at => eu(at).kubectlDelete('', 'Secret', 'flux-system', 'sops-age'),
+    held: ({ step, test }) =>
+      step === 'add/data' &&
+      test
+        .store('eu-1')
+        .list('', 'Secret')
+        .every(({ metadata }) => metadata.name !== canaryName)
+        ? 'a CA’s key is to be sealed for a cluster that has opened nothing so far'
+        : undefined,
   }),
   struck('cassandra-prober', 'nobody restarts prober and reaper for the new client CA', clients, {
     people: butFor('cassandra/helpers-restarted'),

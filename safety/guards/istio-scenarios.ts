@@ -2,7 +2,7 @@ import type { FileTree } from '../../src/rotation.ts'
 import type { TestWorldOptions } from '../../test/rotations/world.ts'
 import type { Opened } from './drive.ts'
 import type { Scenario } from './scenario.ts'
-import { struck } from './strike.ts'
+import { struck, suspendFlux } from './strike.ts'
 
 /** Two workloads are enough to fail a handshake. */
 function small(fleet: FileTree): FileTree {
@@ -26,6 +26,10 @@ export const istioScenarios: readonly Scenario[] = [
     before: 'trust-both/restart',
     act: freeze,
   }),
+  struck('istio-stale-istiod', 'one of two istiods starts with the files that its node had before both roots', mesh, {
+    before: 'trust-both/data',
+    act: at => site(at).system.strike?.('replica-lags', undefined),
+  }),
   struck(
     'istio-old-issuer',
     'one of two istiods starts with the files that its node had, and signs by the old CA',
@@ -48,6 +52,32 @@ export const istioScenarios: readonly Scenario[] = [
       act: at => site(at).faults.kubeletLag.set('sleep/Deployment/sleep', 9 * 60_000),
     },
   ),
+  struck('istio-suspended', 'Flux is suspended from adopt on, so that nothing that is merged arrives', mesh, {
+    before: 'adopt/adopt',
+    act: at => suspendFlux(site(at).store, true),
+  }),
+  struck('istio-stuck-workload', 'new pods of one workload do not get ready when proxies are to subscribe', mesh, {
+    before: 'enable-multiroot/restart',
+    act: at => site(at).faults.neverReady.add('httpbin/Deployment/httpbin'),
+  }),
+  struck('istio-stuck-istiod', 'new pods of istiod do not get ready when it is to take several roots', mesh, {
+    before: 'enable-multiroot/data',
+    act: at => site(at).faults.neverReady.add('istio-system/Deployment/istiod'),
+  }),
+  struck('istio-stranger', 'a machine outside of the cluster joins the mesh, and nobody declares it', mesh, {
+    before: 'trust-both/data',
+    act: at =>
+      site(at).kubectlApply({
+        apiVersion: 'networking.istio.io/v1',
+        kind: 'WorkloadEntry',
+        metadata: { name: 'billing-vm', namespace: 'sleep' },
+        spec: { address: '10.0.9.9', serviceAccount: 'billing' },
+      }),
+    held: ({ step }) =>
+      step === 'issue-new/data'
+        ? 'istiod is to issue from the new CA while a machine has roots that nobody vouches for'
+        : undefined,
+  }),
   struck('istio-early-secret', 'somebody puts a Secret cacerts with another CA beside the self-signed one', mesh, {
     before: 'adopt/adopt',
     act: async at => {

@@ -9,6 +9,13 @@ export const kymaGuards: readonly Guard[] = [
     gates: ['kyma/gateway-trusts'],
   },
   {
+    name: 'kyma/secrets',
+    prevents: 'the connector issues from the new CA after the setup job has written the old one back for the gateway',
+    failures: ['F21', 'F23'],
+    caughtBy: 'kyma-setup-job',
+    gates: ['kyma/secrets', 'kyma/gateway-trusts', 'delivery/applied'],
+  },
+  {
     name: 'kyma/runtimes-renewed',
     prevents: 'the gateway drops the old CA while a runtime still presents a certificate of it',
     failures: ['F1', 'F19'],

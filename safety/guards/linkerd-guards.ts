@@ -1,6 +1,71 @@
-import type { Guard } from './guard.ts'
+import { type Guard, withoutGates } from './guard.ts'
+
+const heldByPods = [
+  'linkerd/control-plane',
+  'linkerd/control-plane-trusts',
+  'linkerd/workloads-restarted',
+  'linkerd/proxies-trust',
+  'linkerd/issuer-loaded',
+  'linkerd/leaves-issued',
+]
+
+const delivered = ['delivery/applied', 'linkerd/canary', 'linkerd/anchors-published', 'linkerd/identity-checks']
 
 export const linkerdGuards: readonly Guard[] = [
+  {
+    name: 'linkerd/anchors-published',
+    prevents: 'the rotation closes while the ConfigMap that everyone starts with holds the old root alone',
+    failures: ['F2', 'F23'],
+    caughtBy: 'linkerd-old-anchors',
+    gates: ['linkerd/anchors-published', 'delivery/applied'],
+    beside: {
+      what: 'no gate looks at what pods hold, and none does the checks of `linkerd check`',
+      replacements: [withoutGates([...heldByPods, 'linkerd/issuer-secret', 'linkerd/identity-checks'])],
+    },
+  },
+  {
+    name: 'linkerd/identity-checks',
+    prevents: 'the rotation goes on with an issuer that the anchors in the cluster do not verify',
+    failures: ['F2'],
+    caughtBy: 'linkerd-old-anchors',
+    gates: ['linkerd/identity-checks'],
+    beside: {
+      what: 'no gate looks at what pods hold, at the ConfigMap or at the delivery',
+      replacements: [
+        withoutGates([...heldByPods, 'linkerd/issuer-secret', 'linkerd/anchors-published', 'delivery/applied']),
+      ],
+    },
+  },
+  {
+    name: 'linkerd/wiring',
+    prevents: 'the rotation closes while nothing of it has reached the control plane',
+    failures: ['F23'],
+    caughtBy: 'linkerd-suspended',
+    gates: ['linkerd/wiring'],
+    beside: {
+      what: 'no gate looks at the delivery, at the Secret or at what pods hold',
+      replacements: [withoutGates([...heldByPods, ...delivered, 'linkerd/issuer-secret'])],
+    },
+  },
+  {
+    name: 'linkerd/issuer-secret',
+    prevents: 'the rotation closes while identity’s Secret is still that of before',
+    failures: ['F23'],
+    caughtBy: 'linkerd-suspended',
+    gates: ['linkerd/issuer-secret'],
+    beside: {
+      what: 'no gate looks at the delivery, the wiring or at what pods hold',
+      replacements: [withoutGates([...heldByPods, ...delivered, 'linkerd/wiring'])],
+    },
+  },
+  {
+    name: 'linkerd/machines-declared',
+    prevents:
+      'identity issues from the new issuer while a machine that no API shows, and nobody declared, trusts the old root',
+    failures: ['F20'],
+    caughtBy: 'linkerd-stranger',
+    gates: ['linkerd/machines-declared'],
+  },
   {
     name: 'linkerd/leaves-issued',
     prevents: 'the old anchor goes while a proxy still presents a leaf of the old issuer',

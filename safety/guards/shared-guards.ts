@@ -65,6 +65,19 @@ export const sharedGuards: readonly Guard[] = [
     removals: [{ file: 'src/commands/next.js', find: "if (found?.state === 'open')", replace: 'if (false)' }],
   },
   {
+    name: 'next/base-held',
+    prevents: 'a runner that was overtaken opens a step a second time that another’s request has brought in meanwhile',
+    failures: ['F25'],
+    caughtBy: 'overtaken',
+    removals: [
+      {
+        file: 'src/commands/requests.js',
+        find: '{ ref: base, from: seen, to: seen },',
+        replace: '',
+      },
+    ],
+  },
+  {
     name: 'next/paused',
     prevents: 'a step opens in a rotation that its owner has paused',
     failures: ['F25'],

@@ -5,6 +5,7 @@ import { ReanchorError } from '../../src/errors.ts'
 import { scriptCa } from '../../src/rehearsal/cassandra/certificates.ts'
 import { demoCluster } from '../../src/rehearsal/cassandra/fleet.ts'
 import { cassandraRegionOf } from '../../src/rehearsal/cassandra/region.ts'
+import { openRepository } from '../../src/repository/repository.ts'
 import { closeRequest, mergeVariant, openStep } from '../../test/rotations/drive.ts'
 import type { TestWorld, TestWorldOptions } from '../../test/rotations/world.ts'
 import { quickKeys } from '../../test/systems/kyma/material.ts'
@@ -133,6 +134,22 @@ export const sharedScenarios: readonly Scenario[] = [
         await ask(world)
         const open = await openSteps(world)
         return open === 1 ? [] : [`${open} pull requests of one step are open`]
+      })
+    },
+  },
+  {
+    name: 'overtaken',
+    fault:
+      'just before a runner publishes its branch, another one opens that step, and it is squashed and merged, its branch removed',
+    world: one,
+    async run({ world }) {
+      await planAndMerge(world)
+      await closeRequest(world, await openStep(world, 'adopt'))
+      await world.rehearsal.run(hour)
+      return await ended(world, 'adopt/adopt', async () => {
+        const merged = await overtaken(world)
+        const again = (await world.forge.listOpen('main')).find(({ branch }) => branch === merged)
+        return again === undefined ? [] : [`a pull request is open again of a step that is merged: ${again.title}`]
       })
     },
   },
@@ -345,6 +362,37 @@ async function mergeOn(test: TestWorld): Promise<Ending> {
       await recordMerge(world, outcome.pullRequest)
     }
   })
+}
+
+/** `next`, with another runner’s work done in the moment before its first branch is published: the name of that branch. */
+async function overtaken(world: World): Promise<string> {
+  const { context, rotation, forge } = world
+  const options = { rotation, base: null, variant: 'step' } as const
+  let branch = ''
+  const repository = await openRepository(world.repository.gitDir, {
+    async onWrite(what, when) {
+      if (branch !== '' || when !== 'before' || !what.startsWith('refs refs/heads/reanchor/')) return
+      // At the very same second both would write the same commit.
+      const later = { ...context, now: () => new Date(context.now().getTime() + 1000) }
+      const { outcome } = await next(later, options)
+      if (outcome.kind !== 'opened' || outcome.pullRequest === null) throw new Error('the other runner opened nothing')
+      branch = outcome.pullRequest.branch
+      const by = { by: context.author, at: context.now(), required: [] }
+      await forge.merge(outcome.pullRequest.number, { method: 'squash', ...by })
+      const from = await world.repository.branch(branch)
+      await world.repository.publish([{ ref: `refs/heads/${branch}`, from, to: null }])
+    },
+  })
+  try {
+    await next({ ...context, repository, openForge: async () => forge }, options)
+  } catch (error) {
+    // That somebody else was first is what it is to find.
+    if (!(error instanceof ReanchorError) || branch === '') throw error
+  } finally {
+    repository.close()
+  }
+  if (branch === '') throw new Error('nothing was published')
+  return branch
 }
 
 /** The swap is complete and `drop` is open; then a node is started anew on a node whose kubelet has the keystore of before the swap. */

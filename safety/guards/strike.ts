@@ -1,3 +1,4 @@
+import type { ObjectStore } from '../../src/rehearsal/objects.ts'
 import type { TestWorldOptions } from '../../test/rotations/world.ts'
 import { type Acts, mergeAll, type Opened } from './drive.ts'
 import { withPeople } from './people.ts'
@@ -21,6 +22,14 @@ export interface Strike extends Partial<Omit<Acts, 'opened' | 'merged'>> {
   readonly held?: (at: Opened) => Promise<string | undefined> | string | undefined
   /** What people do while `next` waits. @default what they do in the demo */
   readonly people?: Parameters<typeof withPeople>[1] | 'nothing'
+}
+
+/** Flux applies nothing of what it has, or goes on. */
+export function suspendFlux(store: ObjectStore, suspend: boolean): void {
+  for (const each of store.list('kustomize.toolkit.fluxcd.io', 'Kustomization'))
+    store.update(each, 'kubectl-patch', next => {
+      next.spec = { ...(next.spec as object), suspend }
+    })
 }
 
 /** A rotation in which everything that opens is merged, and one thing goes wrong at one step. */

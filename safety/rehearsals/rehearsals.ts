@@ -1,10 +1,13 @@
 import type { SystemName } from '../../src/rotation.ts'
 import { systemNames } from '../../src/systems/systems.ts'
-import { faultyRun, type RunResult } from './run.ts'
+import { runPool } from './pool.ts'
+import type { RunResult } from './run.ts'
 
 export interface RehearsalOptions {
   readonly seed: number
   readonly scale: number
+  /** Runs at a time, each in a process of its own. @default one, in this process */
+  readonly width?: number
   say(line: string): void
 }
 
@@ -30,22 +33,25 @@ const flows: Readonly<Record<SystemName, readonly (string | null)[]>> = {
   cassandra: [null],
 }
 
-/** Whole rotations while what seeds draw goes wrong, one after the other: the first of a system has the seed that is given, the next one more. */
-export async function rehearsals({ seed, scale, say }: RehearsalOptions): Promise<RehearsalCounts> {
+/** Whole rotations while what seeds draw goes wrong: the first of a system has the seed that is given, the next one more. */
+export async function rehearsals({ seed, scale, width = 1, say }: RehearsalOptions): Promise<RehearsalCounts> {
   const each = Math.max(1, Math.round(perSystem * scale))
   let [runs, failedHandshakes, finished, handshakes] = [0, 0, 0, 0]
   for (const system of systemNames) {
     const began = Date.now()
     const of = { finished: 0, attempted: 0, failed: 0, waited: 0 }
-    for (let number = 0; number < each; number += 1) {
-      const flow = flows[system][number % flows[system].length] ?? null
-      const run = await faultyRun({ system, flow, seed: seed + number })
+    const all = Array.from({ length: each }, (_, number) => ({
+      system,
+      flow: flows[system][number % flows[system].length] ?? null,
+      seed: seed + number,
+    }))
+    await runPool(width).run(all, run => {
       for (const line of wrongLines(run)) say(line)
       if (run.finished) of.finished += 1
       if (run.waitedFor.length > 0) of.waited += 1
       of.attempted += run.handshakes.attempted
       of.failed += run.handshakes.failed
-    }
+    })
     const seconds = ((Date.now() - began) / 1000 / each).toFixed(1)
     say(
       `rehearsals of ${system}: ${each} runs, ${of.finished} finished, ${of.waited} with a person’s help, ${of.attempted} handshakes, ${of.failed} failed; ${seconds} s each`,

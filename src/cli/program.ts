@@ -176,6 +176,21 @@ async function addCommands(program: Command, add: Add): Promise<void> {
       'with --evidence: judge as of this time (now, or RFC 3339) instead of that at which it was seen',
     )
 
+  add(
+    program,
+    'observe',
+    'from inside of a cluster: verify its site, and push what was seen for a runner that cannot reach it',
+    async (options, terminal) => (await import('./handlers/observe.ts')).observeHandler(options, terminal),
+  )
+    .requiredOption('--site <site>', 'the site whose cluster this runs in')
+    .option('--context <context>', 'read the cluster by this kubeconfig context, not by the pod’s own account')
+    .option('--wait', 'look again until all gates hold, or the step is not the present one any more', false)
+    .option('--timeout <duration>', 'with --wait: give up after this time', '1h')
+    .option('--hook', 'this is a PostSync hook of the Application that delivers the step', false)
+    .option('--waiting-ok', 'end with 0 where nothing is wrong and a gate is only pending', false)
+    .option(...signingKey)
+    .option(...dryRun, false)
+
   add(program, 'status', 'where each site stands; offline from Git unless --live', async (options, terminal) =>
     (await import('./handlers/status.ts')).statusHandler(options, terminal),
   ).option('--live', 'look at the clusters too', false)

@@ -739,7 +739,25 @@ const results = {
     gates: list(gate),
     drain: list(drain),
     evidence: list(evidence),
-    authorship: list(z.strictObject({ site: text, ...authorshipFields })).describe('of --evidence; else empty'),
+    authorship: list(z.strictObject({ site: text, ...authorshipFields })).describe(
+      'of --evidence, and of sites whose report was taken',
+    ),
+  }),
+  observe: z.strictObject({
+    site: text,
+    verdict,
+    rotations: list(
+      z.strictObject({
+        rotation: text,
+        verdict,
+        gates: list(gate),
+        evidence,
+        pushed: z.strictObject({ ref: text, commit }).nullable().describe('null: nothing was pushed'),
+      }),
+    ),
+    passed: list(z.strictObject({ rotation: text, why: text, verdict: z.enum(['holds', 'unknown']) })).describe(
+      'rotations with nothing to look at now',
+    ),
   }),
   status: statusView,
   report: reportView,

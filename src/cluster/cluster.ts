@@ -46,6 +46,14 @@ export interface ListOptions {
   readonly metadataOnly?: boolean
 }
 
+/** What a TLS server shows to a client that presents nothing. */
+export interface ServedTls {
+  /** As served, DER, leaf first. Never empty. */
+  readonly chain: readonly Buffer[]
+  /** DER of the names of the CAs of which it takes a client's certificate; null: it asks for none, or what it asked could not be read. */
+  readonly authorities: readonly Buffer[] | null
+}
+
 /**
  * The only reader of the Kubernetes API. It never writes.
  *
@@ -71,15 +79,15 @@ export interface Cluster {
     timeout?: number,
   ): Promise<string>
   /**
-   * TLS handshake with a pod's port through a port-forward, verifying nothing: the chain as served, DER, leaf first. `timeout` as for `httpGet`.
+   * TLS handshake with a pod's port through a port-forward, verifying nothing and presenting nothing. `timeout` as for `httpGet`.
    * A port-forward ends on the pod's loopback. Where nothing listens there, the port is dialled at `address`, if one is given.
    */
-  servedChain(
+  servedTls(
     pod: { readonly namespace: string; readonly name: string; readonly address?: string },
     port: number,
     serverName: string,
     timeout?: number,
-  ): Promise<readonly Buffer[]>
+  ): Promise<ServedTls>
   close(): Promise<void>
 }
 

@@ -8,6 +8,7 @@ import type { KubeConfig, PortForward } from '@kubernetes/client-node'
 import { ReanchorError } from '../errors.ts'
 import type { ClusterChoice } from '../rotation.ts'
 import { instantOf } from '../verify/values.ts'
+import { acceptedAuthorities } from './accepted-authorities.ts'
 import {
   type Cluster,
   ClusterError,
@@ -15,6 +16,7 @@ import {
   type KubernetesObject,
   type ListOptions,
   type ResourceType,
+  type ServedTls,
 } from './cluster.ts'
 import { listReader } from './list-reader.ts'
 import { objectOf } from './object.ts'
@@ -106,7 +108,13 @@ function loadConfig(config: KubeConfig, choice: ClusterChoice): KubeConfig {
     })
   }
   if (choice.kind === 'reports')
-    throw new ReanchorError({ what: 'a site with reports has no cluster to read', where: { field: 'cluster.reports' } })
+    throw new ReanchorError({
+      what: 'the cluster of this site cannot be read from here: a Job in it reports what it sees',
+      where: { field: 'cluster.reports' },
+      expected: 'material from files, or a cluster that can be reached',
+      found: `reports at refs/reanchor/${choice.ref}`,
+      todo: "give today's CA to `plan` as current: {files: …}; or plan from where the cluster can be read, and write `reports` in the place of `context` afterwards",
+    })
   const context = choice.kind === 'context' || choice.kind === 'kubeconfig' ? choice.context : null
   if (context !== null) chooseContext(config, context, choice)
   if (config.getCurrentCluster() === null) {
@@ -227,10 +235,10 @@ function kubernetesCluster(config: KubeConfig, forward: PortForward, settings: S
       const within = Math.min(timeout, settings.forwardTimeout)
       return await forwarded(forward, pod, port, within, asked, stream => httpOver(stream, path, asked))
     },
-    async servedChain(pod, port, serverName, timeout = settings.forwardTimeout) {
+    async servedTls(pod, port, serverName, timeout = settings.forwardTimeout) {
       const asked = `TLS handshake with pod ${pod.namespace}/${pod.name}:${port}`
       const within = Math.min(timeout, settings.forwardTimeout)
-      const talk = (stream: Duplex): Promise<readonly Buffer[]> => chainOver(stream, serverName, asked)
+      const talk = (stream: Duplex): Promise<ServedTls> => tlsOver(stream, serverName, asked)
       const byForward = forwarded(forward, pod, port, within, asked, talk)
       const { address } = pod
       if (address === undefined) return await byForward
@@ -656,7 +664,7 @@ function httpOver(stream: Duplex, path: string, asked: string): Promise<string> 
   })
 }
 
-function chainOver(stream: Duplex, serverName: string, asked: string): Promise<readonly Buffer[]> {
+function tlsOver(stream: Duplex, serverName: string, asked: string): Promise<ServedTls> {
   return new Promise((resolve, reject) => {
     const secure = tlsConnect({
       socket: stream,
@@ -667,20 +675,21 @@ function chainOver(stream: Duplex, serverName: string, asked: string): Promise<r
       secureContext: createSecureContext({ ca: [] }),
       ALPNProtocols: ['h2'],
     })
+    const authorities = acceptedAuthorities(stream, secure)
     secure.once('error', cause => {
       // Under TLS 1.2 a server that wants a client certificate ends the handshake after it has served its own chain.
       const chain = servedChain(secure)
-      if (chain.length > 0) resolve(chain)
+      if (chain.length > 0) resolve({ chain, authorities: authorities() })
       else reject(new ClusterError('unreachable', asked, reasonOf(cause), cause))
     })
     secure.once('close', () =>
       reject(new ClusterError('unreachable', asked, 'the connection closed during the handshake')),
     )
     secure.once('secureConnect', () => {
-      const chain = servedChain(secure)
+      const served: ServedTls = { chain: servedChain(secure), authorities: authorities() }
       secure.destroy()
-      if (chain.length === 0) reject(new ClusterError('malformed', asked, 'no certificate was served'))
-      else resolve(chain)
+      if (served.chain.length === 0) reject(new ClusterError('malformed', asked, 'no certificate was served'))
+      else resolve(served)
     })
   })
 }

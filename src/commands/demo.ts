@@ -153,6 +153,8 @@ export interface FleetRehearsal extends Omit<DemoOptions, 'sites' | 'system'> {
   readonly acceptOutage?: boolean
   /** Ordered pairs in one round of handshakes. @default as the rehearsal has it */
   readonly roundLimit?: number
+  /** Whether a round tries again what stands as it stood when it was tried. @default it does */
+  readonly repeats?: boolean
   /** Where keys of generated CAs come from. @default the system's generator */
   readonly keys?: KeySource
   /** What the base branch's protection asks for before a step is merged. @default `reanchor/gate` */
@@ -231,6 +233,7 @@ export async function makeWorld(options: FleetRehearsal, folder: string): Promis
     declared: options.declared ?? null,
     ...(sealing === null ? {} : { sealingKey: sealing.key }),
     ...(options.roundLimit === undefined ? {} : { roundLimit: options.roundLimit }),
+    ...(options.repeats === undefined ? {} : { repeats: options.repeats }),
   })
   const now = () => new Date(rehearsal.clock.millis())
   const forge = await openForgeOf(repository, { now })

@@ -113,12 +113,17 @@ class FaultyRun {
     this.#world = world
     this.#faults = faults
     this.#random = seededRandom(`people/${faults.seed}`)
-    this.#actor = faultActor(world.rehearsal, line => this.#tell(line))
+    const bundles = world.system.demo.bundles?.(world.variant) ?? []
+    this.#actor = faultActor(world.rehearsal, bundles, line => this.#tell(line))
     this.#began = world.rehearsal.clock.millis()
     this.#crashes = [...faults.crashes]
     this.#deeds = [...faults.deeds]
     const { context } = world
-    this.#context = { ...context, openCluster: site => this.#openCluster(site) }
+    this.#context = {
+      ...context,
+      openCluster: site => this.#openCluster(site),
+      now: () => new Date(this.#millis() + this.#actor.runnerSkew),
+    }
   }
 
   async run(): Promise<FaultyOutcome> {
@@ -206,6 +211,10 @@ class FaultyRun {
       // Most stragglers catch up by themselves, and while something is still out of order nobody knows who will.
       if (this.#millis() - since > hour && this.#actor.active.length === 0) {
         since = this.#millis()
+        if (this.#deleteHinted(outcome.gates)) {
+          await rehearsal.run(5 * minute)
+          continue
+        }
         if (outcome.gates.some(gate => gate.hint?.includes('next --nudge') === true)) {
           if (await this.#variant('nudge')) until = this.#millis() + patience
           continue
@@ -215,6 +224,26 @@ class FaultyRun {
       await system.demo.meanwhile?.({ context: this.#context, rotation, rehearsal, gates: outcome.gates })
       await rehearsal.run(Math.min(pauseFor(outcome.gates, this.#world), hour))
     }
+  }
+
+  /** Pods that a hint says to delete: whether there are any. */
+  #deleteHinted(gates: readonly GateResult[]): boolean {
+    let deleted = false
+    for (const { site, verdict, hint } of gates) {
+      if (verdict === 'holds') continue
+      for (const [, namespace = '', name = ''] of hint?.matchAll(/kubectl --namespace (\S+) delete pod ([\w.-]+)/g) ??
+        []) {
+        const controls = this.#world.rehearsal.sites.get(site)
+        const pod = controls?.store.get('', 'Pod', namespace, name) ?? null
+        if (controls === undefined || pod === null || pod.metadata.deletionTimestamp !== undefined) continue
+        const owner = ownerOf(controls.store, pod)
+        this.#tell(`a pod of ${owner} is deleted, as the hint says`)
+        this.#waitedFor.push(`a pod of ${owner}: deleted, as the hint says`)
+        controls.workloads.evict(pod)
+        deleted = true
+      }
+    }
+    return deleted
   }
 
   /** Pods that a gate names as staying behind: their owner restarts them, which is all that can be done about a pod that reads trust at its start. */
@@ -542,7 +571,7 @@ export async function rehearseUnderFaults(
 ): Promise<FaultyRehearsal> {
   const folder = mkdtempSync(join(tmpdir(), 'reanchor-rehearsal-'))
   try {
-    const world = await makeWorld({ ...options, dir: null, fault: null, seed: String(seed) }, folder)
+    const world = await makeWorld({ ...options, dir: null, fault: null, seed: String(seed), repeats: false }, folder)
     try {
       const faults = drawFaults(seed, scopeOf(world))
       const began = world.rehearsal.clock.millis()
@@ -558,11 +587,12 @@ export async function rehearseUnderFaults(
 }
 
 /** What can go wrong in these clusters. */
-function scopeOf({ rehearsal, system }: World): FaultScope {
+function scopeOf({ rehearsal, system, variant }: World): FaultScope {
   const sites = rehearsal.sites.size
   const own = system.demo.troubles ?? []
   const troubles = troubleKinds.filter(kind => {
     if (kind === 'wrong-cluster') return sites > 1
+    if (kind === 'trust-edit') return (system.demo.bundles?.(variant).length ?? 0) > 0
     return kind === 'split-replicas' || kind === 'split-entries' ? own.includes(kind) : true
   })
   return { sites, troubles, deeds: deedKinds }

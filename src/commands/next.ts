@@ -27,6 +27,7 @@ import { postDashboard } from './dashboard.ts'
 import { gateContext, isOurs, leaveGates, type PostGate, postGates, withdrawGates } from './gate-status.ts'
 import { publishNew, type Request, somebodyElse } from './requests.ts'
 import { isClosed, loadRotation, type OpenRotation, positionsAt } from './rotation.ts'
+import { refuseUnsigned } from './signing.ts'
 import { lookAtSites, type SiteLook } from './verify.ts'
 import { addWiring, missingWiring } from './wire.ts'
 
@@ -123,7 +124,9 @@ async function advance(
 ): Promise<NextOutcome> {
   const { plan } = rotation
   refusePaused(rotation)
-  await refuseUnsigned(context, rotation, options)
+  // Going back is wanted most by a person in haste, who does not have the runner's key.
+  if (options.variant !== 'undo' || context.signer !== undefined)
+    await refuseUnsigned(context, rotation, 'reanchor next --signing-key ~/.ssh/reanchor-evidence')
   await refuseMissingWiring(rotation, positions)
   await refuseEditedRequests(context, rotation, forge)
 
@@ -451,7 +454,7 @@ async function addEvidence(
   looks: readonly SiteLook[],
   changes: Map<string, string | null>,
 ): Promise<void> {
-  const { writeSignedEvidence } = await import('../verify/evidence-file.ts')
+  const { writeWrittenEvidence } = await import('../verify/evidence-file.ts')
   const { plan, snapshot, name, declaration } = rotation
   if (signer === undefined && declaration.evidence.signers.length > 0 && looks.length > 0) {
     // Only a way back comes here without a key. It needs no evidence, and what nobody signed would count for nothing.
@@ -470,8 +473,8 @@ async function addEvidence(
     if ((await snapshot.read(file)) !== null) continue
     changes.set(
       file,
-      await writeSignedEvidence(
-        seen.map(look => look.evidence),
+      await writeWrittenEvidence(
+        seen.map(({ evidence, reported }) => ({ evidence, signature: reported?.signature ?? null })),
         signer ?? null,
       ),
     )
@@ -498,37 +501,6 @@ function refusePaused(rotation: OpenRotation): void {
     where: { file: `${rotationFolder(rotation.name)}/rotation.yaml`, field: 'spec.paused' },
     todo: 'remove `paused: true` on the base branch to go on; `verify` and `status` work meanwhile',
     exit: exitCodes.waiting,
-  })
-}
-
-/** Evidence that is asked to be signed is not committed without; found out before any cluster is looked at. */
-async function refuseUnsigned({ signer }: Context, rotation: OpenRotation, options: NextOptions): Promise<void> {
-  const { signers } = rotation.declaration.evidence
-  if (signers.length === 0) return
-  const where = { file: `${rotationFolder(rotation.name)}/rotation.yaml`, field: 'spec.evidence.signers' }
-  const { readAllowedSigner } = await import('../signature/allowed-signers.ts')
-  const { keyFingerprint } = await import('../signature/public-key.ts')
-  const known = signers.map(readAllowedSigner).filter(each => 'publicKey' in each)
-  const named = known.map(each => `${each.name} (${keyFingerprint(each.publicKey.blob)})`).join(', ')
-  if (signer === undefined) {
-    // Going back is wanted most by a person in haste, who does not have the runner's key.
-    if (options.variant === 'undo') return
-    throw new ReanchorError({
-      what: 'the evidence of this rotation is to be signed, and no key was given',
-      where,
-      expected: `the key of ${named}`,
-      found: 'no signing key',
-      todo: 'give it: --signing-key FILE, or REANCHOR_SIGNING_KEY_FILE; FILE.pub where an SSH agent holds it',
-      example: 'reanchor next --signing-key ~/.ssh/reanchor-evidence',
-    })
-  }
-  if (known.some(each => each.publicKey.blob.equals(signer.publicKey.blob))) return
-  throw new ReanchorError({
-    what: 'the signing key is none of those that may sign evidence',
-    where,
-    expected: `the key of ${named}`,
-    found: keyFingerprint(signer.publicKey.blob),
-    todo: 'give the right key, or let somebody who may add this one to rotation.yaml on the base branch',
   })
 }
 

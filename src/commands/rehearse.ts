@@ -161,7 +161,13 @@ async function standIn(
   // No person can vouch for what is not there, unless the rehearsal acts it out.
   const gates = { ...declaration.gates, attest: system.demo.vouches === true ? declaration.gates.attest : [] }
   if (own) {
-    const sites = declaration.sites.map(site => ({ ...site, current: null, custody: null }))
+    // The rehearsal's clusters are read by whoever asks: no Job reports there.
+    const sites = declaration.sites.map(site => ({
+      ...site,
+      cluster: site.cluster.kind === 'reports' ? { kind: 'context' as const, context: site.name } : site.cluster,
+      current: null,
+      custody: null,
+    }))
     const custody = { kind: 'sops', age: [recipient], ksops: false, rootAge: [] } as const
     return { path, text: writeDeclaration({ ...declaration, ...local, next, custody, sites, gates }) }
   }

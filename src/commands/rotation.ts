@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { exitCodes, ReanchorError } from '../errors.ts'
 import { readPlan } from '../plan/lock.ts'
 import { findStep, plannedTree, rotationFolder, treeFolder, variants } from '../plan/steps.ts'
+import { Remembered } from '../remember.ts'
 import { positionOf } from '../repository/position.ts'
 import type { Repository, Snapshot } from '../repository/repository.ts'
 import type { Declaration, FileTree, Plan, SitePosition } from '../rotation.ts'
@@ -58,11 +59,24 @@ export async function rotationNames(snapshot: Snapshot): Promise<readonly string
   return [...names].sort()
 }
 
+/** Read once while a rotation waits: the same bytes are asked for at every turn of a loop. */
+const plans = new Remembered<Plan>(8)
+const declarations = new Remembered<Declaration>(8)
+
+async function declarationAt(snapshot: Snapshot, file: string): Promise<Declaration> {
+  const { readDeclaration } = await import('../declaration/read.ts')
+  const text = (await snapshot.read(file)) ?? ''
+  const key = `${file}\n${text}`
+  const read = declarations.peek(key) ?? (await readDeclaration(text, file))
+  declarations.set(key, read)
+  return read
+}
+
 /** The plan of a rotation on a commit, or null where there is none. */
 export async function planAt(snapshot: Snapshot, name: string): Promise<Plan | null> {
   const file = `${rotationFolder(name)}/plan.yaml`
   const text = await snapshot.read(file)
-  return text === null ? null : readPlan(text, file)
+  return text === null ? null : plans.get(`${file}\n${text}`, () => readPlan(text, file))
 }
 
 export async function isClosed(snapshot: Snapshot, name: string): Promise<boolean> {
@@ -108,13 +122,12 @@ export async function loadRotation(
   repository: Repository,
   options: { readonly rotation: string | null; readonly base: string | null },
 ): Promise<OpenRotation> {
-  const { readDeclaration } = await import('../declaration/read.ts')
   let base = options.base ?? (await defaultBase(repository))
   let commit = await repository.head(base)
   let snapshot = repository.snapshot(commit)
   const name = await chooseRotation(snapshot, options.rotation)
   const file = `${rotationFolder(name)}/rotation.yaml`
-  const declaration = await readDeclaration((await snapshot.read(file)) ?? '', file)
+  const declaration = await declarationAt(snapshot, file)
   if (declaration.base !== base && options.base === null) {
     base = declaration.base
     commit = await repository.head(base)

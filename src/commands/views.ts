@@ -2,6 +2,7 @@ import { takeOverCommand } from '../custody/sealed-secrets.ts'
 import { sha256Hex } from '../pki/certificate.ts'
 import { writePlan } from '../plan/lock.ts'
 import { batchName, evidenceName, findStep, rotationFolder, stepFolder } from '../plan/steps.ts'
+import { courseOf, stepTime } from '../plan/time-left.ts'
 import type { PullRequestView } from '../report/pull-request.ts'
 import { describeChange, type TrustChange } from '../report/trust-diff.ts'
 import type { Plan, Proof, ProvenTransition } from '../rotation.ts'
@@ -11,6 +12,7 @@ import { readAllowedSigner } from '../signature/allowed-signers.ts'
 import { keyFingerprint } from '../signature/public-key.ts'
 import type { Signer } from '../signature/sshsig.ts'
 import { systemOf } from '../systems/systems.ts'
+import { authorshipOf } from '../verify/authorship.ts'
 import type { Request } from './requests.ts'
 import type { OpenRotation } from './rotation.ts'
 import { referredValues } from './stored-values.ts'
@@ -59,14 +61,27 @@ export async function requestView(
       file: evidenceFile(rotation, look),
       digest: look.evidence.observation,
       seenAt: look.evidence.to,
-      signedBy: signer === null ? null : signedBy(signer, rotation.declaration.evidence.signers),
+      signedBy: whoSigned(look, signer, rotation.declaration.evidence.signers),
     })),
     proof: closes ? null : stepProof(rotation, request, now),
     cleanUp: closes ? cleanUp(rotation) : [],
     first: closes ? [] : await takeOvers(rotation, request),
     warnings: plan.strategy === 'emergency' && !closes ? [systemOf(plan.system).words.emergency] : [],
+    ...(closes || request.variant !== 'step' ? {} : { lasts: lastsOf(rotation, request) }),
     undo: closes ? [] : [undoWindow({ plan, at: request.at, sites: request.sites, evidence: [], now })],
   }
+}
+
+function lastsOf({ plan, declaration }: OpenRotation, { at }: Request) {
+  const renewalHours = systemOf(plan.system).renewalHours?.(declaration) ?? plan.leafHours
+  return stepTime(courseOf(plan, renewalHours), at.phase.number, at.step.number)
+}
+
+/** A report keeps the signature that it came with. */
+function whoSigned({ evidence, reported }: SiteLook, signer: Signer | null, signers: readonly string[]): string | null {
+  if (reported?.signature == null) return signer === null ? null : signedBy(signer, signers)
+  const { by, key } = authorshipOf(evidence, reported.signature, signers)
+  return by === null ? key : `${by} (${key})`
 }
 
 /** As `verify --evidence` will say it. */

@@ -1,5 +1,6 @@
 import { builderOf, carriesPatch, isMarked } from '../gitops/wiring.ts'
 import { applyWiring, wiringHolds } from '../gitops/yaml-edit.ts'
+import { Remembered } from '../remember.ts'
 import type { Repository, Snapshot } from '../repository/repository.ts'
 import type { FileChanges, Plan, WiringPoint } from '../rotation.ts'
 import { filesForWiring } from './files.ts'
@@ -33,19 +34,38 @@ export interface MissingWiring {
  * nothing builds without a word, so the owner's kustomization is built and searched for what the Component marks.
  */
 export async function missingWiring(
-  { plan, snapshot }: Wired,
+  wired: Wired,
   sites: readonly string[],
   changes: FileChanges = new Map(),
 ): Promise<readonly MissingWiring[]> {
-  const missing: MissingWiring[] = []
+  const { plan, snapshot } = wired
   const points = plan.wiring.filter(each => sites.includes(each.site))
+  if (points.length === 0) return []
+  if (changes.size > 0) return await missingOf(wired, points, changes)
+  const key = `${snapshot.commit} ${JSON.stringify([plan.metadata.name, plan.follows ?? null, points])}`
+  const known = onCommit.peek(key)
+  if (known !== undefined) return known
+  const missing = await missingOf(wired, points, changes)
+  onCommit.set(key, missing)
+  return missing
+}
+
+/** While a rotation waits, the same commit is asked about again and again; its files do not change. */
+const onCommit = new Remembered<readonly MissingWiring[]>(64)
+
+async function missingOf(
+  { plan, snapshot }: Wired,
+  points: readonly WiringPoint[],
+  changes: FileChanges,
+): Promise<readonly MissingWiring[]> {
+  const missing: MissingWiring[] = []
   for (const point of points) {
     const changed = changes.get(point.file)
     const text = changed === undefined ? await snapshot.read(point.file) : changed
     const held = wiringHolds(text, point.edit, point.file)
     if (!held.holds) missing.push({ point, found: held.found })
   }
-  if (missing.length > 0 || points.length === 0) return missing
+  if (missing.length > 0) return missing
   const files = new Map(await filesForWiring(snapshot))
   for (const [path, text] of changes) {
     if (text === null) files.delete(path)

@@ -1,3 +1,4 @@
+import { readAllowedSigner } from '../signature/allowed-signers.ts'
 import type { System } from '../systems/system.ts'
 import { isSystemName, systemOf } from '../systems/systems.ts'
 import type { FieldPath } from './located-yaml.ts'
@@ -40,6 +41,7 @@ export function crossChecks(document: unknown, context: CheckContext): readonly 
     ...siteNamesUnique(sites),
     ...sitePathsApart(sites),
     ...deliveriesApart(sites),
+    ...reportsApart(spec, sites),
     ...filesOutsideSites(spec, sites),
     ...keysOutside(spec, sites, context),
     ...batchesComplete(spec, sites),
@@ -165,6 +167,36 @@ function deliveriesApart(sites: readonly RawSite[]): readonly Finding[] {
   return findings
 }
 
+/** Two clusters that push to one ref would overwrite each other; and who may sign must be known. */
+function reportsApart(spec: Readonly<Record<string, unknown>>, sites: readonly RawSite[]): readonly Finding[] {
+  const first = new Map<string, string>()
+  const signers = listAt(spec, ['evidence', 'signers']).flatMap(line => {
+    const read = typeof line === 'string' ? readAllowedSigner(line) : { problem: '' }
+    return 'problem' in read ? [] : [read.name]
+  })
+  return sites.flatMap(({ path, value, name }) => {
+    const findings: Finding[] = []
+    const reports = textAt(value, ['cluster', 'reports'])
+    const before = reports === null ? undefined : first.get(reports)
+    if (reports !== null && before === undefined) first.set(reports, name ?? '(without a name)')
+    if (before !== undefined)
+      findings.push({
+        path: [...path, 'cluster', 'reports'],
+        what: `is what site ${before} has already`,
+        expected: 'a name for each site: its reports take the place of those before',
+        example: `reports/${name ?? 'eu-2'}`,
+      })
+    const signer = textAt(value, ['cluster', 'signer'])
+    if (signer !== null && !signers.includes(signer))
+      findings.push({
+        path: [...path, 'cluster', 'signer'],
+        what: 'is none of evidence.signers, so that no report would ever be taken',
+        expected: signers.length === 0 ? 'signers under spec.evidence' : `one of: ${signers.join(', ')}`,
+      })
+    return findings
+  })
+}
+
 /** A site's folder holds what reanchor renders and nothing else; rotations/ is applied by nobody. */
 function filesOutsideSites(spec: Readonly<Record<string, unknown>>, sites: readonly RawSite[]): readonly Finding[] {
   const places: { readonly path: FieldPath; readonly text: string }[] = []
@@ -175,7 +207,6 @@ function filesOutsideSites(spec: Readonly<Record<string, unknown>>, sites: reado
     for (const kind of ['flux', 'argocd']) {
       add([...site.path, 'delivery', kind, 'file'], textAt(site.value, ['delivery', kind, 'file']))
     }
-    add([...site.path, 'cluster', 'reports'], textAt(site.value, ['cluster', 'reports']))
   }
   for (const [index, target] of listAt(spec, ['reload', 'workloads']).entries()) {
     add(['spec', 'reload', 'workloads', index, 'path'], textAt(target, ['path']))

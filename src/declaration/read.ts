@@ -20,7 +20,7 @@ import type { FieldPath, LocatedYaml } from './located-yaml.ts'
 import { fieldText, readLocatedYaml } from './located-yaml.ts'
 import { type Finding, isMap, mapAt } from './raw.ts'
 import type { Surface } from './schema.ts'
-import { daysOf, millisecondsOf, nearestName, shown, splitObject } from './values.ts'
+import { daysOf, millisecondsOf, nearestName, shown, splitObject, usualWithin } from './values.ts'
 
 /** More than this nobody reads at once; a file with so many is no declaration. */
 const mostErrors = 100
@@ -499,10 +499,18 @@ function clusterOf(site: SurfaceSite): ClusterChoice {
   const { cluster } = site
   if (cluster === undefined) return { kind: 'context', context: site.name }
   if (typeof cluster === 'string') return { kind: 'inCluster' }
+  if ('within' in cluster)
+    return {
+      kind: 'reports',
+      ref: cluster.reports,
+      within: millisecondsOf(cluster.within),
+      signer: cluster.signer ?? null,
+    }
   if (cluster.kubeconfig !== undefined)
     return { kind: 'kubeconfig', file: cluster.kubeconfig, context: cluster.context ?? null }
   if (cluster.context !== undefined) return { kind: 'context', context: cluster.context }
-  if ('reports' in cluster && cluster.reports !== undefined) return { kind: 'reports', path: cluster.reports }
+  if ('reports' in cluster && cluster.reports !== undefined)
+    return { kind: 'reports', ref: cluster.reports, within: usualWithin, signer: null }
   return { kind: 'inCluster' }
 }
 

@@ -24,6 +24,8 @@ import {
   labelProblem,
   recipientPattern,
   recipientProblem,
+  reportsPattern,
+  reportsProblem,
   signerExample,
   signerProblem,
   vouchedPattern,
@@ -449,6 +451,17 @@ const custody = choice(
 
 // ------------------------------------------------------------------------------------------------------- sites
 
+const reportsRef = text(
+  {
+    title: 'a name that begins with reports/',
+    description:
+      'What a Job in the cluster pushes its evidence to, where the cluster cannot be reached from outside: the ref refs/reanchor/<this> of the repository.',
+    examples: ['reports/eu-1'],
+    pattern: reportsPattern,
+  },
+  reportsProblem,
+)
+
 const cluster = z
   .union([
     z.enum(['inCluster']),
@@ -476,10 +489,7 @@ const cluster = z
             examples: [{}],
           })
           .optional(),
-        reports: repositoryPath(
-          'Folder of evidence that a Job in the cluster pushes, where the cluster cannot be reached from outside.',
-          'reports/eu-1',
-        ).optional(),
+        reports: reportsRef.optional(),
       },
     ),
     z
@@ -492,9 +502,27 @@ const cluster = z
         description: 'A context of a kubeconfig file of its own.',
         examples: [{ kubeconfig: '../kubeconfigs/eu-1.yaml', context: 'eu-1' }],
       }),
+    z
+      .strictObject({
+        reports: reportsRef,
+        within: duration('1m', '7d', 'A report that was begun longer ago than this is not taken.', '15m').default(
+          '15m',
+        ),
+        signer: plainText(
+          'a name among evidence.signers',
+          'The one of evidence.signers who may sign the reports of this site. Default: each of them.',
+          'eu-1',
+        ).optional(),
+      })
+      .meta({
+        title: 'reports, how young they have to be and who signs them',
+        description: 'Evidence from a Job in the cluster, with limits of its own.',
+        examples: [{ reports: 'reports/eu-1', within: '15m', signer: 'eu-1' }],
+      }),
   ])
   .meta({
-    title: 'inCluster, or one of context, kubeconfig (with or without context), reports',
+    title:
+      'inCluster, or one of context, kubeconfig (with or without context), reports (with or without within, signer)',
     description: 'How the verifier reads this cluster. Default: the context that has the name of the site.',
     examples: [{ context: 'eu-1' }],
   })

@@ -280,6 +280,26 @@ function bech32Checksum(prefix: string, data: string): number {
 
 export const signerExample = 'runner ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIC3qT4mTz2JiHQ4sVw+ytoLniPtYfgrVppXiPN2xLXIF'
 
+/** A Job that reports every five minutes may miss one turn. */
+export const usualWithin = 900_000
+
+export const reportsPattern = '^reports(/[A-Za-z0-9][A-Za-z0-9._-]*)+$'
+
+/** A ref under refs/reanchor/, apart from those that locks and plans have there. */
+export function reportsProblem(text: string): Problem | null {
+  const parts = text.split('/')
+  const sound =
+    new RegExp(reportsPattern).test(text) &&
+    text.length <= 100 &&
+    !parts.some(part => part.includes('..') || part.endsWith('.') || part.endsWith('.lock'))
+  if (sound) return null
+  return {
+    what: 'is no name of reports',
+    expected: 'reports/ and a name of letters, digits, dots, dashes and underscores, such as the site',
+    example: 'reports/eu-1',
+  }
+}
+
 /** A line of an allowed-signers file. */
 export function signerProblem(text: string): Problem | null {
   const read = readAllowedSigner(text)

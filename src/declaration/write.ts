@@ -10,7 +10,7 @@ import type {
   Rollout,
 } from '../rotation.ts'
 import { systemOf } from '../systems/systems.ts'
-import { formatDuration } from './values.ts'
+import { formatDuration, usualWithin } from './values.ts'
 
 /** Remarks by field, such as `spec.sites[0].path`: each stands as a comment right above its field. */
 export type Notes = ReadonlyMap<string, string>
@@ -243,7 +243,11 @@ function writeCluster(out: Writer, cluster: ClusterChoice): void {
     return
   }
   out.map('cluster', () => {
-    if (cluster.kind === 'reports') out.field('reports', cluster.path)
+    if (cluster.kind === 'reports') {
+      out.field('reports', cluster.ref)
+      if (cluster.within !== usualWithin) out.field('within', formatDuration(cluster.within))
+      if (cluster.signer !== null) out.field('signer', cluster.signer)
+    }
     if (cluster.kind === 'kubeconfig') out.field('kubeconfig', cluster.file)
     if (cluster.kind !== 'reports' && cluster.context !== null) out.field('context', cluster.context)
   })

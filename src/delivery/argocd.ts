@@ -56,6 +56,21 @@ export async function observeArgo(question: DeliveryQuestion, delivery: ArgoChoi
   }
 }
 
+/**
+ * The commit that an Application is syncing at this moment, as a hook of that sync asks. Null: it is not syncing, or the sync does not say. `spec.source` and
+ * `status.sync` may be of a newer commit than the operation (argo-cd pkg/apis/application/v1alpha1, OperationState).
+ */
+export async function syncingNow(
+  cluster: Cluster,
+  delivery: Pick<ArgoChoice, 'namespace' | 'name'>,
+  path: string,
+): Promise<string | null> {
+  const found = await cluster.get(resources.applications, delivery.namespace, delivery.name)
+  const state = at(found?.status, 'operationState')
+  if (text(at(state, 'phase')) !== 'Running') return null
+  return commitOf(revisionOf(at(state, 'syncResult'), sourceIndex(found?.spec, path)))
+}
+
 /** `automated: {}` switches it on, and `enabled: false` in it off again (argo-cd docs/user-guide/auto_sync.md). */
 function syncsByItself(spec: unknown): boolean {
   const automated = at(spec, 'syncPolicy', 'automated')

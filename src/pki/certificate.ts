@@ -1,5 +1,6 @@
 import { createHash, type KeyObject, X509Certificate } from 'node:crypto'
 import { ReanchorError, type Where } from '../errors.ts'
+import { Remembered } from '../remember.ts'
 import type { CertificateFacts, Instant } from '../rotation.ts'
 import {
   children,
@@ -82,6 +83,19 @@ export function isSelfSigned(certificate: Certificate): boolean {
 
 /** Whether the issuer's key made the signature. Names, dates and extensions are not looked at. False for unusable keys. */
 export function isSignedBy(certificate: Certificate, issuer: Certificate): boolean {
+  const tried = signers.get(certificate) ?? new WeakMap<Certificate, boolean>()
+  signers.set(certificate, tried)
+  const known = tried.get(issuer)
+  if (known !== undefined) return known
+  const signed = verifies(certificate, issuer)
+  tried.set(issuer, signed)
+  return signed
+}
+
+/** Which keys were tried on a certificate's signature: a proof asks the same of the same few for every mix. */
+const signers = new WeakMap<Certificate, WeakMap<Certificate, boolean>>()
+
+function verifies(certificate: Certificate, issuer: Certificate): boolean {
   const key = publicKeyOf(issuer)
   if (key === null) return false
   try {
@@ -140,9 +154,12 @@ function fromPem(text: string, where: Where): Certificate {
   return fromDer(block.der, place)
 }
 
+/** Those that were read last: a proof, and each look at a site, read the same certificates many times. */
+const lately = new Remembered<Certificate>(1024)
+
 function fromDer(der: Buffer, where: Where): Certificate {
   try {
-    return readParts(der)
+    return lately.get(der.toString('latin1'), () => readParts(der))
   } catch (error) {
     const detail = error instanceof DerError ? error.message : 'the bytes are no X.509 certificate'
     throw new ReanchorError({

@@ -12,6 +12,14 @@ export interface KeySource {
   generate(algorithm: AnyKeyAlgorithm): Promise<KeyObject>
 }
 
+/**
+ * Whether two public keys are one. node:crypto's own `equals` leaves an error behind in OpenSSL's queue where the types differ (seen with Node
+ * 20.20), and the next key that is imported is refused for it: so types are compared first.
+ */
+export function isSameKey(one: KeyObject, other: KeyObject): boolean {
+  return one.asymmetricKeyType === other.asymmetricKeyType && one.equals(other)
+}
+
 const generate = promisify(generateKeyPair)
 
 /** Keys from the system's random generator. */

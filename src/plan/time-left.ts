@@ -99,6 +99,24 @@ export interface PhaseTime {
   readonly usual: number
 }
 
+/** How long one step lasts from the last change that it makes, in milliseconds. */
+export interface StepTime {
+  /** Hold and settle: before these are over no gate can hold. */
+  readonly gates: number
+  /** What holders take to renew by themselves, where the gate waits for that; else 0. */
+  readonly renewal: number
+}
+
+/** Pure. */
+export function stepTime(course: Course, phase: number, step: number): StepTime {
+  const renews =
+    course.strategy !== 'renew' &&
+    course.strategy !== 'emergency' &&
+    phase === movingPhase(course) &&
+    step === course.phases[phase]?.steps.length
+  return { gates: leastTime(course, false), renewal: renews ? Math.round(course.renewalHours * hour) : 0 }
+}
+
 /** Of every phase of a course, from `adopt` on. How long nodes or workloads take to restart is known to nobody here. Pure. */
 export function phaseTimes(course: Course): readonly PhaseTime[] {
   const { batches, strategy } = course

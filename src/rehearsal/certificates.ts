@@ -8,6 +8,7 @@ import {
   sign,
   X509Certificate,
 } from 'node:crypto'
+import { Remembered } from '../remember.ts'
 import type { Fingerprint } from '../rotation.ts'
 
 /**
@@ -134,6 +135,9 @@ function ca(request: CaRequest): Pair {
   return { certificate: build({ subject, publicKey, issuer, life: request.life, extensions }), key }
 }
 
+/** Of CAs, which sign many leaves. */
+const keys = new Remembered<KeyObject>(64)
+
 interface Parts {
   readonly subject: Buffer
   readonly publicKey: KeyObject
@@ -143,7 +147,7 @@ interface Parts {
 }
 
 function build(parts: Parts): string {
-  const signer = createPrivateKey(parts.issuer.key)
+  const signer = keys.get(parts.issuer.key, () => createPrivateKey(parts.issuer.key))
   const algorithm =
     signer.asymmetricKeyType === 'rsa'
       ? sequence(oid('1.2.840.113549.1.1.11'), der(0x05, Buffer.alloc(0)))

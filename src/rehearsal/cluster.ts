@@ -11,7 +11,7 @@ import { instantOf } from './clock.ts'
 import { asRead, groupOf, kindOf, type StoredObject, textAt } from './objects.ts'
 import type { Workloads } from './rollout.ts'
 import type { Site } from './site.ts'
-import type { Endpoint } from './workload-tls.ts'
+import type { Endpoint, LoadedMaterial } from './workload-tls.ts'
 
 const pageSize = 25
 
@@ -56,6 +56,9 @@ export function readableCluster(site: Site, workloads: Workloads): Cluster {
       throw new ClusterError('unreachable', asked, 'the pod is not running')
     return found
   }
+
+  /** What OpenSSL sends of one material, which does not change: it is asked for at every look. */
+  const served = new WeakMap<LoadedMaterial, Buffer[]>()
 
   return {
     async identity() {
@@ -107,13 +110,18 @@ export function readableCluster(site: Site, workloads: Workloads): Cluster {
       if (answer === null) throw new ClusterError('unreachable', asked, 'connection refused')
       return typeof answer === 'string' ? answer : JSON.stringify(answer)
     },
-    async servedChain(pod, port, serverName) {
+    async servedTls(pod, port, serverName) {
       const asked = `handshake with ${pod.namespace}/${pod.name}:${port}`
       await asking(asked)
       const process = workloads.process(runningPod(pod, asked))
       const endpoint = process?.endpointAt?.(port) ?? null
       if (endpoint === null) throw new ClusterError('unreachable', asked, 'connection refused')
-      return await chainServed(endpoint, serverName, asked)
+      const { material } = endpoint
+      const known = served.get(material)
+      if (known !== undefined) return { chain: known, authorities: endpoint.authorities }
+      const chain = await chainServed(endpoint, serverName, asked)
+      if (endpoint.material === material) served.set(material, chain)
+      return { chain, authorities: endpoint.authorities }
     },
     async close() {},
   }

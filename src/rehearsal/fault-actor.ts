@@ -1,9 +1,13 @@
+import { type KeyObject, X509Certificate } from 'node:crypto'
+import { isSameKey } from '../pki/keys.ts'
+import { certificatesIn, companyRoot } from './certificates.ts'
 import type { ClusterTrouble } from './fault-plan.ts'
 import { atShare } from './fault-plan.ts'
 import type { ApiFault } from './faults.ts'
-import type { StoredObject } from './objects.ts'
+import { type StoredObject, textAt } from './objects.ts'
 import type { Rehearsal, SiteControls } from './rehearsal.ts'
 import { nodeOf, ownerOf } from './site.ts'
+import type { LiveBundle } from './system.ts'
 
 /** Acts out what a plan of faults drew, at the virtual times that it says. */
 export interface FaultActor {
@@ -13,6 +17,8 @@ export interface FaultActor {
   readonly active: readonly string[]
   /** Which site's cluster a site's kubeconfig leads to now. */
   clusterOf(site: string): string
+  /** Milliseconds by which the clock of reanchor's own machine is off. */
+  readonly runnerSkew: number
 }
 
 /** One that began: what it is, as a trace tells it, and how it ends. */
@@ -21,7 +27,12 @@ interface Begun {
   end(): void
 }
 
-export function faultActor(rehearsal: Rehearsal, tell: (line: string) => void): FaultActor {
+export function faultActor(
+  rehearsal: Rehearsal,
+  bundles: readonly LiveBundle[],
+  tell: (line: string) => void,
+): FaultActor {
+  let runnerSkew = 0
   const active = new Set<string>()
   const leadsTo = new Map<string, string>()
   const sites = [...rehearsal.sites.values()]
@@ -33,6 +44,9 @@ export function faultActor(rehearsal: Rehearsal, tell: (line: string) => void): 
       return [...active].sort()
     },
     clusterOf: site => leadsTo.get(site) ?? site,
+    get runnerSkew() {
+      return runnerSkew
+    },
   }
 
   function begin(trouble: ClusterTrouble): void {
@@ -130,11 +144,36 @@ export function faultActor(rehearsal: Rehearsal, tell: (line: string) => void): 
       case 'clock-skew':
         faults.clockSkew = measure
         return {
-          what: `the API server’s clock is ${measure < 0 ? 'behind' : 'ahead'} by ${minutes(Math.abs(measure))}`,
+          what: `the API server’s clock is ${off(measure)}`,
           end() {
             faults.clockSkew = 0
           },
         }
+      case 'runner-clock':
+        runnerSkew = measure
+        return {
+          what: `the clock of reanchor’s machine is ${off(measure)}`,
+          end() {
+            runnerSkew = 0
+          },
+        }
+      case 'node-clock': {
+        const node = atShare(site.workloads.nodes, share) ?? ''
+        faults.nodeSkew.set(node, measure)
+        return { what: `the clock of ${node} is ${off(measure)}`, end: () => void faults.nodeSkew.delete(node) }
+      }
+      case 'trust-edit': {
+        const edited = editBundle(rehearsal, site, bundles, share)
+        if (edited === null) return null
+        const deliverers = measure === 0 ? [] : deliverersOf(site, edited.object)
+        for (const each of deliverers) suspend(store, each, true)
+        return {
+          what: `somebody ${edited.what} by hand${deliverers.length === 0 ? '' : ', and has suspended what delivers it'}`,
+          end() {
+            for (const each of deliverers) suspend(store, each, false)
+          },
+        }
+      }
       case 'stale-reads':
         faults.staleReads = structuredClone(store.everything())
         return {
@@ -218,6 +257,96 @@ function restart(workload: StoredObject, now: string): void {
   const template = (workload.spec as { template: { metadata?: { annotations?: Record<string, string> } } }).template
   const annotations = { ...template.metadata?.annotations, 'kubectl.kubernetes.io/restartedAt': now }
   template.metadata = { ...template.metadata, annotations }
+}
+
+function off(skew: number): string {
+  return `${skew < 0 ? 'behind' : 'ahead'} by ${minutes(Math.abs(skew))}`
+}
+
+interface EditedBundle {
+  readonly object: StoredObject
+  readonly what: string
+}
+
+/**
+ * What a person may do to a live bundle without breaking anything by that alone: a root of another company goes in, or the one that the site began with,
+ * which may have left; or that one goes, where nobody presents a certificate of it any more.
+ */
+function editBundle(
+  rehearsal: Rehearsal,
+  site: SiteControls,
+  bundles: readonly LiveBundle[],
+  share: number,
+): EditedBundle | null {
+  const { store } = site
+  const found = bundles.flatMap(bundle => {
+    const object = store.get('', bundle.kind, bundle.namespace, bundle.name)
+    const value = textAt(object, 'data', bundle.key)
+    return object === null || value === undefined ? [] : [{ ...bundle, object, value }]
+  })[0]
+  if (found === undefined) return null
+  const { kind, namespace, name, key, object, value } = found
+  const sealed = kind === 'Secret'
+  const roots = certificatesIn(sealed ? Buffer.from(value, 'base64').toString('utf8') : value)
+  if (roots.length === 0) return null
+  const { root } = site.startingCa()
+  const [own = root] = certificatesIn(root)
+  const there = roots.includes(own)
+  const goes = share >= 2 / 3 && there && roots.length > 1 && !isNeeded(own, rehearsal.handshakes.presented)
+  const comes = share >= 1 / 3 && !there ? own : stranger(rehearsal)
+  const next = goes ? roots.filter(each => each !== own) : [...roots, comes]
+  store.update(object, 'kubectl-edit', edited => {
+    const data = edited.data as Record<string, string>
+    data[key] = sealed ? Buffer.from(next.join('')).toString('base64') : next.join('')
+  })
+  const where = `${kind} ${namespace}/${name}`
+  if (goes) return { object, what: `takes the old root out of ${where}` }
+  return { object, what: `puts ${comes === own ? 'the old root back into' : 'a root of their own into'} ${where}` }
+}
+
+function stranger({ clock }: Rehearsal): string {
+  const day = 86_400_000
+  const begins = Math.min(clock.millis(), Date.now()) - day
+  const life = { notBefore: new Date(begins), notAfter: new Date(begins + 3650 * day) }
+  return companyRoot('Somebody else', life).certificate
+}
+
+/** Whether a root made one of these chains, or stands in it. */
+function isNeeded(root: string, chains: readonly string[]): boolean {
+  const { publicKey } = new X509Certificate(root)
+  return chains.some(chain =>
+    certificatesIn(chain).some(each => {
+      const certificate = new X509Certificate(each)
+      return each === root || isSameKey(certificate.publicKey, publicKey) || signedBy(certificate, publicKey)
+    }),
+  )
+}
+
+function signedBy(certificate: X509Certificate, key: KeyObject): boolean {
+  try {
+    return certificate.verify(key)
+  } catch {
+    // A key of another type signed nothing here.
+    return false
+  }
+}
+
+/** The Kustomization of Flux that applies an object. Argo CD has no such switch. */
+function deliverersOf({ store }: SiteControls, { metadata }: StoredObject): readonly string[] {
+  const name = metadata.labels?.['kustomize.toolkit.fluxcd.io/name']
+  return store
+    .list('kustomize.toolkit.fluxcd.io', 'Kustomization')
+    .map(each => each.metadata.name)
+    .filter(each => each === name)
+}
+
+function suspend(store: SiteControls['store'], name: string, suspended: boolean): void {
+  for (const each of store.list('kustomize.toolkit.fluxcd.io', 'Kustomization')) {
+    if (each.metadata.name !== name) continue
+    store.update(each, 'flux', next => {
+      next.spec = { ...(next.spec as object), suspend: suspended }
+    })
+  }
 }
 
 function minutes(milliseconds: number): string {

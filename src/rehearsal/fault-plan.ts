@@ -24,7 +24,7 @@ export interface ClusterTrouble {
   readonly lasts: number
   /** Which of several it strikes. */
   readonly share: number
-  /** How strongly: a lag, a skew in milliseconds; 0 where that has no meaning. */
+  /** How strongly: a lag, a skew in milliseconds; 1: the deliverer is suspended; 0 where that has no meaning. */
   readonly measure: number
   /** Of `api`: what fails in which way. */
   readonly api: ApiTrouble | null
@@ -50,6 +50,12 @@ export const troubleKinds = [
   'live-edit',
   /** The API server's clock is wrong. */
   'clock-skew',
+  /** The clock of reanchor's own machine is wrong, … */
+  'runner-clock',
+  /** … or that of one node, by which its kubelet and the proxies on it tell times. */
+  'node-clock',
+  /** A person edits the live bundle in the cluster; the deliverer sets it back, or is suspended meanwhile. */
+  'trust-edit',
   /** Reads are answered from a cache that stands still. */
   'stale-reads',
   /** Requests fail. */
@@ -121,9 +127,13 @@ export function drawFaults(seed: number, scope: FaultScope): FaultPlan {
   const troubles = random.fork('troubles')
   const crashes = random.fork('crashes')
   const deeds = random.fork('deeds')
+  const more = random.fork('more')
   return {
     seed,
-    cluster: drawn(troubles.between(3, 7), () => trouble(troubles, scope)),
+    cluster: [
+      ...troublesOf(troubles, [3, 7], scope, kind => !rarer.has(kind)),
+      ...troublesOf(more, [0, 2], scope, kind => rarer.has(kind)),
+    ],
     crashes: drawn(crashes.between(0, 2), () => ({
       place: crashes.next(),
       write: crashes.between(1, 6),
@@ -135,6 +145,21 @@ export function drawFaults(seed: number, scope: FaultScope): FaultPlan {
       share: deeds.next(),
     })),
   }
+}
+
+/** Drawn apart, so that what a seed drew before they were there is what it draws still. */
+const rarer: ReadonlySet<TroubleKind> = new Set(['runner-clock', 'node-clock', 'trust-edit'])
+
+function troublesOf(
+  random: SeededRandom,
+  [least, most]: readonly [number, number],
+  scope: FaultScope,
+  of: (kind: TroubleKind) => boolean,
+): readonly ClusterTrouble[] {
+  const kinds = scope.troubles.filter(of)
+  return drawn(kinds.length === 0 ? 0 : random.between(least, most), () =>
+    trouble(random, { ...scope, troubles: kinds }),
+  )
 }
 
 function trouble(random: SeededRandom, scope: FaultScope): ClusterTrouble {
@@ -168,11 +193,15 @@ const lasting: Readonly<Partial<Record<TroubleKind, readonly [number, number]>>>
   'stale-reads': [5, 120],
   'clock-skew': [5, 90],
   'wrong-cluster': [10, 90],
+  'runner-clock': [5, 90],
+  'node-clock': [20, 180],
+  'trust-edit': [5, 120],
 }
 
 function measureOf(kind: TroubleKind, strength: number): number {
   if (kind === 'kubelet-lags') return Math.round((2 + strength * 18) * minute)
-  if (kind !== 'clock-skew') return 0
+  if (kind === 'trust-edit') return strength < 0.5 ? 0 : 1
+  if (kind !== 'clock-skew' && kind !== 'runner-clock' && kind !== 'node-clock') return 0
   // From seconds, which are nothing, to hours, on both sides.
   const sign = strength < 0.5 ? -1 : 1
   const size = Math.abs(strength - 0.5) * 2

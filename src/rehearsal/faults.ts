@@ -45,6 +45,8 @@ export interface SiteFaults {
   readonly api: ApiFault[]
   /** Added to the time that the API server tells, in milliseconds. */
   clockSkew: number
+  /** Milliseconds by which the clock of a node is off. */
+  readonly nodeSkew: Map<string, number>
   /** Flux and Argo CD do not look at the repository. */
   sourceStalled: boolean
   /** Reads are answered from this copy of the store, as a stale watch cache would; null: live. */
@@ -66,6 +68,7 @@ export function noFaults(): SiteFaults {
     kubeletLag: new Map(),
     api: [],
     clockSkew: 0,
+    nodeSkew: new Map(),
     sourceStalled: false,
     staleReads: null,
     splitReplicas: false,

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import { decryptSopsSecret } from '../custody/sops.ts'
-import { buildKustomization } from '../gitops/kustomize.ts'
+import { type BuildOptions, type BuildResult, buildKustomization } from '../gitops/kustomize.ts'
+import { Remembered } from '../remember.ts'
 import type { FileTree } from '../rotation.ts'
 import type { Timer } from './clock.ts'
 import {
@@ -53,6 +54,8 @@ export class Flux {
   readonly #readBase: ReadBase
   readonly #base: string
   readonly #artifacts = new Map<string, Artifact>()
+  /** What Secrets held when they were opened, by key and ciphertext: they are opened at every reconcile. */
+  readonly #opened = new Remembered<Readonly<Record<string, string>>>(64)
   readonly #timers = new Map<string, Timer>()
   /** Kustomizations that a worker is at, and those of them that something new has come up for: they have their turn afterwards. */
   readonly #busy = new Set<string>()
@@ -337,7 +340,7 @@ export class Flux {
     const spec = recordAt(kustomization, 'spec')
     const folder = folderOf(kustomization)
     const targetNamespace = textAt(spec, 'targetNamespace')
-    const built = buildKustomization(artifact.files, folder, {
+    const built = builtOnce(artifact.files, folder, {
       directory: 'flux',
       components: listAt(spec, 'components').map(String),
       ignoreMissingComponents: spec.ignoreMissingComponents === true,
@@ -375,8 +378,10 @@ export class Flux {
       .map(([, value]) => Buffer.from(value, 'base64').toString('utf8'))
     const { sops: _sops, ...rest } = manifest
     try {
-      const opened = await decryptSopsSecret(text, identities.join('\n'), file)
-      return { ...rest, data: { ...opened.data } } as Manifest
+      const key = [...identities, text].join('\n')
+      const data = this.#opened.peek(key) ?? (await decryptSopsSecret(text, identities.join('\n'), file)).data
+      this.#opened.set(key, data)
+      return { ...rest, data: { ...data } } as Manifest
     } catch (error) {
       throw new Error(`decryption failed for 'Secret.v1.[noGrp]/${manifest.metadata.name}': ${messageOf(error)}`)
     }
@@ -552,6 +557,18 @@ interface InventoryEntry {
 
 // Fields that kubectl wrote are taken over, those of other managers stay (kustomize-controller, "kubectl" and "before-first-apply").
 const takenOver = /^(kubectl|before-first-apply)/
+
+const builds = new WeakMap<FileTree, Map<string, BuildResult>>()
+
+/** What a Kustomization builds of one revision is built at every interval, and is the same. What fails is tried again. */
+function builtOnce(files: FileTree, folder: string, options: BuildOptions): BuildResult {
+  const known = builds.get(files) ?? new Map<string, BuildResult>()
+  builds.set(files, known)
+  const key = JSON.stringify([folder, options])
+  const built = known.get(key) ?? buildKustomization(files, folder, options)
+  known.set(key, built)
+  return built
+}
 
 function conditionOf(object: StoredObject | null, type: string): unknown {
   return listAt(object, 'status', 'conditions').find(entry => textAt(entry, 'type') === type)

@@ -49,6 +49,8 @@ export interface HandshakeCounts {
 
 interface Attempt {
   readonly link: LinkKind
+  /** Who meets whom with what: equal where nothing that a handshake depends on has changed. */
+  readonly mix: string
   readonly client: string
   readonly clientLeaf: Fingerprint | null
   readonly clientTrusts: readonly Fingerprint[]
@@ -85,6 +87,16 @@ const longestInterval = 30 * 60_000
 const settledAfter = 120_000
 const keptFailures = 500
 
+export interface HandshakeOptions {
+  readonly crossSite: boolean
+  readonly roundLimit: number
+  /**
+   * Whether a round tries again what has been tried and has not changed on either side. False: each round looks at all pairs and links, and tries those
+   * that stand as they have never stood before. @default true
+   */
+  readonly repeats?: boolean
+}
+
 /** At most `limit` of a list: those of that turn, of which each begins where the one before ended. */
 function inTurn<T>(list: readonly T[], turn: number, limit: number): readonly T[] {
   if (list.length <= limit) return list
@@ -105,13 +117,13 @@ export class Handshakes {
   readonly #crossSite: boolean
   /** Pairs and control links in one round; further ones take their turn in the next. */
   readonly #roundLimit: number
+  readonly #repeats: boolean
   readonly #parties = new Map<string, Party>()
   readonly #controls: (() => readonly ControlLink[])[] = []
   readonly #contexts = new Map<string, KnownContext>()
   readonly #dirty = new Set<string>()
   readonly #byPhase = new Map<string, { attempted: number; failed: number; foretold: number }>()
   #met = new Set<string>()
-  #controlMet = new Set<string>()
   #controlsChanged = false
   #attempted = 0
   #failed = 0
@@ -121,10 +133,11 @@ export class Handshakes {
   #turn = 0
   #enabled = false
 
-  constructor(clock: VirtualClock, options: { readonly crossSite: boolean; readonly roundLimit: number }) {
+  constructor(clock: VirtualClock, options: HandshakeOptions) {
     this.#clock = clock
     this.#crossSite = options.crossSite
     this.#roundLimit = options.roundLimit
+    this.#repeats = options.repeats ?? true
     clock.onInstant(() => this.#meetChanged())
     this.#nextRound()
   }
@@ -140,6 +153,15 @@ export class Handshakes {
 
   get parties(): readonly Party[] {
     return [...this.#parties.values()].sort((a, b) => (a.id < b.id ? -1 : 1))
+  }
+
+  /** What everybody presents now: chains, PEM. */
+  get presented(): readonly string[] {
+    const links = this.#links()
+    return [
+      ...[...this.#parties.values()].map(({ endpoint }) => endpoint.material.chain),
+      ...links.flatMap(({ identity, endpoint }) => [identity?.chain ?? '', endpoint.material.chain]),
+    ]
   }
 
   /** Counting begins here: what a cluster does while it is first built up is nobody's rotation. */
@@ -182,6 +204,10 @@ export class Handshakes {
 
   /** Every ordered pair and every control link once; with a limit, as many of each, whose turn it is. */
   async round(limit = Number.POSITIVE_INFINITY): Promise<void> {
+    if (!this.#repeats) {
+      await this.#all(this.#unmet([...this.#pairs().flatMap(pair => pairAttempt(...pair)), ...this.#controlAttempts()]))
+      return
+    }
     const turn = this.#turn
     this.#turn += 1
     await this.#all([
@@ -219,28 +245,24 @@ export class Handshakes {
     if (this.#dirty.size > 0) {
       const dirty = new Set(this.#dirty)
       this.#dirty.clear()
-      for (const [client, server] of this.#pairs()) {
-        if (!dirty.has(client.id) && !dirty.has(server.id)) continue
-        const mix = `${client.id} ${client.endpoint.material.leaf} ${client.endpoint.material.trusts} ${server.id} ${server.endpoint.material.leaf} ${server.endpoint.material.trusts}`
-        if (this.#met.has(mix)) continue
-        this.#met.add(mix)
-        attempts.push(...pairAttempt(client, server))
-      }
-      if (this.#met.size > 200_000) this.#met = new Set()
+      const moved = this.#pairs().filter(([client, server]) => dirty.has(client.id) || dirty.has(server.id))
+      attempts.push(...moved.flatMap(pair => pairAttempt(...pair)))
     }
     if (this.#controlsChanged) {
       this.#controlsChanged = false
-      for (const link of this.#links()) {
-        const { material } = link.endpoint
-        const presented = link.identity?.chain ?? ''
-        const mix = `${link.client} ${link.server} ${material.leaf} ${presented === '' ? '' : material.trusts} ${presented} ${link.roots}`
-        if (this.#controlMet.has(mix)) continue
-        this.#controlMet.add(mix)
-        attempts.push(this.#controlAttempt(link))
-      }
-      if (this.#controlMet.size > 20_000) this.#controlMet = new Set()
+      attempts.push(...this.#controlAttempts())
     }
-    await this.#all(attempts)
+    await this.#all(this.#unmet(attempts))
+  }
+
+  /** Those that stand as they have never stood before. */
+  #unmet(attempts: readonly Attempt[]): readonly Attempt[] {
+    if (this.#met.size > 200_000) this.#met = new Set()
+    return attempts.filter(({ mix }) => {
+      const known = this.#met.has(mix)
+      this.#met.add(mix)
+      return !known
+    })
   }
 
   #pairs(): [Party, Party][] {
@@ -257,10 +279,19 @@ export class Handshakes {
     return this.#controls.flatMap(links => links())
   }
 
+  #controlAttempts(): readonly Attempt[] {
+    return this.#links().map(link => this.#controlAttempt(link))
+  }
+
   #controlAttempt(link: ControlLink): Attempt {
     const { context, trusts, leaf } = this.#contextOf(link)
+    const { material } = link.endpoint
+    const presented = link.identity?.chain ?? ''
+    // A server that is shown no certificate verifies none.
+    const verified = presented === '' ? '' : material.verifiesWith
     return {
       link: link.link,
+      mix: `${link.link} ${link.client} ${presented} ${link.roots} ${link.server} ${link.serverName} ${material.presents} ${verified}`,
       client: link.client,
       clientLeaf: leaf,
       clientTrusts: trusts,
@@ -353,6 +384,7 @@ function pairAttempt(client: Party, server: Party): Attempt[] {
   return [
     {
       link: 'workload',
+      mix: `${client.id} ${material.presents} ${material.verifiesWith} ${server.id} ${options.serverName} ${server.endpoint.material.presents} ${server.endpoint.material.verifiesWith}`,
       client: client.id,
       clientLeaf: material.leaf,
       clientTrusts: material.trusts,

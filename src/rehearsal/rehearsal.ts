@@ -47,6 +47,8 @@ export interface RehearsalOptions {
   readonly leafHours?: number
   /** Ordered pairs in one round of handshakes, and as many control links; a larger fleet takes turns. */
   readonly roundLimit?: number
+  /** See `HandshakeOptions`. */
+  readonly repeats?: boolean
 }
 
 export interface SiteControls {
@@ -104,7 +106,11 @@ export async function startRehearsal(options: RehearsalOptions): Promise<Rehears
     sealing: options.sealingKey !== undefined,
     declared: options.declared ?? null,
   })
-  const handshakes = new Handshakes(clock, { crossSite: world.crossSite, roundLimit: options.roundLimit ?? 120 })
+  const handshakes = new Handshakes(clock, {
+    crossSite: world.crossSite,
+    roundLimit: options.roundLimit ?? 120,
+    repeats: options.repeats ?? true,
+  })
   const remote = new RemoteStore()
   const made = options.sites.map(name =>
     makeSite({ name, options, clock, random: random.fork(name), handshakes, life, world, remote }),

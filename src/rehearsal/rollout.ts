@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Kubelets } from './kubelet.ts'
 import { at, groupOf, listAt, type Manifest, numberAt, recordAt, type StoredObject, textAt } from './objects.ts'
-import { nodeOf, ownerOf, type PodProcess, podKey, type Site } from './site.ts'
+import { instantAt, nodeOf, ownerOf, type PodProcess, podKey, type Site } from './site.ts'
 import type { SiteSystem } from './system.ts'
 
 /** How often a consumer of trust was re-created because its template changed. */
@@ -363,7 +363,7 @@ export class Workloads {
   #setPodStatus(pod: StoredObject, state: { phase: string; ready: boolean; crashes?: number }): void {
     const live = this.#live(pod)
     if (live === null) return
-    const now = this.#site.clock.instant()
+    const now = instantAt(this.#site, live)
     const before = recordAt(live, 'status')
     const wasReady = isReady(live)
     const changed = (type: string): string => {

@@ -1,5 +1,6 @@
+import type { Instant } from '../rotation.ts'
 import type { Life } from './certificates.ts'
-import type { SeededRandom, VirtualClock } from './clock.ts'
+import { instantOf, type SeededRandom, type VirtualClock } from './clock.ts'
 import type { SiteFaults } from './faults.ts'
 import type { Handshakes } from './handshakes.ts'
 import type { ObjectStore, StoredObject } from './objects.ts'
@@ -56,6 +57,11 @@ export function ownerOf(store: ObjectStore, pod: StoredObject): string {
   const set = store.get('apps', 'ReplicaSet', namespace, owner.name)
   const above = set?.metadata.ownerReferences?.find(reference => reference.controller)
   return above === undefined ? `${namespace}/ReplicaSet/${owner.name}` : `${namespace}/${above.kind}/${above.name}`
+}
+
+/** What the clock of a pod's node shows. Renewals keep the common time: OpenSSL, which judges dates, knows no other. */
+export function instantAt({ clock, faults }: Pick<Site, 'clock' | 'faults'>, pod: StoredObject): Instant {
+  return instantOf(clock.millis() + (faults.nodeSkew.get(nodeOf(pod)) ?? 0))
 }
 
 export function nodeOf(pod: StoredObject): string {

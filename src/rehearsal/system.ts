@@ -147,8 +147,17 @@ export interface DemoSystem {
   readonly vouches?: boolean
   /** Troubles that only this system knows. @default none */
   readonly troubles?: readonly TroubleKind[]
+  /** Live bundles that a person may edit by hand: keys that hold roots and nothing else. @default none */
+  bundles?(variant: string | null): readonly LiveBundle[]
   /** Virtual milliseconds that `next` may wait in one place. @default half a day */
   readonly patience?: number
+}
+
+export interface LiveBundle {
+  readonly kind: 'Secret' | 'ConfigMap'
+  readonly namespace: string
+  readonly name: string
+  readonly key: string
 }
 
 /** Where faults strike in the plan of a demo. */

@@ -1,6 +1,7 @@
-import { X509Certificate } from 'node:crypto'
+import { createHash, X509Certificate } from 'node:crypto'
 import type { AddressInfo } from 'node:net'
 import { connect, createSecureContext, createServer, type SecureContext, type Server, type TLSSocket } from 'node:tls'
+import { readCertificate } from '../pki/certificate.ts'
 import type { Fingerprint } from '../rotation.ts'
 import { certificatesIn, fingerprintOf } from './certificates.ts'
 
@@ -16,6 +17,9 @@ export interface LoadedMaterial extends Material {
   /** SHA-256 of the leaf. */
   readonly leaf: Fingerprint
   readonly trusts: readonly Fingerprint[]
+  /** Digests of all that it presents, and of all that it verifies with. */
+  readonly presents: string
+  readonly verifiesWith: string
   readonly context: SecureContext
   /** The leaf, for its names. */
   readonly certificate: X509Certificate
@@ -32,6 +36,8 @@ export function loadMaterial(material: Material): LoadedMaterial {
     leaf: fingerprintOf(leaf ?? ''),
     certificate: new X509Certificate(leaf ?? ''),
     trusts: [...new Set(certificatesIn(material.roots).map(cachedFingerprint))].sort(),
+    presents: digestOf(material.chain),
+    verifiesWith: digestOf(material.roots),
     context: createSecureContext({
       cert: material.chain,
       key: material.key,
@@ -39,6 +45,10 @@ export function loadMaterial(material: Material): LoadedMaterial {
       minVersion: 'TLSv1.3',
     }),
   }
+}
+
+function digestOf(text: string): string {
+  return createHash('sha256').update(text).digest('base64')
 }
 
 function cachedFingerprint(certificate: string): Fingerprint {
@@ -60,6 +70,7 @@ export class Endpoint {
   readonly #sockets = new Set<TLSSocket>()
   readonly #refusals = new Map<number, string>()
   readonly #required: boolean
+  readonly #rootsAtStart: string
   #port = 0
   #material: LoadedMaterial
 
@@ -68,6 +79,7 @@ export class Endpoint {
     this.#material = material
     const required = clientCertificate === 'required'
     this.#required = required
+    this.#rootsAtStart = material.roots
     // OpenSSL verifies the client either way; that it is refused here and not inside Node keeps OpenSSL's reason.
     this.#server = createServer({
       ...serverOptions(material, required),
@@ -110,6 +122,14 @@ export class Endpoint {
     return this.#material
   }
 
+  /**
+   * DER of the names of the CAs whose certificates it takes. istiod makes that list once, at its start (istio pilot/pkg/bootstrap/server.go,
+   * initSecureDiscoveryService); Envoy's is that of its validation context.
+   */
+  get authorities(): readonly Buffer[] {
+    return namesOf(this.#required ? this.#material.roots : this.#rootsAtStart)
+  }
+
   get port(): number {
     return this.#port
   }
@@ -140,6 +160,11 @@ function serverOptions(
   // OpenSSL completes a leaf that stands alone from these roots, which istiod does not do: it asks for no certificate here, and needs none.
   const ca = verifies ? certificatesIn(material.roots) : []
   return { cert: material.chain, key: material.key, ca, minVersion: 'TLSv1.3' }
+}
+
+/** Subjects, each certificate once. */
+function namesOf(roots: string): readonly Buffer[] {
+  return [...new Set(certificatesIn(roots))].map(pem => readCertificate(pem).parts.subject.der)
 }
 
 export interface ConnectOptions {

@@ -1,4 +1,5 @@
 import { findStep, type PlanStep, stepFolder, stepsOf } from '../plan/steps.ts'
+import type { StepTime } from '../plan/time-left.ts'
 import type {
   Digest,
   GateResult,
@@ -14,6 +15,7 @@ import type {
 import type { UndoWindow } from '../safety/until-when.ts'
 import { systemOf } from '../systems/systems.ts'
 import { code, listed, plural, prose, sentence, visible } from './escape.ts'
+import { spanText } from './span.ts'
 import { type TrustChange, trustDiffMarkdown } from './trust-diff.ts'
 import { undoSentence } from './undo-text.ts'
 
@@ -53,6 +55,8 @@ export interface PullRequestView {
   readonly first?: readonly string[]
   /** Sentences that stand first, such as the price of an emergency. */
   readonly warnings?: readonly string[]
+  /** How long the step lasts, for who watches; absent: not told. */
+  readonly lasts?: StepTime
   /** Until when the step can be taken back; of a plan all its steps, of the closing pull request none. */
   readonly undo: readonly UndoWindow[]
 }
@@ -462,10 +466,43 @@ function mermaidText(text: string): string {
 
 function watch(view: PullRequestView): string {
   if (view.kind === 'plan' || view.kind === 'close') return ''
+  const { words } = systemOf(view.plan.system)
   const phase = phaseOf(view.plan, view.phase)
-  const lines = [...systemOf(view.plan.system).words.watch(phase.name, view.plan)]
+  const lines = [
+    ...restarting(view),
+    ...lasting(view),
+    ...words.watch(phase.name, view.plan),
+    ...(view.phase === 0 ? [] : [words.alarm]),
+  ]
   lines.push('`reanchor verify --wait` tells who has taken it up and who has not.')
   return ['### What to watch while it rolls out', '', ...lines.map(line => `- ${sentence(line)}`)].join('\n')
+}
+
+/** Who restarts at the merge, told once for all sites. Of `adopt` the system's own words tell it, and of ways back the introduction. */
+function restarting(view: PullRequestView): readonly string[] {
+  if (view.kind !== 'step' || view.phase === 0) return []
+  const { words } = systemOf(view.plan.system)
+  const who = new Set<string>()
+  for (const site of view.sites) {
+    const now = stepOf(view.plan, view.phase, view.step)?.sites[site]?.state
+    const before = stateBefore(view, site)
+    if (now === undefined || before === undefined) return []
+    for (const each of words.restarting?.(before, now) ?? []) who.add(each)
+    for (const [key] of changedKeys(before.restarts, now.restarts)) who.add(code(key))
+  }
+  return [who.size === 0 ? 'Nothing restarts at this merge.' : `Restarts at this merge: ${listed([...who], 8)}.`]
+}
+
+/** From the last change on, as no one knows how long workloads take to roll. */
+function lasting({ kind, lasts, plan }: PullRequestView): readonly string[] {
+  if (lasts === undefined || kind !== 'step') return []
+  const { gates, renewal } = lasts
+  const renewed = renewal === 0 ? '' : `; leaves that nobody hurries are renewed within ${spanText(renewal)}`
+  const leaf = plan.leafHours * 3_600_000
+  const overdue = leaf === 0 || renewal === 0 ? '' : ` What is pending ${spanText(leaf)} after that counts as violated.`
+  return [
+    `Its gate holds ${spanText(gates)} after the last change at the earliest${renewed}: watch until then.${overdue}`,
+  ]
 }
 
 function undoing(view: PullRequestView, detail: Detail): string {

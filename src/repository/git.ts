@@ -400,6 +400,39 @@ export function openObjectReader(place: GitPlace): ObjectReader {
   }
 }
 
+/** Bytes that a reader keeps of objects that were read by their id, and the largest one that it keeps. */
+const keptBytes = 32 * 1024 * 1024
+const largestKept = 1024 * 1024
+
+/** Remembers objects that were read by their id, which names their content: a loop reads the same plan, folders and files again and again. */
+export function keepingReader(reader: ObjectReader, digits: number): ObjectReader {
+  const byId = new RegExp(`^[0-9a-f]{${digits}}(\\^\\{commit\\})?$`)
+  let kept = new Map<string, Promise<GitObject | null>>()
+  let bytes = 0
+  return {
+    read(revision) {
+      if (!byId.test(revision)) return reader.read(revision)
+      const known = kept.get(revision)
+      if (known !== undefined) return known
+      const reading = reader.read(revision)
+      const into = kept
+      into.set(revision, reading)
+      const forget = (): void => void into.delete(revision)
+      reading.then(object => {
+        // What is not there may be fetched.
+        if (object === null || object.content.length > largestKept) return forget()
+        if (into !== kept) return
+        bytes += object.content.length
+        if (bytes <= keptBytes) return
+        kept = new Map()
+        bytes = 0
+      }, forget)
+      return reading
+    },
+    close: () => reader.close(),
+  }
+}
+
 /** An idle reader must not keep the command from ending. */
 function rest(child: ChildProcessWithoutNullStreams | null, busy: boolean): void {
   if (child === null) return

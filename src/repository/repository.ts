@@ -10,10 +10,13 @@ import { exitCodes, ReanchorError } from '../errors.ts'
 import type { FileChanges, FileTree } from '../rotation.ts'
 import {
   type Credential,
+  type GitAnswer,
   type GitObject,
   type GitPlace,
+  type GitRun,
   git,
   gitSays,
+  keepingReader,
   notARepository,
   openObjectReader,
   type PorcelainAnswer,
@@ -192,6 +195,9 @@ export interface Repository {
 
 let imports = 0
 
+/** Answers about the past that one repository keeps. */
+const keptAnswers = 10_000
+
 /** Opens a bare repository, a clone, or a folder inside a work tree. Throws ReanchorError where there is none. */
 export async function openRepository(dir: string, options: RepositoryOptions = {}): Promise<Repository> {
   const start = absolute(dir)
@@ -214,7 +220,7 @@ export async function openRepository(dir: string, options: RepositoryOptions = {
   const bare = isBare === 'true'
   const workTree = isInside === 'true' ? absolute(start, cdup) : null
   const place: GitPlace = { cwd: gitDir, gitDir }
-  const reader = openObjectReader(place)
+  const reader = keepingReader(openObjectReader(place), format === 'sha256' ? 64 : 40)
   const zero = '0'.repeat(format === 'sha256' ? 64 : 40)
   const trees = new Map<string, Promise<readonly NamedEntry[]>>()
 
@@ -693,6 +699,25 @@ export async function openRepository(dir: string, options: RepositoryOptions = {
 
   // ------------------------------------------------------------------------------------------------ history
 
+  const past = new Map<string, Promise<GitAnswer>>()
+
+  /** What two or more commits, given by their ids, are to each other never changes, unless history that was cut off is fetched. */
+  function ofPast(
+    subcommand: 'merge-base' | 'rev-list',
+    args: readonly string[],
+    run: GitRun = {},
+  ): Promise<GitAnswer> {
+    if (shallow) return git(place, subcommand, args, run)
+    const asked = `${subcommand} ${args.join('\0')}`
+    const known = past.get(asked)
+    if (known !== undefined) return known
+    const answer = git(place, subcommand, args, run)
+    if (past.size >= keptAnswers) past.clear()
+    past.set(asked, answer)
+    answer.catch(() => past.delete(asked))
+    return answer
+  }
+
   async function changedPaths(a: string | null, b: string): Promise<Map<string, 'added' | 'removed' | 'changed'>> {
     const before = a === null ? null : (await commitFacts(a)).tree
     return new Map(await compared(before, (await commitFacts(b)).tree, ''))
@@ -727,18 +752,18 @@ export async function openRepository(dir: string, options: RepositoryOptions = {
   async function isAncestor(a: string, b: string): Promise<boolean> {
     const [older, newer] = await Promise.all([commitAt(a), commitAt(b)])
     if (older === newer) return true
-    return (await git(place, 'merge-base', ['--is-ancestor', older, newer], { answers: [1] })).code === 0
+    return (await ofPast('merge-base', ['--is-ancestor', older, newer], { answers: [1] })).code === 0
   }
 
   async function mergeBase(a: string, b: string): Promise<string | null> {
     const [one, other] = await Promise.all([commitAt(a), commitAt(b)])
     if (one === other) return one
-    const { code, stdout } = await git(place, 'merge-base', [one, other], { answers: [1] })
+    const { code, stdout } = await ofPast('merge-base', [one, other], { answers: [1] })
     return code === 0 ? stdout.toString('utf8').trim() : null
   }
 
   async function facts(subcommand: 'rev-list', args: readonly string[]): Promise<readonly CommitFacts[]> {
-    const { stdout } = await git(place, subcommand, args)
+    const { stdout } = await ofPast(subcommand, args)
     const ids = stdout
       .toString('utf8')
       .split('\n')
@@ -764,7 +789,7 @@ export async function openRepository(dir: string, options: RepositoryOptions = {
   async function containedBy(base: string, newest: string): Promise<string | null> {
     const wanted = await commitAt(newest)
     if (!(await isAncestor(wanted, base))) return null
-    const { stdout } = await git(place, 'rev-list', ['--first-parent', await commitAt(base), `^${wanted}`])
+    const { stdout } = await ofPast('rev-list', ['--first-parent', await commitAt(base), `^${wanted}`])
     const oldest = stdout.toString('utf8').trim().split('\n').at(-1) ?? ''
     if (oldest === '') return wanted
     return (await commitFacts(oldest)).parents[0] === wanted ? wanted : oldest

@@ -1,6 +1,7 @@
 import type { KeyObject, X509Certificate } from 'node:crypto'
 import { ReanchorError } from '../errors.ts'
 import { type Certificate, publicKeyOf, readCertificate } from '../pki/certificate.ts'
+import { isSameKey } from '../pki/keys.ts'
 import { findPaths, type PathReason } from '../pki/path.ts'
 import { accepts, opensslDeadEnd, type Peer } from '../pki/verifiers.ts'
 import type { CertificateFacts, Fingerprint } from '../rotation.ts'
@@ -121,7 +122,7 @@ function standIn(issuer: Certificate): Certificate {
     ca: false,
     pathLength: null,
     // Signed by the issuer's key and by no other: all that the path search asks of it.
-    x509: { verify: (signer: KeyObject) => key?.equals(signer) ?? false } as unknown as X509Certificate,
+    x509: { verify: (signer: KeyObject) => key !== null && isSameKey(key, signer) } as unknown as X509Certificate,
     parts: {
       ...issuer.parts,
       subject: { rdns: [], der: Buffer.from([0x30, 0x00]) },

@@ -321,6 +321,13 @@ export interface Observation {
 export interface SystemWords {
   /** What to watch while a phase rolls out; empty: nothing beyond what `verify` tells. */
   watch(phase: string, plan: Plan): readonly string[]
+  /**
+   * Who restarts because of a step's merge, beside the workloads that its restart tokens name, as from state to state of one site: `every Cassandra node, one
+   * after the other`. @default nobody
+   */
+  restarting?(before: TrustState, after: TrustState): readonly string[]
+  /** What no roll-out does that goes as planned, with its threshold: when to go back. */
+  readonly alarm: string
   /** Settings of a state that a pull request need not name: its table of certificates or what to watch tells them. @default none */
   toldElsewhere?(setting: string): boolean
   /** The price of an emergency, at the head of its pull requests. */

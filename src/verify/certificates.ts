@@ -1,4 +1,5 @@
 import { X509Certificate } from 'node:crypto'
+import { Remembered } from '../remember.ts'
 import type { CertificateFacts, Fingerprint, Plan } from '../rotation.ts'
 import { sha256, sortedSet } from './values.ts'
 
@@ -38,13 +39,22 @@ export class UnreadableCertificate extends Error {
 interface Known {
   readonly sha256: Fingerprint
   readonly x509: X509Certificate
+  readonly ca: boolean
+  /** Whose key was tried on its signature, by fingerprint, and whether it made it. */
+  readonly signers: Map<Fingerprint, boolean>
 }
+
+/**
+ * Certificates that were read last, whatever plan they were read for: a runner looks at the same ones again and again, and reading and verifying one
+ * takes longer than all else of a look. A mesh with more leaves than that reads each anew.
+ */
+const lately = new Remembered<Known>(4096)
 
 /** Bundles and chains kept by text. A mesh has a handful; the bound keeps a hostile answer from growing it. */
 const keptTexts = 512
 
 export function certificateBook(plan: Pick<Plan, 'certificates'>): CertificateBook {
-  const planned = plan.certificates.map(certificate => known(new X509Certificate(certificate.pem)))
+  const planned = plan.certificates.map(certificate => readX509(certificate.pem))
   const plannedSet = new Set(planned.map(certificate => certificate.sha256))
   const seen = new Map<Fingerprint, Known>()
   const parsed = new Map<string, readonly Known[]>()
@@ -54,7 +64,7 @@ export function certificateBook(plan: Pick<Plan, 'certificates'>): CertificateBo
   function parse(pem: string): readonly Known[] {
     const kept = parsed.get(pem)
     if (kept !== undefined) return kept
-    const certificates = pemBlocks(pem).map(block => known(readX509(block)))
+    const certificates = pemBlocks(pem).map(readX509)
     for (const certificate of certificates) note(certificate)
     if (parsed.size >= keptTexts) parsed.clear()
     parsed.set(pem, certificates)
@@ -62,21 +72,21 @@ export function certificateBook(plan: Pick<Plan, 'certificates'>): CertificateBo
   }
 
   function note(certificate: Known): void {
-    if (!certificate.x509.ca || plannedSet.has(certificate.sha256) || seen.size >= keptTexts) return
+    if (!certificate.ca || plannedSet.has(certificate.sha256) || seen.size >= keptTexts) return
     seen.set(certificate.sha256, certificate)
   }
 
-  function present(leaf: X509Certificate, served: readonly Known[]): PresentedLeaf {
+  function present(leaf: Known, served: readonly Known[]): PresentedLeaf {
     return {
       issuers: issuersOf(leaf, served),
-      notBefore: new Date(leaf.validFrom),
-      notAfter: new Date(leaf.validTo),
+      notBefore: new Date(leaf.x509.validFrom),
+      notAfter: new Date(leaf.x509.validTo),
     }
   }
 
-  function issuersOf(leaf: X509Certificate, served: readonly Known[]): readonly Fingerprint[] {
+  function issuersOf(leaf: Known, served: readonly Known[]): readonly Fingerprint[] {
     const candidates = [...served, ...planned]
-    const issuer = candidates.find(({ x509 }) => x509.ca && signed(x509, leaf))
+    const issuer = candidates.find(candidate => candidate.ca && signed(candidate, leaf))
     if (issuer === undefined) return []
     // Many leaves come with one chain, and what lies above their issuer is the same for all.
     const known = above.get(served) ?? new Map<Fingerprint, readonly Fingerprint[]>()
@@ -107,7 +117,7 @@ export function certificateBook(plan: Pick<Plan, 'certificates'>): CertificateBo
     leafOfDer(chain) {
       const [first, ...rest] = chain
       if (first === undefined) throw new UnreadableCertificate('nothing was presented')
-      const served = rest.map(der => known(readX509(der)))
+      const served = rest.map(readX509)
       for (const certificate of served) note(certificate)
       return present(readX509(first), served)
     },
@@ -131,16 +141,20 @@ function pemBlocks(pem: string): readonly string[] {
   return pem.match(/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g) ?? []
 }
 
-function readX509(data: string | Buffer): X509Certificate {
-  try {
-    return new X509Certificate(data)
-  } catch (cause) {
-    throw new UnreadableCertificate('a certificate cannot be parsed', cause)
-  }
+/** One certificate, of a PEM block or of DER. Throws `UnreadableCertificate`. */
+export function x509Of(data: string | Buffer): X509Certificate {
+  return readX509(data).x509
 }
 
-function known(x509: X509Certificate): Known {
-  return { sha256: sha256(x509.raw), x509 }
+function readX509(data: string | Buffer): Known {
+  return lately.get(typeof data === 'string' ? data : data.toString('latin1'), () => {
+    try {
+      const x509 = new X509Certificate(data)
+      return { sha256: sha256(x509.raw), x509, ca: x509.ca, signers: new Map() }
+    } catch (cause) {
+      throw new UnreadableCertificate('a certificate cannot be parsed', cause)
+    }
+  })
 }
 
 /** Longest chain that is followed upwards. Istio's own have two or three. */
@@ -149,9 +163,9 @@ const longestChain = 8
 function pathAbove(issuer: Known, candidates: readonly Known[]): readonly Fingerprint[] {
   const path: Fingerprint[] = []
   let below = issuer
-  while (path.length < longestChain && !signed(below.x509, below.x509)) {
-    const { x509 } = below
-    const next = candidates.find(candidate => candidate.x509.ca && signed(candidate.x509, x509))
+  while (path.length < longestChain && !signed(below, below)) {
+    const subject = below
+    const next = candidates.find(candidate => candidate.ca && signed(candidate, subject))
     if (next === undefined || next.sha256 === issuer.sha256 || path.includes(next.sha256)) return path
     path.push(next.sha256)
     below = next
@@ -159,7 +173,17 @@ function pathAbove(issuer: Known, candidates: readonly Known[]): readonly Finger
   return path
 }
 
-function signed(issuer: X509Certificate, subject: X509Certificate): boolean {
+function signed(issuer: Known, subject: Known): boolean {
+  const tried = subject.signers.get(issuer.sha256)
+  if (tried !== undefined) return tried
+  // What is served may name ever new CAs beside one leaf.
+  if (subject.signers.size >= keptTexts) subject.signers.clear()
+  const made = verifies(issuer.x509, subject.x509)
+  subject.signers.set(issuer.sha256, made)
+  return made
+}
+
+function verifies(issuer: X509Certificate, subject: X509Certificate): boolean {
   try {
     return subject.verify(issuer.publicKey)
   } catch {

@@ -22,6 +22,19 @@ export async function writeSignedEvidence(evidence: readonly Evidence[], signer:
   return documents.join('')
 }
 
+/** Documents that were signed before keep their signature; the rest is signed by `signer`, if there is one. */
+export async function writeWrittenEvidence(
+  written: readonly WrittenEvidence[],
+  signer: Signer | null,
+): Promise<string> {
+  const documents: string[] = []
+  for (const { evidence, signature } of written)
+    documents.push(
+      signature === null ? await writeSignedEvidence([evidence], signer) : documentText(evidence, signature),
+    )
+  return documents.join('')
+}
+
 function documentText(evidence: Evidence, signature: string | null): string {
   const together = alike(evidence.exceptions)
   const content = {

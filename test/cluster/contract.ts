@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Cluster, KubernetesObject, ListOptions, ResourceType } from '../../src/cluster/cluster.ts'
 import { resources } from '../../src/cluster/resources.ts'
+import { startedWith, subjectList } from '../../src/systems/istio/observe-authorities.ts'
 
 /** A cluster that holds at least: namespace kube-system; `shop/podCount` pods; a Secret with data; a pod to talk to. */
 export interface ContractSubject {
@@ -12,6 +13,8 @@ export interface ContractSubject {
   readonly secret: { readonly namespace: string; readonly name: string }
   /** A running istiod, which serves 15012. */
   readonly istiod: { readonly namespace: string; readonly name: string }
+  /** Subject of the one root that it started with. */
+  readonly istiodRoot: string
   /** A running pod with an Envoy, which serves /config_dump on 15000. */
   readonly proxy: { readonly namespace: string; readonly name: string }
   /** ConfigMaps of this name exist in several namespaces. */
@@ -90,10 +93,16 @@ export function clusterContract(name: string, open: () => Promise<ContractSubjec
 
     it('gives the chain that istiod serves, leaf first', async () => {
       const { X509Certificate } = await import('node:crypto')
-      const chain = await subject.cluster.servedChain(subject.istiod, 15012, `istiod.${subject.istiod.namespace}.svc`)
+      const { chain, authorities } = await subject.cluster.servedTls(
+        subject.istiod,
+        15012,
+        `istiod.${subject.istiod.namespace}.svc`,
+      )
       const [leaf, issuer] = chain.map(der => new X509Certificate(der))
       expect(leaf?.ca).toBe(false)
       expect(issuer === undefined || leaf?.verify(issuer.publicKey)).toBe(true)
+      // It takes certificates of its own CA, and names that one to whoever asks.
+      expect(startedWith(authorities)).toBe(subjectList([subject.istiodRoot]))
     })
 
     it('throws ClusterError for a port that nothing listens on', async () => {

@@ -53,7 +53,9 @@ export async function startFakeApi(): Promise<FakeApi> {
   })
   const material = { cert: leaf.pem + root.pem, key: key.export({ type: 'pkcs8', format: 'pem' }) as string }
   const admin = createServer(answerAdmin)
-  const istiod = createTlsServer(material, socket => socket.on('error', () => {}))
+  const istiod = createTlsServer({ ...material, ca: root.pem, requestCert: true, rejectUnauthorized: false }, socket =>
+    socket.on('error', () => {}),
+  )
   const adminPort = await listen(admin)
   const istiodPort = await listen(istiod)
   const sockets = new Set<Socket>()

@@ -73,6 +73,7 @@ clusterContract('an API server', async () => {
     podCount: 8,
     secret: { namespace: 'istio-system', name: 'cacerts' },
     istiod: { namespace: 'istio-system', name: 'istiod-1' },
+    istiodRoot: 'CN=fake API',
     proxy: somePod,
     everywhere: 'istio-ca-root-cert',
     close: () => api.close(),
@@ -176,7 +177,7 @@ describe('a real connection', () => {
     cluster = await connected(api, { ...quick, forwardTimeout: 150 })
     api.silent = true
     await expect(cluster.httpGet(somePod, 15000, '/')).rejects.toMatchObject({ failure: 'timeout' })
-    await expect(cluster.servedChain(somePod, 15012, 'istiod.istio-system.svc')).rejects.toMatchObject({
+    await expect(cluster.servedTls(somePod, 15012, 'istiod.istio-system.svc')).rejects.toMatchObject({
       failure: 'timeout',
     })
   })
@@ -187,10 +188,10 @@ describe('a real connection', () => {
   })
 
   it('sees the certificate that is served', async () => {
-    const [leaf] = await cluster.servedChain(somePod, 15012, 'istiod.istio-system.svc')
+    const { chain } = await cluster.servedTls(somePod, 15012, 'istiod.istio-system.svc')
     expect(
       createHash('sha256')
-        .update(leaf ?? '')
+        .update(chain[0] ?? '')
         .digest('hex'),
     ).toBe(api.servedLeaf)
   })
@@ -204,21 +205,21 @@ describe('a real connection', () => {
     const pod = { ...somePod, address: '127.0.0.1' }
     const own = new X509Certificate(served.cert).raw
     // Forwarded, it is the loopback that answers.
-    const [forwarded] = await cluster.servedChain(pod, 15012, 'localhost')
+    const [forwarded] = (await cluster.servedTls(pod, 15012, 'localhost')).chain
     expect(forwarded?.equals(own)).toBe(false)
     api.forwardError = `connection refused by ${port}`
-    const [leaf] = await cluster.servedChain(pod, port, 'localhost')
+    const [leaf] = (await cluster.servedTls(pod, port, 'localhost')).chain
     expect(leaf?.equals(own)).toBe(true)
-    await expect(cluster.servedChain(somePod, port, 'localhost')).rejects.toThrow(/connection refused by/)
+    await expect(cluster.servedTls(somePod, port, 'localhost')).rejects.toThrow(/connection refused by/)
     // Not every API server passes a refusal on.
     api.forwardError = ''
     api.silent = true
-    expect((await cluster.servedChain(pod, port, 'localhost'))[0]?.equals(own)).toBe(true)
+    expect((await cluster.servedTls(pod, port, 'localhost')).chain[0]?.equals(own)).toBe(true)
     server.close()
-    await expect(cluster.servedChain(pod, port, 'localhost')).rejects.toThrow(/at 127\.0\.0\.1, as nothing answers/)
+    await expect(cluster.servedTls(pod, port, 'localhost')).rejects.toThrow(/at 127\.0\.0\.1, as nothing answers/)
     // What the role withholds is not taken another way.
     api.forbidden.add('get /pods/portforward')
-    await expect(cluster.servedChain(pod, port, 'localhost')).rejects.toMatchObject({ failure: 'forbidden' })
+    await expect(cluster.servedTls(pod, port, 'localhost')).rejects.toMatchObject({ failure: 'forbidden' })
   })
 
   it('answers many port-forwards at once', async () => {

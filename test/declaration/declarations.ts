@@ -141,7 +141,12 @@ const cluster: fc.Arbitrary<ClusterChoice> = fc.oneof(
   fc.record({ kind: fc.constant('context' as const), context: name }),
   fc.record({ kind: fc.constant('kubeconfig' as const), file: outside, context: orNull(name) }),
   fc.constant({ kind: 'inCluster' as const }),
-  fc.record({ kind: fc.constant('reports' as const), path }),
+  fc.record({
+    kind: fc.constant('reports' as const),
+    ref: label.map(name => `reports/${name}`),
+    within: fc.constantFrom(60_000, 900_000, 7_200_000),
+    signer: fc.constant(null),
+  }),
 )
 
 const delivery: fc.Arbitrary<DeliveryChoice> = fc.oneof(
@@ -190,8 +195,14 @@ export const declarations: fc.Arbitrary<Declaration> = fc
             }),
           ),
         )
-        // The same Kustomization twice would be a mistake.
-        .map(sites => sites.map((site, index) => ({ ...site, delivery: { ...site.delivery, name: `d${index}` } }))),
+        // The same Kustomization twice would be a mistake, and so would the same reports.
+        .map(sites =>
+          sites.map((site, index) => ({
+            ...site,
+            cluster: site.cluster.kind === 'reports' ? { ...site.cluster, ref: `reports/r${index}` } : site.cluster,
+            delivery: { ...site.delivery, name: `d${index}` },
+          })),
+        ),
       rollout: fc.oneof(
         fc.constantFrom<Rollout>({ kind: 'parallel' }, { kind: 'serial' }),
         fc.constant<Rollout>({ kind: 'batches', batches: names.map(site => [site]) }),

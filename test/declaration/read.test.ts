@@ -162,6 +162,37 @@ test("a site's own issuing CA takes its place beside those of spec.next", async 
   })
 })
 
+test('a site whose cluster reports, with its limits and without', async () => {
+  const read = async (cluster: string) =>
+    (await readDeclaration(complete.replace('cluster: {context: eu-1}', cluster), file)).sites[0]?.cluster
+  expect(await read('cluster: {reports: reports/eu-1}')).toEqual({
+    kind: 'reports',
+    ref: 'reports/eu-1',
+    within: 900_000,
+    signer: null,
+  })
+  const signers = `evidence: {signers: [${signerExample}]}\n  gates: {hold`
+  const text = complete
+    .replace('cluster: {context: eu-1}', 'cluster: {reports: reports/eu/1, within: 20m, signer: runner}')
+    .replace('gates: {hold', signers)
+  expect((await readDeclaration(text, file)).sites[0]?.cluster).toEqual({
+    kind: 'reports',
+    ref: 'reports/eu/1',
+    within: 1_200_000,
+    signer: 'runner',
+  })
+})
+
+test('two sites may not report under one name', async () => {
+  const text = complete
+    .replace('cluster: {context: eu-1}', 'cluster: {reports: reports/all}')
+    .replace('cluster: {kubeconfig: ../kube/us-1.yaml, context: us}', 'cluster: {reports: reports/all}')
+  const errors = await errorsOf(text)
+  expect(errors.map(error => `${error.where.field} ${error.what}`)).toEqual([
+    'spec.sites[1].cluster.reports is what site eu-1 has already',
+  ])
+})
+
 interface BadCase {
   readonly name: string
   readonly from: string
@@ -776,6 +807,40 @@ const cases: readonly BadCase[] = [
     field: 'spec.evidence.signers[0]',
     line: 28,
     what: 'names nobody',
+  },
+
+  // reports
+  {
+    name: 'reports that are a path of the repository',
+    from: 'cluster: {context: eu-1}',
+    to: 'cluster: {reports: trust/reports}',
+    field: 'spec.sites[0].cluster.reports',
+    line: 21,
+    what: 'is no name of reports',
+  },
+  {
+    name: 'reports that are a lock',
+    from: 'cluster: {context: eu-1}',
+    to: 'cluster: {reports: reports/../lock/mesh-2026}',
+    field: 'spec.sites[0].cluster.reports',
+    line: 21,
+    what: 'is no name of reports',
+  },
+  {
+    name: 'a signer of reports whom nobody knows',
+    from: 'cluster: {context: eu-1}',
+    to: 'cluster: {reports: reports/eu-1, signer: eu-1}',
+    field: 'spec.sites[0].cluster.signer',
+    line: 21,
+    what: 'is none of evidence.signers',
+  },
+  {
+    name: 'a limit of age without reports',
+    from: 'cluster: {context: eu-1}',
+    to: 'cluster: {context: eu-1, within: 15m}',
+    field: 'spec.sites[0].cluster.within',
+    line: 21,
+    what: 'is not a field that is known here',
   },
 
   // gates

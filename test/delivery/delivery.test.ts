@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { Cluster, KubernetesObject } from '../../src/cluster/cluster.ts'
+import { syncingNow } from '../../src/delivery/argocd.ts'
 import { commitOf, type DeliveredRepository, observeDelivery } from '../../src/delivery/delivery.ts'
 import { durationOf, inventoryId } from '../../src/delivery/flux.ts'
 import type { DeliveryChoice } from '../../src/rotation.ts'
@@ -27,7 +28,7 @@ function clusterWith(objects: Readonly<Record<string, KubernetesObject>>): Clust
     metadata: async type => objects[type.plural] ?? null,
     async *list() {},
     httpGet: refuse,
-    servedChain: refuse,
+    servedTls: refuse,
     close: async () => {},
   }
 }
@@ -450,5 +451,35 @@ describe('revisions and ids', () => {
     ['1m!', null],
   ])('reads the duration %s', (text, expected) => {
     expect(durationOf(text)).toBe(expected)
+  })
+})
+
+describe('what an Application is syncing, as its own hook asks', () => {
+  const other = 'e'.repeat(40)
+  const syncing = (operationState: object | undefined, spec: object): KubernetesObject => ({
+    metadata: { name: 'trust', namespace: 'argocd' },
+    spec: { source: { path: 'trust/eu-1' }, ...spec },
+    status: { sync: { status: 'Synced', revision: other }, operationState },
+  })
+  const asked = async (operationState: object | undefined, spec: object = {}) =>
+    await syncingNow(clusterWith({ applications: syncing(operationState, spec) }), argo, 'trust/eu-1')
+
+  it('is the commit of the sync under way, whatever it compares with meanwhile', async () => {
+    expect(await asked({ phase: 'Running', syncResult: { revision: commit } })).toBe(commit)
+  })
+
+  it('is, of several sources, that of the site’s folder', async () => {
+    const sources = [{ path: 'gates/eu-1' }, { path: 'trust/eu-1' }]
+    expect(await asked({ phase: 'Running', syncResult: { revisions: [other, commit] } }, { sources })).toBe(commit)
+  })
+
+  it.each([
+    ['where no sync was', undefined],
+    ['where the last sync is over', { phase: 'Succeeded', syncResult: { revision: commit } }],
+    ['where it failed', { phase: 'Failed', syncResult: { revision: commit } }],
+    ['where it does not say', { phase: 'Running' }],
+    ['where what it says is no commit', { phase: 'Running', syncResult: { revision: '1.2.3' } }],
+  ])('is nothing %s', async (_name, operationState) => {
+    expect(await asked(operationState)).toBeNull()
   })
 })

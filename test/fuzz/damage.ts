@@ -130,9 +130,11 @@ export function lying(cluster: Cluster, { answer, damage }: Lie, may?: (path: Pa
       const text = await cluster.httpGet(pod, port, path, timeout)
       return isNext() ? bentText(text, damage) : text
     },
-    async servedChain(pod, port, serverName, timeout) {
-      const chain = await cluster.servedChain(pod, port, serverName, timeout)
-      return isNext() ? bentChain(chain, damage) : chain
+    async servedTls(pod, port, serverName, timeout) {
+      const served = await cluster.servedTls(pod, port, serverName, timeout)
+      if (!isNext()) return served
+      if (damage.place % 3 > 0) return { ...served, chain: bentChain(served.chain, damage) }
+      return { ...served, authorities: served.authorities === null ? null : bentChain(served.authorities, damage) }
     },
     close: () => cluster.close(),
   }

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Cluster } from '../../src/cluster/cluster.ts'
 import { openKubernetesCluster } from '../../src/cluster/kubernetes.ts'
+import { startedWith, subjectList } from '../../src/systems/istio/observe-authorities.ts'
 import { readEnvoySecrets } from '../../src/systems/istio/observe-envoy.ts'
 import { type MeshCa, makeCa, namesOf, planOf, putCacerts, stateOf } from './rig/authority.ts'
 import { istioNamespace, rolledOut } from './rig/istio.ts'
@@ -53,6 +54,17 @@ afterAll(async () => {
 
 const isSubscribed = (pod: string): boolean => subscribed.some(name => pod.startsWith(`${name}-`))
 const rootsOf = (...authorities: readonly MeshCa[]): readonly string[] => authorities.map(({ root }) => root.sha256)
+const subjectsOf = (...authorities: readonly MeshCa[]): string =>
+  subjectList(authorities.map(({ root }) => root.subject))
+
+/** The roots that each replica of istiod says it started with. */
+async function startRoots(): Promise<readonly (string | null)[]> {
+  const replicas = cluster.kubelet.find(istioNamespace, 'istiod-')
+  const server = `istiod.${istioNamespace}.svc`
+  return await Promise.all(
+    replicas.map(async replica => startedWith((await reader.servedTls(replica, 15012, server)).authorities)),
+  )
+}
 const known = (): readonly MeshCa[] => [a, b, c, d, e]
 
 /** What the verifier says of the cluster when the folder declares this. */
@@ -353,6 +365,8 @@ test('a proxy whose root file is stale cannot come back after istiod restarts, a
     await put(b, [b, d])
     // Roots are pushed over a stream that is open, so nothing shows that its files lag behind.
     await untilHolds(b, [b, d], 120_000)
+    // What it has reloaded it hands out; whose certificates it takes is as it was at its start.
+    expect(await startRoots()).toEqual([subjectsOf(b), subjectsOf(b)])
 
     await put(d, [b, d, d])
     await cluster.restartIstiod('stale')
@@ -382,6 +396,7 @@ test('a proxy whose root file is stale cannot come back after istiod restarts, a
     const leaf = alpha?.leaves.map(({ issuer }) => names.get(issuer ?? '')).join()
     cluster.kubelet.holdProjection(null)
     const back = await untilHolds(d, [b, d, d], 180_000)
+    expect(await startRoots()).toEqual([subjectsOf(b, d), subjectsOf(b, d)])
     await report({ suite: 'traps', what: 'stale root file', leafWhileApart: leaf, backAfter: back })
   } finally {
     cluster.kubelet.holdProjection(null)
@@ -399,7 +414,8 @@ test('a proxy whose request for a leaf reaches a replica that lags keeps the old
   await untilHolds(d, bundle(), 90_000)
 
   const servedBy = async (replica: RunningPod): Promise<string | undefined> => {
-    const [leaf] = await reader.servedChain(replica, 15012, `istiod.${istioNamespace}.svc`)
+    const { chain } = await reader.servedTls(replica, 15012, `istiod.${istioNamespace}.svc`)
+    const [leaf] = chain
     if (leaf === undefined) return undefined
     const presented = new X509Certificate(leaf)
     return [d, e].find(({ issuing }) => presented.verify(new X509Certificate(issuing.pem).publicKey))?.name

@@ -1,6 +1,7 @@
 import { X509Certificate } from 'node:crypto'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { openKubernetesCluster } from '../../src/cluster/kubernetes.ts'
+import { startedWith, subjectList } from '../../src/systems/istio/observe-authorities.ts'
 import { envoySecretsPath, readEnvoySecrets } from '../../src/systems/istio/observe-envoy.ts'
 import { readSync, syncPath } from '../../src/systems/istio/observe-sync.ts'
 import { type MeshCa, makeCa, namesOf, ownCa, planOf, putCacerts, stateOf } from './rig/authority.ts'
@@ -143,8 +144,10 @@ test('the verifier reads every proxy and every istiod through the API server, wi
     for (const { namespace: of, name } of cluster.kubelet.find(istioNamespace, 'istiod-')) {
       const istiod = { namespace: of, name }
       // On its own CA istiod serves the leaf alone.
-      const [leaf, ...above] = await reader.servedChain(istiod, 15012, `istiod.${istioNamespace}.svc`)
+      const { chain, authorities } = await reader.servedTls(istiod, 15012, `istiod.${istioNamespace}.svc`)
+      const [leaf, ...above] = chain
       expect(above).toEqual([])
+      expect(startedWith(authorities)).toBe(subjectList([own.root.subject]))
       const signer = new X509Certificate(own.issuing.pem)
       expect(leaf !== undefined && new X509Certificate(leaf).verify(signer.publicKey)).toBe(true)
       for (const proxy of readSync(await reader.httpGet(istiod, 15014, syncPath))) {

@@ -76,12 +76,19 @@ describe('a rotation of Cassandra', () => {
     })
     const traffic = await byStep(regions, record, since)
     await report(recordOf('Cassandra 5.0.5, one region of three nodes: graceful', record, traffic))
-    expect(record.steps.map(step => step.step)).toEqual(['plan', '0-adopt/1-adopt', '1-add/1-data', '2-swap/1-data', '3-drop/1-data', '4-close'])
+    expect(record.steps.map(step => step.step)).toEqual([
+      'plan',
+      '0-adopt/1-adopt',
+      '1-add/1-data',
+      '2-swap/1-data',
+      '3-drop/1-data',
+      '4-close',
+    ])
     // What Java reads of the truststore that the nodes got, whenever a pull request was opened.
     expect([...new Set(trusted)]).toEqual(['o=ca', 'o=ca,o=example-first', 'o=example-first'])
     for (const step of record.steps.slice(1, -1)) expect(step.consumers.node, step.step).toBe(replicas * names.length)
     expect(failuresText(traffic)).toEqual([])
-    expect(traffic.every(step => step.sent > 0)).toBe(true)
+    expect(traffic.slice(0, -1).every(step => step.sent > 0)).toBe(true)
     for (const { kubelet, name } of regions) {
       const nodes = kubelet.find(namespace, `example-cassandra-${name}`)
       expect(nodes.map(pod => pod.restarts('cassandra'))).toEqual(nodes.map(() => 0))

@@ -1,5 +1,5 @@
 /** Whole rotations of Kyma's root CA: real Envoys verify the clients, on real API servers of the central cluster and of a runtime's. */
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { parseDocument } from 'yaml'
 import { loadRotation } from '../../src/commands/rotation.ts'
 import { openRepository } from '../../src/repository/repository.ts'
@@ -20,7 +20,7 @@ describe('Kyma’s gateway', () => {
   let repository: FleetRepository
   let kyma: KymaWorld
 
-  beforeAll(async () => {
+  beforeEach(async () => {
     network = await createNetwork()
     repository = await makeRepository((_url, recipient) => kymaFleet(recipient))
     kyma = await startKymaWorld(network, repository)
@@ -35,7 +35,7 @@ describe('Kyma’s gateway', () => {
     )
   }, 600_000)
 
-  afterAll(async () => {
+  afterEach(async () => {
     await kyma?.stop()
     await repository?.close()
     await network?.close()
@@ -149,8 +149,8 @@ describe('Kyma’s gateway', () => {
     const record = await rotate({
       ...options('second', 'emergency'),
       plan: ['--accept-outage'],
-      async onMerged(step) {
-        if (step !== '0-adopt/1-adopt') return
+      async onOpened(step) {
+        if (step !== '1-replace/1-data') return true
         // The node of one gateway pod lags behind, so that new leaves meet the old trust too.
         const [late] = kyma.kubelet.find('istio-system', 'istio-ingressgateway-')
         kyma.kubelet.holdProjection(pod => pod.uid === late?.uid)
@@ -160,6 +160,7 @@ describe('Kyma’s gateway', () => {
           400_000,
         ).finally(() => kyma.kubelet.holdProjection(null))
         closed.catch(() => {})
+        return true
       },
       async onWaiting(step, gates) {
         const refused = new Set(refusedSince(since).map(({ kind }) => kind))

@@ -60,6 +60,7 @@ clusterContract('the rehearsal cluster', async () => {
     podCount: 3,
     secret: { namespace: 'istio-system', name: 'istio-ca-secret' },
     istiod: named(istiodsOf(site)[0]!.pod),
+    istiodRoot: 'O=cluster.local',
     proxy: named(agentsOf(site, 'shop/Deployment/cart')[0]!.pod),
     everywhere: 'istio-ca-root-cert',
     close: async () => {},

@@ -45,6 +45,15 @@ describe('faults drawn from a seed', () => {
     expect(Math.max(...sizes)).toBeGreaterThan(3_600_000)
   })
 
+  it('draw wrong clocks and hand edits beside the rest, which stays what it was without them', () => {
+    const others = troubleKinds.filter(kind => !['runner-clock', 'node-clock', 'trust-edit'].includes(kind))
+    for (const [index, seed] of seeds.entries()) {
+      const { cluster } = drawFaults(seed, { ...scope, troubles: others })
+      expect(plans[index]?.cluster.slice(0, cluster.length)).toEqual(cluster)
+      expect((plans[index]?.cluster.length ?? 0) - cluster.length).toBeLessThanOrEqual(2)
+    }
+  })
+
   it('are of the kinds alone that a system has', () => {
     const one = { sites: 1, troubles: ['stale-reads'], deeds: [] } as const
     for (const seed of seeds) {

@@ -37,7 +37,7 @@ async function secretsOf(site: SiteControls, owner: string) {
 
 async function chainOf(site: SiteControls): Promise<number> {
   const { name, namespace = '' } = istiodsOf(site)[0]!.pod.metadata
-  return (await site.cluster.servedChain({ namespace, name }, 15012, 'istiod.istio-system.svc')).length
+  return (await site.cluster.servedTls({ namespace, name }, 15012, 'istiod.istio-system.svc')).chain.length
 }
 
 describe('what istiod serves on 15012', () => {

@@ -50,7 +50,7 @@ export function objectsOf(store: ObjectStore): Cluster {
     },
     async *list() {},
     httpGet: refuse,
-    servedChain: refuse,
+    servedTls: refuse,
     close: async () => {},
   }
 }

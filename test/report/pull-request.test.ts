@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { findStep } from '../../src/plan/steps.ts'
+import { courseOf, stepTime } from '../../src/plan/time-left.ts'
 import {
   countedPhases,
   type PullRequestView,
@@ -66,6 +67,7 @@ function view(more: Partial<PullRequestView> = {}): PullRequestView {
       },
     ],
     proof: provePlan(plan),
+    lasts: stepTime(courseOf(plan, plan.leafHours), more.phase ?? 2, more.step ?? 1),
     ...more,
   }
 }
@@ -108,6 +110,25 @@ describe('the title', () => {
 describe('the body', () => {
   it('of a step', async () => {
     await expect(pullRequestBody(view())).toMatchFileSnapshot('golden/pull-request-trust-both.md')
+  })
+
+  it('tells who restarts, how long to watch, and what is an alarm', () => {
+    const watched = (phase: number, step: number) =>
+      /### What to watch[^#]*/.exec(pullRequestBody(view({ phase, step, undo: undoAt(phase, step) })))?.[0] ?? ''
+    expect(watched(2, 1)).toContain('- Nothing restarts at this merge.')
+    expect(watched(2, 2)).toContain('- Restarts at this merge: `istiod`.')
+    const last = plan.phases[3]?.steps.length ?? 0
+    expect(watched(3, last)).toMatch(
+      /- Its gate holds .+ after the last change at the earliest; leaves that nobody hurries are renewed within 1 day: watch until then\. What is pending 1 day after that counts as violated\./,
+    )
+    expect(watched(2, 1)).not.toContain('renewed within')
+    for (const [phase, step] of [
+      [2, 1],
+      [2, 2],
+      [3, last],
+    ] as const)
+      expect(watched(phase, step)).toContain('- Alarm: `ssl.fail_verify_error`')
+    expect(watched(0, 1)).not.toMatch(/Alarm|estarts at this merge/)
   })
 
   it('of a step that restarts says what, where no certificate changes', () => {

@@ -578,6 +578,22 @@ describe('history', () => {
     expect(await repository.containedBy(two, side)).toBeNull()
   })
 
+  test('what it keeps of the past does not hide what another process adds', async () => {
+    const folder = await bareRepository({ 'a/x': '1' })
+    const [repository, other] = [await opened(folder), await opened(folder)]
+    const start = await repository.head('main')
+    const read = async () => ({
+      newest: (await repository.log('main', { paths: ['a'], limit: 1 }))[0]?.id,
+      behind: await repository.isAncestor('main', start),
+      text: await repository.snapshot(await repository.head('main')).read('a/x'),
+    })
+    expect(await read()).toEqual({ newest: start, behind: true, text: '1' })
+    const next = await commitOn(other, start, { 'a/x': '2' }, 'next')
+    expect(await repository.isAncestor(start, next)).toBe(true)
+    await other.publish([{ ref: 'refs/heads/main', from: start, to: next }])
+    expect(await read()).toEqual({ newest: next, behind: false, text: '2' })
+  })
+
   test('a folder in the place of a file is one removed and one added', async () => {
     const repository = await opened(await bareRepository({ a: '1' }))
     const start = await repository.head('main')

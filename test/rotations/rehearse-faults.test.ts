@@ -19,7 +19,8 @@ describe('a rehearsal under faults', () => {
     expect(again.trace).toEqual(once.trace)
     expect(again.handshakes).toEqual(once.handshakes)
     expect(once).toMatchObject({ finished: true, stoppedBy: null, firstFailure: null, handshakes: { failed: 0 } })
-    expect(once.handshakes.attempted).toBeGreaterThan(100)
+    // Different ones: what stands as it stood before is not tried again.
+    expect(once.handshakes.attempted).toBeGreaterThan(30)
     expect(once.steps[0]).toBe('plan')
     expect(once.steps.at(-1)).toBe('4-close/close')
   }, 600_000)

@@ -22,7 +22,7 @@ interface Rule {
 }
 interface Manifest {
   readonly kind: string
-  readonly metadata: { readonly name: string; readonly namespace?: string }
+  readonly metadata: { readonly name: string; readonly namespace?: string; readonly annotations?: unknown }
   readonly rules?: readonly Rule[]
   // biome-ignore lint/suspicious/noExplicitAny: manifests of many kinds
   readonly spec?: any
@@ -70,6 +70,67 @@ describe.each(systems)('the CronJob for %s', system => {
     expect((await called(...words, '--help')).exit).toBe(0)
     expect(words).toEqual(expect.arrayContaining(['run', '--once', '--waiting-ok']))
     for (const { valueFrom } of container.env) expect(valueFrom).toBeUndefined()
+  })
+})
+
+describe.each(systems)('the verifier of a cluster that no runner reaches, for %s', system => {
+  const all = documents(output.get(`runner/verifier/${system}.yaml`) ?? '')
+  const job = all.find(({ kind }) => kind === 'CronJob')
+  const pod = job?.spec.jobTemplate.spec.template.spec
+
+  test('has the reads of roles/ and nothing more', () => {
+    const roles = [`roles/${system}.yaml`, `roles/${system}-portforward.yaml`].flatMap(file => documents(read(file)))
+    expect(all.filter(({ kind }) => kind !== 'CronJob')).toEqual(roles)
+    expect(pod.serviceAccountName).toBe('reanchor-verifier')
+  })
+
+  test('observes its site, with options that exist, and signs with a key from a file', async () => {
+    const [container] = pod.containers
+    const words = container.args as string[]
+    expect(words.slice(0, 4)).toEqual(['observe', '--site', 'eu-1', '--waiting-ok'])
+    expect((await called(...words, '--help')).exit).toBe(0)
+    expect(container.env).toContainEqual({
+      name: 'REANCHOR_SIGNING_KEY_FILE',
+      value: '/var/run/reanchor/signing/key',
+    })
+    expect(job?.spec).toMatchObject({ schedule: '*/5 * * * *', concurrencyPolicy: 'Forbid' })
+  })
+})
+
+describe.each(['flux', 'argocd'] as const)('the Job that a delivery by %s waits for', delivery => {
+  const job = documents(output.get(`runner/gate-${delivery}/job.yaml`) ?? '')[0]
+  const pod = job?.spec.template.spec
+
+  test('waits with options that exist, and is ended by Kubernetes only after the command has given up', async () => {
+    const words = pod.containers[0].args as string[]
+    expect((await called(...words, '--help')).exit).toBe(0)
+    expect(words.includes('--hook')).toBe(delivery === 'argocd')
+    const hours = Number(/^(\d+)h$/.exec(words[words.indexOf('--timeout') + 1] ?? '')?.[1])
+    expect(job?.spec.activeDeadlineSeconds).toBeGreaterThan(hours * 3600)
+  })
+
+  test('fails at once where trying again is no use, and not where its node goes', () => {
+    expect(pod.restartPolicy).toBe('Never')
+    const rules = job?.spec.podFailurePolicy.rules
+    expect(rules).toHaveLength(2)
+    expect(rules[0]).toMatchObject({ action: 'Ignore', onPodConditions: [{ type: 'DisruptionTarget' }] })
+    expect(rules[1]).toMatchObject({
+      action: 'FailJob',
+      onExitCodes: { containerName: pod.containers[0].name, operator: 'In', values: [2, 3, 5] },
+    })
+  })
+})
+
+test('Flux: the gate depends on what delivers the folder, waits, and may replace its Job', () => {
+  const [gate] = documents(output.get('runner/gate-flux.yaml') ?? '')
+  expect(gate?.spec).toMatchObject({ dependsOn: [{ name: 'trust' }], wait: true, force: true, prune: true })
+})
+
+test('Argo CD: the Job is a hook after the sync, made anew by each', () => {
+  const [job] = documents(output.get('runner/gate-argocd/job.yaml') ?? '')
+  expect(job?.metadata.annotations).toEqual({
+    'argocd.argoproj.io/hook': 'PostSync',
+    'argocd.argoproj.io/hook-delete-policy': 'BeforeHookCreation',
   })
 })
 

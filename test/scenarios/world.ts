@@ -178,7 +178,7 @@ export function selfSignedCluster(ca: { readonly certificate: string; readonly k
     metadata: async () => null,
     async *list() {},
     httpGet: refuse,
-    servedChain: refuse,
+    servedTls: refuse,
     close: async () => {},
   }
 }

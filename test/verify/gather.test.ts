@@ -1,8 +1,21 @@
 import { describe, expect, it } from 'vitest'
 import { ClusterError, credentialsRefused } from '../../src/cluster/cluster.ts'
+import { parseName } from '../../src/pki/names.ts'
 import type { Evidence, Plan } from '../../src/rotation.ts'
 import { judge } from '../../src/verify/judge.ts'
-import { authorities, look, lookTwice, type Mesh, meshAt, planOf, podObject, secretsDump, site, syncz } from './mesh.ts'
+import {
+  authorities,
+  look,
+  lookTwice,
+  type Mesh,
+  meshAt,
+  namesOf,
+  planOf,
+  podObject,
+  secretsDump,
+  site,
+  syncz,
+} from './mesh.ts'
 
 const plan = await planOf()
 const { leaf, old, fresh, foreign } = await authorities()
@@ -77,6 +90,35 @@ describe('consumers', () => {
     expect(open(evidence, mesh)).toEqual(['istio/istiod-serves pending'])
   })
 
+  it('finds the one replica of istiod that started with the files of before, though every proxy is right (F3, F21)', async () => {
+    const { evidence, mesh } = await stragglerAt(2, bent => {
+      pod(bent, 'istio-system/istiod-b').authorities = namesOf(plan, [old.certificate.sha256])
+    })
+    expect(reasons(evidence)).toEqual(['istiod istio-system/istiod-b stale-start pending'])
+    expect(open(evidence, mesh)).toEqual(['istio/istiod-roots pending'])
+    const gate = judge(plan, [evidence], mesh.now).gates.find(({ id }) => id === 'istio/istiod-roots')
+    expect(gate?.counted).toEqual({ of: 2, conform: 1 })
+    expect(gate?.because.join('\n')).toContain(
+      'istio-system/istiod-b: started with the roots "O=Istio,CN=Root CA", expected "O=Istio,CN=Root CA", "O=Istio,CN=Root CA"',
+    )
+    expect(gate?.hint).toContain('`kubectl --namespace istio-system delete pod istiod-b`')
+  })
+
+  it('takes names of CAs that the plan does not know for those of other trust domains', async () => {
+    const { evidence } = await stragglerAt(2, bent => {
+      const replica = pod(bent, 'istio-system/istiod-b')
+      replica.authorities = [...(replica.authorities ?? []), parseName('O=federated')]
+    })
+    expect(reasons(evidence)).toEqual([])
+  })
+
+  it('does not take a replica for right that does not tell with which roots it started', async () => {
+    const { evidence, mesh } = await stragglerAt(2, bent => {
+      delete pod(bent, 'istio-system/istiod-b').authorities
+    })
+    expect(open(evidence, mesh)).toEqual(['istio/istiod-roots unknown'])
+  })
+
   it('finds the one replica of istiod that was not made anew (F11)', async () => {
     const { evidence, mesh } = await stragglerAt(3, bent => {
       replace(bent, 'istio-system/istiod-b', {
@@ -84,7 +126,7 @@ describe('consumers', () => {
         owner: 'istiod',
         container: 'discovery',
         labels: { app: 'istiod' },
-        annotations: { 'reanchor.dev/trust': 'i1' },
+        annotations: { 'reanchor.dev/trust': 'of the step before' },
         env: { ISTIO_MULTIROOT_MESH: 'true' },
       })
     })

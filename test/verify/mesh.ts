@@ -8,7 +8,7 @@ import {
 } from '../../src/cluster/cluster.ts'
 import { canaryName, valuesAnnotation } from '../../src/names.ts'
 import { createIssuing, createLeaf, createRoot } from '../../src/pki/authority.ts'
-import { type Certificate, certificateFacts } from '../../src/pki/certificate.ts'
+import { type Certificate, certificateFacts, readCertificate } from '../../src/pki/certificate.ts'
 import type { Variant } from '../../src/plan/steps.ts'
 import type {
   CertificateRole,
@@ -20,6 +20,7 @@ import type {
   PlannedTree,
   TrustState,
 } from '../../src/rotation.ts'
+import { restartToken } from '../../src/systems/istio/phases.ts'
 import type { IstioSettings } from '../../src/systems/istio/settings.ts'
 import { type GatherOptions, gatherEvidence } from '../../src/verify/gather.ts'
 import { bundleBytes, plannedAt } from '../../src/verify/planned.ts'
@@ -129,11 +130,11 @@ export async function planOf(): Promise<Plan> {
   const flagged = { ...own, settings }
   const reloaded = { ...flagged, restarts: { workloads: 'w1' } }
   const both: TrustState = { ...reloaded, bundle: [a, b], source: 'plugged' }
-  const bothRead = { ...both, restarts: { workloads: 'w1', istiod: 'i1' } }
+  const bothRead = { ...both, restarts: { workloads: 'w1', istiod: restartToken(both) } }
   const issue: TrustState = { ...bothRead, bundle: [a, b, b], issuer: i, chain: [i, b] }
-  const issueRead = { ...issue, restarts: { workloads: 'w1', istiod: 'i2' } }
+  const issueRead = { ...issue, restarts: { workloads: 'w1', istiod: restartToken(issue) } }
   const only: TrustState = { ...issueRead, bundle: [b] }
-  const onlyRead = { ...only, restarts: { workloads: 'w1', istiod: 'i3' } }
+  const onlyRead = { ...only, restarts: { workloads: 'w1', istiod: restartToken(only) } }
   const nudged = { ...issueRead, bundle: [a, b, b, b] }
   const back = { ...bothRead, bundle: [a, b, b, b] }
   const phases: readonly PlannedPhase[] = [
@@ -208,6 +209,8 @@ export interface MeshPodState {
   /** What each port and path answers; a missing one refuses. An Error is thrown. */
   http: Record<string, string | Error>
   chain: readonly Buffer[] | Error
+  /** DER of the names of the CAs whose certificates it takes. @default null */
+  authorities?: readonly Buffer[]
 }
 
 /** A mesh as the API would show it: plain objects that a test may bend before it looks. */
@@ -282,11 +285,11 @@ export function meshCluster(mesh: Mesh): Cluster {
       if (answer === undefined) throw new ClusterError('unreachable', asked, 'connection refused')
       return answer
     },
-    async servedChain(pod, port) {
+    async servedTls(pod, port) {
       for (const verb of ['get', 'create']) mesh.asked.add(`${verb} /pods/portforward ${pod.namespace} ${pod.name}`)
-      const { chain } = podState(pod, `TLS ${pod.namespace}/${pod.name}:${port}`)
+      const { chain, authorities = null } = podState(pod, `TLS ${pod.namespace}/${pod.name}:${port}`)
       if (chain instanceof Error) throw chain
-      return chain
+      return { chain, authorities }
     },
     async close() {},
   }
@@ -334,6 +337,12 @@ export function podObject(name: string, shape: PodShape = {}): KubernetesObject 
       [native ? 'initContainerStatuses' : 'containerStatuses']: [status],
     },
   }
+}
+
+/** DER of the Subjects, each certificate once, as istiod that started with this bundle names them. */
+export function namesOf(plan: Plan, bundle: readonly string[]): readonly Buffer[] {
+  const roots = plan.certificates.filter(({ sha256 }) => bundle.includes(sha256))
+  return roots.map(({ pem }) => readCertificate(pem).parts.subject.der)
 }
 
 export function secretsDump(bundles: readonly string[], chains: readonly string[], updated = longAgo): string {
@@ -432,7 +441,8 @@ export async function meshAt(
     })
     // Half of the proxies hang on each replica.
     const mine = replica === 'istiod-a' ? names.slice(0, 2) : names.slice(2)
-    pods.set(`istio-system/${replica}`, { object, http: { '15014/debug/syncz': syncz(mine, flagged) }, chain: der })
+    const http = { '15014/debug/syncz': syncz(mine, flagged) }
+    pods.set(`istio-system/${replica}`, { object, http, chain: der, authorities: namesOf(plan, state.bundle) })
   }
   const bundle = bundleBytes(plan, state)
   const wiredMetadata = { annotations: { 'reanchor.dev/rotation': rotation }, generation: 3 }

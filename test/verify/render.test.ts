@@ -85,7 +85,7 @@ Verdict: violated. 2 of 5 gates hold. The next step stays shut; look again at 20
     )
     expect(text).toContain('sidecar shop/cart-2: leaf is signed by')
     expect(text.trim().split('\n').at(-1)).toMatch(
-      /^Verdict: pending\. 19 of 20 gates hold\. The next step stays shut; look again at 2026-11-22T12:01:30Z\.$/,
+      /^Verdict: pending\. 20 of 21 gates hold\. The next step stays shut; look again at 2026-11-22T12:01:30Z\.$/,
     )
     expect(JSON.parse(JSON.stringify(view))).toEqual(view)
   })

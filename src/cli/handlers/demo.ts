@@ -80,9 +80,9 @@ function sitesOf(options: DemoFlags, usual: DemoSystem): number {
   if (Number.isInteger(sites) && sites >= 1 && sites <= most) return sites
   throw new ReanchorError({
     what: `--${flag} is out of range`,
-    expected: most === 1 ? '1: this demo has no more' : `a number from 1 to ${most}`,
+    expected: `a number from 1 to ${most}`,
     found: text,
-    ...(most === 1 ? { todo: `leave --${flag} out` } : { example: `--${flag} ${most}` }),
+    example: `--${flag} ${most}`,
   })
 }
 

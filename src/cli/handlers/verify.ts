@@ -4,7 +4,7 @@ import { loadRotation, type OpenRotation, positionsAt } from '../../commands/rot
 import { lookAtSites } from '../../commands/verify.ts'
 import { exitCodes, ReanchorError } from '../../errors.ts'
 import type { Evidence, GateResult, Plan, Verdict } from '../../rotation.ts'
-import { authorshipText } from '../../verify/authorship.ts'
+import { authorshipOf, authorshipText } from '../../verify/authorship.ts'
 import type { Drain } from '../../verify/drain.ts'
 import { type CommonOptions, duration } from '../options.ts'
 import type { CommandResult, Terminal } from '../output.ts'
@@ -59,7 +59,11 @@ export async function verifyHandler(options: VerifyFlags, terminal: Terminal): P
       looks.flatMap(look => (look.unseen === null ? [look.evidence] : [])),
       () => context.now(),
     )
-    return await answer(rotation, { verdict, gates, drain: drains, evidence, authorship: [] }, terminal)
+    const { signers } = rotation.declaration.evidence
+    const authorship = looks.flatMap(({ site, evidence: seen, reported }) =>
+      reported === undefined ? [] : [{ site, ...authorshipOf(seen, reported.signature, signers) }],
+    )
+    return await answer(rotation, { verdict, gates, drain: drains, evidence, authorship }, terminal)
   }
 }
 

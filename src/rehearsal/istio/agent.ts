@@ -3,7 +3,7 @@ import { certificatesIn } from '../certificates.ts'
 import type { Timer } from '../clock.ts'
 import type { VolumeFiles } from '../kubelet.ts'
 import { type StoredObject, textAt } from '../objects.ts'
-import { goBool, ownerOf, type PodProcess, podKey, type Site } from '../site.ts'
+import { goBool, instantAt, ownerOf, type PodProcess, podKey, type Site } from '../site.ts'
 import { Endpoint, loadMaterial } from '../workload-tls.ts'
 import type { ControlPlane, Istiod, SignedLeaf, Subscriber } from './istiod.ts'
 import { environmentOf } from './istiod.ts'
@@ -127,7 +127,7 @@ export class Agent implements PodProcess, Subscriber {
       void this.#site.clock.after(this.#between(...lags.leaf), () => this.#requestLeaf())
       return
     }
-    this.#updated.roots = this.#site.clock.instant()
+    this.#updated.roots = instantAt(this.#site, this.pod)
     this.#version += 1
     this.#site.clock.after(0, async () => {
       await this.#present()
@@ -270,7 +270,8 @@ export class Agent implements PodProcess, Subscriber {
     }
     this.#attempt = 0
     this.#leaf = this.#authority.sign(this.identity)
-    this.#updated = { leaf: this.#site.clock.instant(), roots: this.#site.clock.instant() }
+    const now = instantAt(this.#site, this.pod)
+    this.#updated = { leaf: now, roots: now }
     this.#version += 1
     this.#renewal?.cancel()
     const half = this.#site.leafHours * 3_600_000 * 0.5

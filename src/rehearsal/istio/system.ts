@@ -177,6 +177,7 @@ const demo: DemoSystem = {
     edit: folder => withoutFirst(folder, 'root-cert.pem'),
   }),
   troubles: ['split-replicas', 'split-entries'],
+  bundles: () => [{ kind: 'Secret', namespace: istioNamespace, name: 'cacerts', key: 'root-cert.pem' }],
   start: sharedRoot => (sharedRoot ? 'one plugged root' : "istiod's self-signed CA"),
   fleet: ({ variant, ...options }) => demoFleet({ ...options, install: installOf(variant) }),
   async declare(fleet, options) {

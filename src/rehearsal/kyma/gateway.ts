@@ -4,7 +4,7 @@ import { istioCaKeys, secretsOfCredential } from '../../systems/kyma/profile.ts'
 import { certificatesIn, type Pair } from '../certificates.ts'
 import type { VolumeFiles } from '../kubelet.ts'
 import { type StoredObject, textsAt } from '../objects.ts'
-import { type PodProcess, podKey, type Site } from '../site.ts'
+import { instantAt, type PodProcess, podKey, type Site } from '../site.ts'
 import { Endpoint, type LoadedMaterial, loadMaterial } from '../workload-tls.ts'
 
 /** Milliseconds from a changed Secret to the push of istiod. An assumption: a debounce and a round trip. */
@@ -133,7 +133,7 @@ export class GatewayPod implements PodProcess {
           dynamic_active_secrets: [
             {
               name,
-              last_updated: this.#site.clock.instant(),
+              last_updated: instantAt(this.#site, this.#pod),
               secret: {
                 name,
                 validation_context: { trusted_ca: { inline_bytes: Buffer.from(this.#roots).toString('base64') } },

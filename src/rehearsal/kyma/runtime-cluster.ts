@@ -47,7 +47,7 @@ export function runtimeCluster(name: string, clock: VirtualClock): RuntimeCluste
     async httpGet() {
       throw new Error('no pod of a runtime is simulated')
     },
-    async servedChain() {
+    async servedTls() {
       throw new Error('no pod of a runtime is simulated')
     },
     async close() {},

@@ -1,5 +1,5 @@
 import type { LocalForge } from '../../forge/local.ts'
-import type { Plan, SystemPart } from '../../rotation.ts'
+import type { Plan } from '../../rotation.ts'
 import { foretoldPairs, isForetold } from '../../safety/price.ts'
 import { gatewayRestart } from '../../systems/kyma/phases.ts'
 import type { KymaProfile } from '../../systems/kyma/profile.ts'
@@ -58,17 +58,18 @@ export function kymaSiteOf(store: ObjectStore): KymaSite {
 export const kymaRehearsal: RehearsalSystem = {
   name: 'kyma',
   startWorld(options) {
-    const names = partiesOf(options.declared).map(({ name }) => name)
+    const names = partiesOf(options).map(({ name }) => name)
     const clusters = new Map(names.map(name => [name, runtimeCluster(name, options.clock)]))
+    const startingCa = startingCas(options)
     return {
       crossSite: false,
       clusters: new Map([...clusters].map(([name, { cluster }]) => [name, cluster])),
-      startSite: site => startSite(site, options, clusters),
+      startSite: site => startSite(site, options, clusters, startingCa),
     }
   },
   demo: {
     rotation: 'kyma-2026',
-    sites: ['central'],
+    sites: ['central', 'central-2'],
     usualSites: 1,
     variantFlag: 'scenario',
     variants: scenarios,
@@ -116,12 +117,16 @@ export const kymaRehearsal: RehearsalSystem = {
         now,
         ask: null,
       })
-      return { path: written.path, text: await engineersTouch(written.text, variant) }
+      return { path: written.path, text: await engineersTouch(written.text, variant, sites) }
     },
     acceptsOutage: variant => scenarioOf(variant).startsWith('compromised-'),
     foretells,
     meanwhile,
     vouches: true,
+    bundles(variant) {
+      const { namespace, secret, key } = profileOf(variant).profile.gateway
+      return [{ kind: 'Secret', namespace, name: secret, key }]
+    },
     patience: 3 * 86_400_000,
     plansRestart(consumer, before, after) {
       if (!consumer.endsWith('/istio-ingressgateway')) return false
@@ -131,12 +136,23 @@ export const kymaRehearsal: RehearsalSystem = {
 }
 
 /** Runtimes that hold a certificate: those that a user declared, else those of the demo. */
-function partiesOf(declared: SystemPart | null): readonly Pick<KymaRuntime, 'name' | 'kind' | 'connection' | 'site'>[] {
-  return declared === null ? demoRuntimes.map(runtime => ({ ...runtime, site: null })) : kymaOf(declared).runtimes
+function partiesOf({
+  declared,
+  sites,
+}: Pick<WorldOptions, 'declared' | 'sites'>): readonly Pick<KymaRuntime, 'name' | 'kind' | 'connection' | 'site'>[] {
+  return declared === null ? demoRuntimesAt(sites) : kymaOf(declared).runtimes
+}
+
+/** With several central clusters, each runtime belongs to one of them. */
+function demoRuntimesAt(sites: readonly string[]) {
+  return demoRuntimes.map((runtime, index) => ({
+    ...runtime,
+    site: sites.length === 1 ? null : (sites[index % sites.length] ?? null),
+  }))
 }
 
 /** What an engineer writes into what `init` wrote: the strategy, the runtimes, and who vouches for applications. */
-async function engineersTouch(text: string, variant: string | null): Promise<string> {
+async function engineersTouch(text: string, variant: string | null, sites: readonly string[]): Promise<string> {
   const { parseDocument } = await import('yaml')
   const document = parseDocument(text)
   const scenario = scenarioOf(variant)
@@ -145,7 +161,11 @@ async function engineersTouch(text: string, variant: string | null): Promise<str
   if (strategy === 'emergency') document.setIn(['spec', 'kyma', 'compromised'], scenario.replace('compromised-', ''))
   document.setIn(
     ['spec', 'kyma', 'runtimes'],
-    demoRuntimes.map(runtime => ({ ...runtime, context: runtime.name })),
+    demoRuntimesAt(sites).map(({ site, ...runtime }) => ({
+      ...runtime,
+      context: runtime.name,
+      ...(site === null ? {} : { site }),
+    })),
   )
   document.setIn(
     ['spec', 'gates', 'attest'],
@@ -154,7 +174,24 @@ async function engineersTouch(text: string, variant: string | null): Promise<str
   return document.toString()
 }
 
-function startSite(site: Site, options: WorldOptions, clusters: ReadonlyMap<string, RuntimeCluster>): SiteSystem {
+/** A CA for each site. Central clusters that renew theirs in one rotation have one and the same. */
+function startingCas({ variant, sharedRoot, life }: WorldOptions): () => Promise<Pair> {
+  const soon = scenarioOf(variant) === 'soon-to-expire'
+  const make = (): Promise<Pair> => setupJobCa(life(soon ? 12 * day : leafHours))
+  if (!soon || !sharedRoot) return make
+  let common: Promise<Pair> | null = null
+  return () => {
+    common ??= make()
+    return common
+  }
+}
+
+function startSite(
+  site: Site,
+  options: WorldOptions,
+  clusters: ReadonlyMap<string, RuntimeCluster>,
+  startingCa: () => Promise<Pair>,
+): SiteSystem {
   const profile: KymaProfile = options.declared === null ? profileOf(options.variant).profile : kymaOf(options.declared)
   const pods = new Set<GatewayPod>()
   const connector = new Connector(site, profile.signer)
@@ -184,7 +221,7 @@ function startSite(site: Site, options: WorldOptions, clusters: ReadonlyMap<stri
       const ok = await site.handshakes.control(link(kind, name, identity, pod))
       return ok ? null : 'remote error: tls: bad certificate'
     }
-  const own = partiesOf(options.declared).filter(runtime => runtime.site === null || runtime.site === site.name)
+  const own = partiesOf(options).filter(runtime => runtime.site === null || runtime.site === site.name)
   const runtimes = own.map(({ name, kind, connection }) => {
     const own = clusters.get(name)
     if (own === undefined) throw new Error(`runtime ${name} has no cluster`)
@@ -229,9 +266,8 @@ function startSite(site: Site, options: WorldOptions, clusters: ReadonlyMap<stri
 
   return {
     async bootstrap() {
-      const soon = scenarioOf(options.variant) === 'soon-to-expire'
       server = await gatewayServer(host, options.life(365 * day), size => Buffer.alloc(size, 5))
-      ca = await setupJobCa(options.life(soon ? 12 * day : leafHours))
+      ca = await startingCa()
       const { signer, gateway } = profile
       for (const namespace of new Set([gateway.namespace, signer.namespace, 'kyma-system']))
         site.store.put(namespaceOf(namespace), 'kubectl-create')
@@ -335,9 +371,13 @@ const patienceWithRuntimes = 2 * 3_600_000
 
 const toldBy = new WeakMap<DemoMoment['rehearsal'], Set<string>>()
 
+/** When each runtime was last told, in milliseconds of the rehearsal. */
+const askedAt = new WeakMap<Runtime, number>()
+const askedAgainAfter = 3_600_000
+
 /**
  * What people do while `next` waits: they renew in the runtime of the older kind, or bring it a new token where it is refused; the owners of applications renew, and then
- * somebody vouches for them. A runtime that soon renews by itself, as that of Compass does in the demo, is left to it unless it is refused. Each is done once for each CA
+ * somebody vouches for them. A runtime that the gate still names an hour later is told once more, as it may have hung when it was told first. A runtime that soon renews by itself, as that of Compass does in the demo, is left to it unless it is refused. Each is done once for each CA
  * that the connector is given.
  */
 async function meanwhile({ context, rotation, rehearsal, gates }: DemoMoment): Promise<void> {
@@ -347,15 +387,22 @@ async function meanwhile({ context, rotation, rehearsal, gates }: DemoMoment): P
   const waitsFor = (id: string): boolean => gates.some(gate => gate.id === id && gate.verdict !== 'holds')
   const rolling = ['delivery/applied', 'kyma/secrets', 'kyma/gateway-rolled', 'kyma/gateway-trusts'].some(waitsFor)
   if (rolling || !(waitsFor('kyma/runtimes-renewed') || waitsFor('kyma/attested'))) return
+  const named = gates
+    .filter(({ id, verdict }) => id === 'kyma/runtimes-renewed' && verdict !== 'holds')
+    .map(({ because, hint }) => [...because, hint].join())
+    .join()
   const done = toldBy.get(rehearsal) ?? new Set<string>()
   toldBy.set(rehearsal, done)
-  for (const { store } of rehearsal.sites.values()) {
+  for (const { name, store } of rehearsal.sites.values()) {
     const { runtimes, applications, connector } = kymaSiteOf(store)
-    const given = connector.version
+    const given = `${name}/${connector.version}`
     for (const runtime of runtimes) {
       const id = `${given}/${runtime.name}`
-      if (done.has(id)) continue
+      const told = askedAt.get(runtime) ?? 0
+      const again = named.includes(runtime.name) && rehearsal.clock.elapsed() - told >= askedAgainAfter
+      if (done.has(id) && !again) continue
       done.add(id)
+      askedAt.set(runtime, rehearsal.clock.elapsed())
       if (refused) runtime.request()
       else if (runtime.renewsIn > patienceWithRuntimes) runtime.ask()
     }

@@ -156,6 +156,14 @@ export async function linkerdRehearsal(): Promise<RehearsalSystem> {
     },
     declare: async (_fleet, options) => linkerdDeclaration(flowOf(options.variant), options),
     foretells,
+    bundles: () => [
+      {
+        kind: 'ConfigMap',
+        namespace: controlPlaneNamespace,
+        name: 'linkerd-identity-trust-roots',
+        key: 'ca-bundle.crt',
+      },
+    ],
     /** The control plane restarts where its token changes; a workload where one of the data plane's does. */
     plansRestart(consumer, before, after) {
       if (consumer.startsWith(`${controlPlaneNamespace}/`))

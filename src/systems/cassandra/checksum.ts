@@ -11,7 +11,7 @@ export function operatorChecksum(data: Readonly<Record<string, string>>): string
   const hash = createHash('sha1')
   hash.update('map[')
   for (const [index, key] of keysInGoOrder(data).entries()) {
-    hash.update(`${index === 0 ? '' : ' '}${key}:[${[...Buffer.from(data[key] ?? '')].join(' ')}]`)
+    hash.update(`${index === 0 ? '' : ' '}${key}:[${Buffer.from(data[key] ?? '').join(' ')}]`)
   }
   return hash.update(']').digest('hex')
 }

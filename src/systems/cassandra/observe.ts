@@ -271,7 +271,7 @@ async function observeNode(looking: Looking, scene: Scene, pod: KubernetesObject
   let served: SeenNode['leaf'] = null
   if (state === null) {
     try {
-      const chain = await cluster.servedChain(
+      const { chain } = await cluster.servedTls(
         { namespace: pod.metadata.namespace ?? '', name: pod.metadata.name, ...ownAddress(scene, pod) },
         tlsPorts[cassandra.ca],
         'localhost',

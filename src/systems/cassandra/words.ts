@@ -67,6 +67,12 @@ const watch: Readonly<Record<string, readonly string[]>> = {
 
 export const cassandraWords: SystemWords = {
   watch: watchOf,
+  restarting: (before, after) =>
+    before.settings[checksumSetting] === after.settings[checksumSetting]
+      ? []
+      : ['every node of the region, one after the other, by the operator'],
+  alarm:
+    'Alarm: a node that `nodetool status` does not show as UN fifteen minutes after its restart; the operator goes on to no other one before, and neither should you.',
   // What stands under which key is in the table of certificates, the operator's checksum in what to watch.
   toldElsewhere: setting => setting === 'keys' || setting === checksumSetting || setting.startsWith(entrySetting),
   emergency:

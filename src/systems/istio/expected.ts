@@ -2,7 +2,8 @@ import type { ConsumerClass, EvidenceGroup, Fingerprint, Plan, TrustState, Verdi
 import type { SeenConsumer } from '../../verify/groups.ts'
 import { bundleDigest, type PlannedPlace } from '../../verify/planned.ts'
 import { short, sortedSet } from '../../verify/values.ts'
-import { multirootSetting, xdsAgentSetting } from './phases.ts'
+import { subjectList, subjectsIn } from './observe-authorities.ts'
+import { multirootSetting, restartToken, xdsAgentSetting } from './phases.ts'
 
 /** What every consumer must look like once a step has reached it: derived from the declared state and nothing else. */
 export interface Expected {
@@ -14,10 +15,19 @@ export interface Expected {
   readonly settings: Readonly<Record<string, string>>
   readonly restarts: Readonly<Record<string, string>>
   readonly source: TrustState['source']
+  /** The roots that every replica of istiod must have started with, as its fact tells them; null: it need not have started since they changed. */
+  readonly startedWith: StartRoots | null
   /** Every certificate of the plan: what is none of these is foreign. */
   readonly planned: ReadonlySet<Fingerprint>
   /** The state must have reached every consumer. Otherwise the step only delivers data that the next one makes them read. */
   readonly full: boolean
+}
+
+export interface StartRoots {
+  /** Subjects of the roots, with repeats. */
+  readonly subjects: string
+  /** Subjects of every certificate of the plan: names beside these are of other trust domains, which istiod federates with. */
+  readonly known: ReadonlySet<string>
 }
 
 export function expectedOf(plan: Plan, place: PlannedPlace): Expected {
@@ -31,14 +41,28 @@ export function expectedOf(plan: Plan, place: PlannedPlace): Expected {
     settings: state.settings,
     restarts: state.restarts,
     source: state.source,
+    startedWith: restartedFor(state) ? startRoots(plan, roots) : null,
     planned: new Set(plan.certificates.map(certificate => certificate.sha256)),
     full: place.full,
   }
 }
 
+/** An undo leaves the token of the step that it takes back: it relies on what istiod reloads, and restarts nothing. */
+export function restartedFor(state: TrustState): boolean {
+  return state.source === 'plugged' && state.restarts.istiod === restartToken(state)
+}
+
+function startRoots({ certificates }: Plan, roots: readonly Fingerprint[]): StartRoots {
+  const planned = certificates.filter(({ sha256 }) => roots.includes(sha256))
+  return {
+    subjects: subjectList(planned.map(({ subject }) => subject)),
+    known: new Set(certificates.map(({ subject }) => subject)),
+  }
+}
+
 /** One way in which a consumer differs from what is expected. */
 export interface Departure {
-  readonly aspect: 'roots' | 'bundle' | 'issuer' | 'settings' | 'subscription' | 'restart' | 'running'
+  readonly aspect: 'roots' | 'bundle' | 'issuer' | 'settings' | 'subscription' | 'restart' | 'start' | 'running'
   readonly reason: string
   readonly detail: string
   readonly verdict: Exclude<Verdict, 'holds'>
@@ -76,6 +100,7 @@ export function departures(seen: Looked, expected: Expected): readonly Departure
     ...issuerDepartures(seen, expected),
     ...settingDepartures(seen, expected),
     ...restartDepartures(seen, expected),
+    ...startDepartures(seen, expected),
   ]
 }
 
@@ -144,6 +169,23 @@ function restartDepartures(seen: Looked, expected: Expected): readonly Departure
   if (token === undefined || seen.facts.restart === token) return []
   const detail = `runs with restart token ${short(seen.facts.restart ?? 'none')}, expected ${short(token)}`
   return [{ aspect: 'restart', reason: 'not-restarted', detail, verdict: 'pending' }]
+}
+
+/** It hands the roots that it started with to whoever connects, until it reloads them; what it reloads shows nowhere but at proxies. */
+function startDepartures(seen: Looked, expected: Expected): readonly Departure[] {
+  if (seen.consumer !== 'istiod' || expected.startedWith === null) return []
+  const { subjects, known } = expected.startedWith
+  const { startedWith } = seen.facts
+  if (startedWith === undefined) return [unseen('start', 'which roots it started with was not seen')]
+  const found = subjectList(subjectsIn(startedWith).filter(subject => known.has(subject)))
+  if (found === subjects) return []
+  const detail = `started with the roots ${quoted(found)}, expected ${quoted(subjects)}`
+  return [{ aspect: 'start', reason: 'stale-start', detail, verdict: 'pending' }]
+}
+
+function quoted(subjects: string): string {
+  const names = subjectsIn(subjects).map(subject => `"${subject}"`)
+  return names.length === 0 ? 'of nobody' : names.join(', ')
 }
 
 function unseen(aspect: Departure['aspect'], detail: string): Departure {

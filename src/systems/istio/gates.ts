@@ -27,7 +27,7 @@ import {
 import type { Case, Judged, Rule } from '../../verify/gate.ts'
 import { bundleDigest, type PlannedPlace } from '../../verify/planned.ts'
 import { worst } from '../../verify/verdict.ts'
-import { type Departure, departures, type Expected, expectedOf } from './expected.ts'
+import { type Departure, departures, type Expected, expectedOf, restartedFor } from './expected.ts'
 import { multirootSetting, xdsAgentSetting } from './phases.ts'
 
 /** The rules of one place, in the order in which a roll-out fulfils them. */
@@ -57,7 +57,9 @@ function rulesFor(plan: Plan, place: PlannedPlace): readonly IstioRule[] {
   if (Object.keys(state.restarts).some(key => key.startsWith('workloads'))) rules.push(workloadsRestarted)
   rules.push(consumersSeen, machinesDeclared)
   if (!place.full) return [...rules, istiodRestarted]
-  rules.push(istiodServes, rootConfigMaps, webhooks, rootsTrusted)
+  rules.push(istiodServes)
+  if (restartedFor(state)) rules.push(istiodStarted)
+  rules.push(rootConfigMaps, webhooks, rootsTrusted)
   if (state.settings[xdsAgentSetting] === 'true') rules.push(proxiesSubscribed)
   rules.push(leavesIssued)
   if (place.before !== null && bundleDigest(plan, place.before) !== bundleDigest(plan, state))
@@ -300,6 +302,7 @@ const ownGates: Readonly<Record<string, true>> = {
   'setting-missing': true,
   'not-subscribed': true,
   'not-restarted': true,
+  'stale-start': true,
 }
 
 /** Every exception decides exactly one gate. */
@@ -320,6 +323,29 @@ const istiodServes: IstioRule = {
   claim: 'every replica of istiod runs with the declared settings and is certified by the planned CA',
   hint: 'istiod reads another CA than the folder declares: restart it declaratively, and see its log for `root-cert`',
   judge: subject => judgeConsumers(subject, ['istiod'], ['settings', 'restart', 'issuer', 'running']),
+}
+
+/**
+ * A replica that started with what its node still had hands out those roots to whoever connects. Proxies tell of it only while they are
+ * connected to that very replica, so it is asked itself (observe-authorities.ts).
+ */
+const istiodStarted: IstioRule = {
+  id: 'istio/istiod-roots',
+  claim: 'every replica of istiod started with exactly the planned roots',
+  hint: 'its node gave it older files: delete that pod, and its successor starts with the files of now',
+  judge(subject) {
+    const judged = judgeConsumers(subject, ['istiod'], ['start'])
+    const stale = subject.evidence.exceptions.filter(({ reason }) => reason === 'stale-start')
+    if (judged.hint !== undefined || stale.length === 0) return judged
+    const commands = stale.slice(0, namedAtMost).map(({ name }) => {
+      const [namespace = '', pod = ''] = name.split('/')
+      return `\`kubectl --namespace ${namespace} delete pod ${pod}\``
+    })
+    return {
+      ...judged,
+      hint: `its node gave it older files; its successor starts with the files of now: ${commands.join(', ')}`,
+    }
+  },
 }
 
 const rootConfigMaps: IstioRule = {
@@ -428,6 +454,7 @@ const reasonAspects: Readonly<Record<string, Departure['aspect']>> = {
   'setting-missing': 'settings',
   'not-subscribed': 'subscription',
   'not-restarted': 'restart',
+  'stale-start': 'start',
 }
 
 function aspectOf(reason: string, aspects: readonly Departure['aspect'][]): boolean {

@@ -13,6 +13,7 @@ import { at, instant, list, sha256, text } from '../../verify/values.ts'
 import { wiredWorkloads } from '../../verify/workloads.ts'
 import type { Observation, ObserveOptions } from '../system.ts'
 import { departures, type Expected, expectedOf } from './expected.ts'
+import { startedWith } from './observe-authorities.ts'
 import { envoySecretsPath, readEnvoySecrets } from './observe-envoy.ts'
 import { observeObjects } from './observe-objects.ts'
 import { type MeshPod, meshPod } from './observe-pods.ts'
@@ -300,12 +301,14 @@ async function observeServedIssuer(looking: Looking, pod: MeshPod, name: string)
   } as const
   try {
     const began = performance.now()
-    const chain = await options.cluster.servedChain(pod, 15012, `istiod.${options.istio.namespace}.svc`)
+    const served = await options.cluster.servedTls(pod, 15012, `istiod.${options.istio.namespace}.svc`)
     // How long a port-forward takes here: the proxies are not expected to be much quicker.
     looking.patience.answered(performance.now() - began)
-    const leaf = book.leafOfDer(chain)
+    const leaf = book.leafOfDer(served.chain)
     expiredLeaf(looking, pod, name, leaf.notAfter)
-    looking.add({ ...base, presents: leaf.issuers, leafExpires: leaf.notAfter })
+    const roots = startedWith(served.authorities)
+    const facts = roots === null ? pod.facts : { ...pod.facts, startedWith: roots }
+    looking.add({ ...base, facts, presents: leaf.issuers, leafExpires: leaf.notAfter })
   } catch (cause) {
     exceptions.push(unreadable('istiod', name, cause))
     looking.add({ ...base, presents: null, leafExpires: null })

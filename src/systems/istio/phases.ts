@@ -247,7 +247,7 @@ function withRestarts(state: TrustState, keys: readonly string[]): TrustState {
 }
 
 /** Digest of the public material and settings that a restart is for: equal material never restarts anything twice. */
-function restartToken(state: TrustState): string {
+export function restartToken(state: TrustState): string {
   const hash = createHash('sha256')
   for (const part of [state.source, ...state.bundle, '', state.issuer, '', ...state.chain]) hash.update(`${part}\n`)
   for (const [name, value] of Object.entries(state.settings).sort()) hash.update(`${name}=${value}\n`)

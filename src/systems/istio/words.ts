@@ -1,6 +1,7 @@
 import type { CurrentCa } from '../../plan/ca.ts'
 import { stepsOf } from '../../plan/steps.ts'
 import type { FittingStrategy, SystemWords } from '../system.ts'
+import { multirootSetting } from './phases.ts'
 import { istioOf } from './settings.ts'
 
 const watching: Readonly<Record<string, readonly string[]>> = {
@@ -10,7 +11,6 @@ const watching: Readonly<Record<string, readonly string[]>> = {
   'enable-multiroot': ['istiod rolls once; then every pod that a restart creates carries `PROXY_CONFIG_XDS_AGENT`.'],
   'trust-both': [
     '`istio-ca-root-cert` in every namespace comes to hold both roots, and `istioctl proxy-config secret` shows both under ROOTCA.',
-    'Failed handshakes (`ssl.fail_verify_error`, response flag UF) stay at their level.',
   ],
   'issue-new': [
     'Many leaves are renewed at once: CPU of istiod and errors of certificate requests.',
@@ -23,8 +23,11 @@ const watching: Readonly<Record<string, readonly string[]>> = {
 }
 
 export const istioWords: SystemWords = {
-  watch: phase =>
-    watching[phase] ?? ['Failed handshakes (`ssl.fail_verify_error`, response flag UF) stay at their level.'],
+  watch: phase => watching[phase] ?? [],
+  restarting: (before, after) =>
+    before.settings[multirootSetting] === after.settings[multirootSetting] ? [] : ['istiod'],
+  alarm:
+    'Alarm: `ssl.fail_verify_error` or response flag UF that goes on growing at a workload for five minutes; where every mix is safe, nothing adds to it.',
   emergency:
     'this strategy cuts connections on purpose: from the restart of istiod on, proxies that have restarted and those that have not refuse one another, until the last workload has restarted',
   acceptOutage:

@@ -62,6 +62,8 @@ function keepsOneKey({ certificates }: Plan): boolean {
 
 export const kymaWords: SystemWords = {
   watch,
+  alarm:
+    'Alarm: TLS errors in the log of the gateway that come from runtimes or applications that reached it before, for more than the 15 minutes in which each of them reports.',
   emergency:
     'The gateway stops trusting the old CA at once. With a new key every runtime and application is refused until it was given a new token; with a new certificate for the same key nobody is.',
   acceptOutage:

@@ -129,7 +129,7 @@ async function observePod(
   const began = performance.now()
   let chain: readonly Buffer[]
   try {
-    chain = await options.cluster.servedChain(pod, pod.adminPort, pod.localName, timeout)
+    ;({ chain } = await options.cluster.servedTls(pod, pod.adminPort, pod.localName, timeout))
     patience?.answered(performance.now() - began)
   } catch (cause) {
     patience?.failed(performance.now() - began, cause instanceof ClusterError && cause.failure === 'timeout')

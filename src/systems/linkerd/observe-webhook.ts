@@ -1,5 +1,6 @@
-import { X509Certificate } from 'node:crypto'
+import type { X509Certificate } from 'node:crypto'
 import type { KubernetesObject } from '../../cluster/cluster.ts'
+import { x509Of } from '../../verify/certificates.ts'
 import { unreadable } from '../../verify/exceptions.ts'
 import { absent, observed, present } from '../../verify/looking.ts'
 import { nameOf } from '../../verify/looks.ts'
@@ -114,10 +115,10 @@ async function observeServed(
   facts: Readonly<Record<string, string>>,
 ): Promise<void> {
   const { cluster, now } = looking.options
-  const chain = await cluster.servedChain(pod, port, server)
+  const { chain } = await cluster.servedTls(pod, port, server)
   const { issuers, notBefore, notAfter } = looking.book.leafOfDer(chain)
   const [leaf] = chain
-  const refused = leaf === undefined ? 'nothing was served' : refusal(new X509Certificate(leaf), bundle, server, now)
+  const refused = leaf === undefined ? 'nothing was served' : refusal(x509Of(leaf), bundle, server, now)
   looking.add({
     consumer: 'webhook',
     owner: pod.owner,
@@ -132,9 +133,7 @@ async function observeServed(
 
 /** Why the API server refuses what a webhook serves; null: it accepts it. The chart makes CA and leaf in one go, with nothing between. */
 function refusal(leaf: X509Certificate, bundle: string, server: string, now: Date): string | null {
-  const anchors = (bundle.match(/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g) ?? []).map(
-    pem => new X509Certificate(pem),
-  )
+  const anchors = (bundle.match(/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g) ?? []).map(x509Of)
   const above = anchors.filter(anchor => anchor.raw.equals(leaf.raw) || signs(anchor, leaf))
   if (above.length === 0) return 'its certificate is not issued by caBundle'
   if (ended(leaf, now)) return `its certificate ended at ${leaf.validTo}`

@@ -24,6 +24,8 @@ const watch: Readonly<Record<string, readonly string[]>> = {
 
 export const linkerdWords: SystemWords = {
   watch: phase => watch[phase] ?? [],
+  alarm:
+    'Alarm: refreshes of a certificate that go on failing at a proxy (`control_identity_cert_refreshes_total{result="error"}`; of older ones the log says so), or a workload whose pods do not become ready within ten minutes of their restart.',
   emergency:
     'Proxies that have restarted with the new anchors and those that have not refuse one another, and those that have not get no leaf, until every workload has restarted.',
   acceptOutage:

@@ -7,7 +7,6 @@ import { output } from './components.ts'
 import type { ControlPlane } from './control-plane.ts'
 import { startControlPlane } from './control-plane.ts'
 import { startFlux } from './flux.ts'
-import type { ForgeFleet } from './forge-fleet.ts'
 import { applyKinds } from './kinds.ts'
 import { type Kubelet, startKubelet } from './kubelet.ts'
 import type { Network } from './network.ts'
@@ -17,7 +16,6 @@ import { decryptionSecret, type FleetRepository, syncOf } from './repository.ts'
 import { until } from './server.ts'
 import { startSourceController } from './source-controller.ts'
 import { type TrafficWatch, watchTraffic } from './traffic.ts'
-import { sourceOf } from './world.ts'
 
 const { cluster, namespace, serverCa, clientCa } = cassandraNames
 
@@ -86,7 +84,7 @@ export interface CassandraRegionOptions {
   readonly name: string
   readonly network: Network
   readonly number: number
-  readonly repository: FleetRepository | ForgeFleet
+  readonly repository: FleetRepository
   readonly authorities: CassandraAuthorities
   /** Names of all regions. */
   readonly regions: readonly string[]
@@ -124,7 +122,7 @@ export async function startCassandraRegion(options: CassandraRegionOptions): Pro
     const flux = await startFlux(plane, { flags: ['--requeue-dependency=2s'] })
     stops.push(() => flux.stop())
     await objects.apply(decryptionSecret(repository))
-    const source = await startSourceController(plane, sourceOf(repository))
+    const source = await startSourceController(plane, { repository: repository.bare, branch: 'main' })
     stops.push(() => source.stop())
     await objects.applyYaml(syncOf(name), 'flux')
     const hosts = Array.from({ length: replicas }, (_, index) =>

@@ -6,7 +6,6 @@ import { stringify } from 'yaml'
 import { output } from './components.ts'
 import { type ControlPlane, startControlPlane } from './control-plane.ts'
 import { type Flux, startFlux } from './flux.ts'
-import type { ForgeFleet } from './forge-fleet.ts'
 import { isRolledOut } from './istio.ts'
 import { applyKinds, bareKind } from './kinds.ts'
 import { type Kubelet, startKubelet } from './kubelet.ts'
@@ -18,7 +17,6 @@ import type { Place } from './objects.ts'
 import { decryptionSecret, type FleetRepository, fluxKustomization, kustomization, syncOf } from './repository.ts'
 import { until } from './server.ts'
 import { startSourceController } from './source-controller.ts'
-import { sourceOf } from './world.ts'
 
 export const centralSite = 'central'
 /** The one runtime, and the name of its cluster's context. */
@@ -82,7 +80,7 @@ const namespaces = [kymaNames.gatewayNamespace, kymaNames.signer.namespace, 'kym
 const connectionGroup = 'applicationconnector.kyma-project.io'
 const connection: Place = { apiVersion: `${connectionGroup}/v1alpha1`, kind: 'CentralConnection', name: runtimeName }
 
-export async function startKymaWorld(network: Network, fleet: FleetRepository | ForgeFleet): Promise<KymaWorld> {
+export async function startKymaWorld(network: Network, repository: FleetRepository): Promise<KymaWorld> {
   const stops: (() => Promise<void>)[] = []
   const stop = async (): Promise<void> => {
     for (const each of stops.splice(0).reverse()) await each()
@@ -134,8 +132,8 @@ export async function startKymaWorld(network: Network, fleet: FleetRepository | 
     for (const manifest of gatewayObjects(2)) await central.objects.apply(manifest, 'istio-operator')
     const flux = await startFlux(central, { flags: ['--requeue-dependency=2s'] })
     stops.push(() => flux.stop())
-    await central.objects.apply(decryptionSecret(fleet))
-    const source = await startSourceController(central, sourceOf(fleet))
+    await central.objects.apply(decryptionSecret(repository))
+    const source = await startSourceController(central, { repository: repository.bare, branch: 'main' })
     stops.push(() => source.stop())
     await central.objects.applyYaml(syncOf(centralSite), 'flux')
     await until(

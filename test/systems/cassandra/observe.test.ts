@@ -182,9 +182,9 @@ function clusterOf({ objects, served, failing }: World): Cluster {
       yield pods.slice(2)
     },
     httpGet: async () => '',
-    async servedChain({ name }, port) {
+    async servedTls({ name }, port) {
       ask(`handshake ${name}:${port}`)
-      return served.get(name) ?? []
+      return { chain: served.get(name) ?? [], authorities: null }
     },
     close: async () => {},
   }
@@ -276,9 +276,9 @@ describe('where a node is reached that listens on its own address alone', () => 
         ...world,
         through: cluster => ({
           ...cluster,
-          async servedChain(pod, port, serverName) {
+          async servedTls(pod, port, serverName) {
             if (`Pod/${pod.name}` === first) asked.push(pod.address)
-            return await cluster.servedChain(pod, port, serverName)
+            return await cluster.servedTls(pod, port, serverName)
           },
         }),
       },

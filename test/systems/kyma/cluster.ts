@@ -49,7 +49,7 @@ export function fakeCluster({ uid = 'central', now, objects, answers = {}, failu
       if (answer === undefined) throw new ClusterError('malformed', `http ${path}`, 'status 404')
       return answer
     },
-    async servedChain() {
+    async servedTls() {
       throw new Error('nobody asks for it')
     },
     async close() {},

@@ -292,21 +292,21 @@ function meshCluster(mesh: Mesh): Cluster {
         throw new ClusterError('unreachable', asked, 'connection refused')
       return metrics
     },
-    async servedChain(pod, port, serverName, timeout) {
+    async servedTls(pod, port, serverName, timeout) {
       const name = `${pod.namespace}/${pod.name}`
       const asked = `TLS handshake with pod ${name}:${port}`
       if (port === 8443 || port === 9443) {
         const asking = mesh.pods.get(name)
         const served = asking?.serves?.[port] ?? (port === 8443 ? asking?.webhook : undefined)
         if (served === undefined) throw new ClusterError('unreachable', asked, 'connection refused')
-        return served
+        return { chain: served, authorities: null }
       }
       mesh.asked.set(name, { port, serverName, ...(timeout === undefined ? {} : { timeout }) })
       await mesh.onHandshake?.(name)
       const state = mesh.pods.get(name)
       if (state === undefined) throw new ClusterError('unreachable', asked, 'no such pod')
       if (state.chain instanceof Error) throw state.chain
-      return state.chain
+      return { chain: state.chain, authorities: null }
     },
     async close() {},
   }
