@@ -15,6 +15,8 @@ export default defineConfig({
           'test/real/rotation-clusters.test.ts',
         ],
     globalSetup: ['test/real/rig/setup.ts'],
+    // Workers start after the set-up, and trust what it made.
+    pool: 'forks',
     testTimeout: 600_000,
     hookTimeout: 300_000,
     // Two rigs at once: one waits while the other works.

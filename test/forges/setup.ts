@@ -23,18 +23,29 @@ declare module 'vitest' {
  * REANCHOR_FORGES=described leaves Gitea out: for work on the others, without Go.
  */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const close = await provideGitea(project)
+  // The command line as users run it.
+  if (close.started) await output('npx', ['tsc', '-p', 'tsconfig.build.json'])
+  return close.end
+}
+
+/** The certificate for every suite of a run, and the Gitea that has it. */
+export async function provideGitea(
+  project: TestProject,
+): Promise<{ readonly started: boolean; readonly end: () => Promise<void> }> {
   const folder = await mkdtemp(join(tmpdir(), 'reanchor-forges-'))
   const certificate = await makeCertificate(folder)
   process.env.NODE_EXTRA_CA_CERTS = certificate.cert
   process.env.GIT_SSL_CAINFO = certificate.cert
   project.provide('certificate', certificate)
   const gitea = process.env.REANCHOR_FORGES === 'described' ? null : await startGitea(folder, certificate)
-  // The command line as users run it.
-  if (gitea !== null) await output('npx', ['tsc', '-p', 'tsconfig.build.json'])
   project.provide('gitea', { url: gitea?.url ?? '', adminToken: gitea?.adminToken ?? '' })
-  return async () => {
-    await gitea?.close()
-    await rm(folder, { recursive: true, force: true, maxRetries: 3 })
+  return {
+    started: gitea !== null,
+    async end() {
+      await gitea?.close()
+      await rm(folder, { recursive: true, force: true, maxRetries: 3 })
+    },
   }
 }
 

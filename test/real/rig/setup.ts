@@ -1,16 +1,18 @@
 import { existsSync } from 'node:fs'
+import type { TestProject } from 'vitest/node'
+import { provideGitea } from '../../forges/setup.ts'
 import { envoy, output, program, programs } from './components.ts'
 
 const real =
   'etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kwok, istiod (pilot-discovery), pilot-agent, \
-Envoy, kustomize-controller, Argo CD (repo-server, application-controller, redis), sealed-secrets controller, trust-manager, helm, kustomize; with --all Cassandra'
+Envoy, kustomize-controller, Argo CD (repo-server, application-controller, redis), sealed-secrets controller, trust-manager, helm, kustomize, Gitea; with --all Cassandra'
 
 const standIns = `kubelet (real processes in network namespaces, its own projection of Secrets, ConfigMaps and tokens), \
 kube-proxy (TCP to the ready endpoints of istiod), Flux source-controller and helm-controller, Sail operator (the real chart by the real helm), \
-the Cassandra operator, Kyma’s connector and runtime agent, the part of istiod that pushes a credential to Kyma’s gateway, hosted forges (the local forge)`
+the Cassandra operator, Kyma’s connector and runtime agent, the part of istiod that pushes a credential to Kyma’s gateway`
 
 /** Before the first suite: says what runs, builds what the cache lacks, and the command line as users run it. */
-export default async function setup(): Promise<void> {
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   process.stderr.write(`real: ${real}\nstand-ins: ${standIns}\n`)
   const data = process.env.REANCHOR_DATA ?? '../shared/data'
   if (!existsSync(`${data}/crds`)) {
@@ -22,4 +24,6 @@ export default async function setup(): Promise<void> {
   for (const name of programs) await program(name)
   await envoy()
   await output('npx', ['tsc', '-p', 'tsconfig.build.json'])
+  const { end } = await provideGitea(project)
+  return end
 }

@@ -31,6 +31,8 @@ export interface SourceControllerOptions {
   readonly repository: string
   /** Where a GitRepository names none. */
   readonly branch: string
+  /** Brings that folder up to its remote, before each look; what it throws is why nothing could be fetched. @default nothing to fetch */
+  readonly fetch?: () => Promise<void>
 }
 
 /** What no artifact holds (fluxcd/pkg/sourceignore: VCS, extensions, CI and extra patterns). */
@@ -93,9 +95,14 @@ export async function startSourceController(
     const branch = spec.ref?.branch ?? options.branch
     const due = Date.now() + (milliseconds(spec.interval) ?? 2000)
     const handled = requested === '' ? {} : { lastHandledReconcileAt: requested }
-    const commit = await headOf(options.repository, branch)
+    const fetched = await options.fetch?.().then(
+      () => null,
+      (cause: unknown) => String(cause),
+    )
+    const commit = typeof fetched === 'string' ? null : await headOf(options.repository, branch)
     if (commit === null) {
-      const message = `failed to checkout and determine revision: couldn't find remote ref "refs/heads/${branch}"`
+      const message =
+        fetched ?? `failed to checkout and determine revision: couldn't find remote ref "refs/heads/${branch}"`
       const failed = [
         conditionOf('FetchFailed', 'True', 'GitOperationFailed', message, generation),
         conditionOf('Ready', 'False', 'GitOperationFailed', message, generation),

@@ -1,0 +1,128 @@
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { inject } from 'vitest'
+import { makeGiteaRepository, pushFirst } from '../../forges/gitea-scene.ts'
+import { output } from './components.ts'
+import type { RunOptions } from './reanchor.ts'
+import { type FleetRepository, makeRepository } from './repository.ts'
+
+/** A fleet's repository on the real Gitea, its main protected as `init` says: nobody merges what `reanchor/gate` has not called green. */
+export interface ForgeFleet extends FleetRepository {
+  /** `owner/name` */
+  readonly name: string
+  /** For `init`. */
+  readonly forgeFlag: string
+  /** A clone of the runner's: it has the token of `bot`, who may write to no protected branch, and nothing else to get in with. */
+  runner(kubeconfig: readonly string[]): Promise<RunOptions>
+  /** A push with the token that reanchor has. Throws what Gitea says where it refuses. */
+  pushAsBot(from: string, branch: string): Promise<void>
+  readonly api: <T>(method: string, path: string, body?: Readonly<Record<string, unknown>>) => Promise<T>
+  /** Brings `bare` to what Gitea has, over https: what source-controller does with its own clone. */
+  sync(): Promise<void>
+  /** Presses the merge button of every open pull request whose branch `presses` names, all the time. */
+  pressButtons(presses: (branch: string) => boolean): ButtonPresser
+}
+
+export interface PressedMerge {
+  readonly number: number
+  readonly branch: string
+  readonly head: string
+  readonly mergedAt: string
+  /** Newest `reanchor/gate` of the commit that was merged: `success: …`. */
+  readonly gate: string
+}
+
+export interface ButtonPresser {
+  readonly merges: readonly PressedMerge[]
+  /** How often Gitea refused, by number of the pull request. */
+  readonly refusals: ReadonlyMap<number, number>
+  stop(): Promise<void>
+}
+
+interface Pull {
+  readonly number: number
+  readonly head: { readonly ref: string; readonly sha: string }
+}
+
+/** Makes the repository with its first commit, as `makeRepository`, and puts it onto the Gitea of this run. */
+export async function makeForgeFleet(
+  files: (url: string, recipient: string) => Readonly<Record<string, string>>,
+): Promise<ForgeFleet> {
+  const made = await makeGiteaRepository()
+  const local = await makeRepository((_url, recipient) => files(made.remote, recipient))
+  const { repository: name, api, remote } = made
+  const asAdmin = remote.replace('https://', `https://root-admin:${inject('gitea').adminToken}@`)
+  await pushFirst(made, local.bare)
+  await api('POST', `/repos/${name}/branch_protections`, {
+    rule_name: 'main',
+    enable_status_check: true,
+    status_check_contexts: ['reanchor/gate'],
+    block_admin_merge_override: true,
+    enable_push: true,
+    enable_push_whitelist: true,
+    push_whitelist_usernames: ['root-admin'],
+  })
+  // Robin owns the fleet: what is no rotation goes to main without a pull request.
+  await local.git('remote', 'set-url', 'origin', asAdmin)
+  let runners = 0
+
+  async function gateOf(commit: string): Promise<string> {
+    const { statuses } = await api<{
+      readonly statuses: readonly { context: string; status: string; description: string }[] | null
+    }>('GET', `/repos/${name}/commits/${commit}/status`)
+    const found = (statuses ?? []).find(({ context }) => context === 'reanchor/gate')
+    return found === undefined ? 'none' : `${found.status}: ${found.description}`
+  }
+
+  return {
+    ...local,
+    name,
+    api,
+    forgeFlag: `gitea:${remote}`,
+    async runner(kubeconfig) {
+      const cwd = join(local.outside, `runner-${runners++}`)
+      await output('git', ['clone', '--quiet', asAdmin, cwd])
+      await output('git', ['remote', 'set-url', 'origin', remote], { cwd })
+      return { cwd, kubeconfig, env: { REANCHOR_TOKEN: made.botToken, GIT_CONFIG_GLOBAL: '/dev/null' } }
+    },
+    async pushAsBot(from, branch) {
+      const asBot = remote.replace('https://', `https://bot:${made.botToken}@`)
+      await local.git('push', '--force', asBot, `${from}:refs/heads/${branch}`)
+    },
+    async sync() {
+      await output('git', ['fetch', '--quiet', '--prune', asAdmin, '+refs/heads/*:refs/heads/*'], { cwd: local.bare })
+    },
+    pressButtons(presses) {
+      const merges: PressedMerge[] = []
+      const refusals = new Map<number, number>()
+      let pressing = true
+      async function press(): Promise<void> {
+        while (pressing) {
+          // Gitea may be away: whoever presses then presses again.
+          const open = await api<readonly Pull[]>('GET', `/repos/${name}/pulls?state=open`).catch(() => [])
+          for (const { number, head } of open) {
+            if (!presses(head.ref)) continue
+            try {
+              await api('POST', `/repos/${name}/pulls/${number}/merge`, { Do: 'merge' })
+            } catch {
+              refusals.set(number, (refusals.get(number) ?? 0) + 1)
+              continue
+            }
+            const mergedAt = new Date().toISOString()
+            merges.push({ number, branch: head.ref, head: head.sha, mergedAt, gate: await gateOf(head.sha) })
+          }
+          await sleep(200)
+        }
+      }
+      const done = press()
+      return {
+        merges,
+        refusals,
+        async stop() {
+          pressing = false
+          await done
+        },
+      }
+    },
+  }
+}
