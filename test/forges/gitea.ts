@@ -55,7 +55,8 @@ export async function startGitea(folder: string, certificate: Certificate): Prom
     'Gitea answers',
     async () =>
       (await output('curl', ['-s', '--cacert', certificate.cert, `${url}/api/v1/version`])).includes('version'),
-    60_000,
+    // A machine that has just built it reads a hundred megabytes from disk.
+    180_000,
   )
   return { url, adminToken, server, user, close: () => server.stop() }
 }

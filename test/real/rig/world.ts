@@ -105,7 +105,7 @@ export async function startFluxCluster(options: FluxClusterOptions): Promise<Flu
 }
 
 /** A repository on a forge is fetched from there before each look; one of this machine is read as it is. */
-export function sourceOf(repository: FleetRepository | ForgeFleet): SourceControllerOptions {
+function sourceOf(repository: FleetRepository | ForgeFleet): SourceControllerOptions {
   const source = { repository: repository.bare, branch: 'main' }
   return 'sync' in repository ? { ...source, fetch: repository.sync } : source
 }
