@@ -3,6 +3,7 @@ import { ClusterError, credentialsRefused } from '../../src/cluster/cluster.ts'
 import { parseName } from '../../src/pki/names.ts'
 import type { Evidence, Plan } from '../../src/rotation.ts'
 import { judge } from '../../src/verify/judge.ts'
+import { observationDigest } from '../../src/verify/observation.ts'
 import {
   authorities,
   look,
@@ -110,6 +111,16 @@ describe('consumers', () => {
       replica.authorities = [...(replica.authorities ?? []), parseName('O=federated')]
     })
     expect(reasons(evidence)).toEqual([])
+  })
+
+  it('takes a fact that somebody damaged for one that was not seen', async () => {
+    const { evidence, mesh } = await stragglerAt(2, () => {})
+    const groups = evidence.groups.map(group =>
+      group.consumer === 'istiod' ? { ...group, facts: { ...group.facts, startedWith: '["O=Istio' } } : group,
+    )
+    const damaged = { ...evidence, groups }
+    const judged = judge(plan, [{ ...damaged, observation: observationDigest(damaged) }], mesh.now)
+    expect(judged.gates.find(({ id }) => id === 'istio/istiod-roots')?.verdict).toBe('unknown')
   })
 
   it('does not take a replica for right that does not tell with which roots it started', async () => {

@@ -24,8 +24,8 @@ export interface Expected {
 }
 
 export interface StartRoots {
-  /** Subjects of the roots, with repeats. */
-  readonly subjects: string
+  /** Of the roots, sorted, with repeats. */
+  readonly subjects: readonly string[]
   /** Subjects of every certificate of the plan: names beside these are of other trust domains, which istiod federates with. */
   readonly known: ReadonlySet<string>
 }
@@ -55,7 +55,7 @@ export function restartedFor(state: TrustState): boolean {
 function startRoots({ certificates }: Plan, roots: readonly Fingerprint[]): StartRoots {
   const planned = certificates.filter(({ sha256 }) => roots.includes(sha256))
   return {
-    subjects: subjectList(planned.map(({ subject }) => subject)),
+    subjects: planned.map(({ subject }) => subject).sort(),
     known: new Set(certificates.map(({ subject }) => subject)),
   }
 }
@@ -175,17 +175,16 @@ function restartDepartures(seen: Looked, expected: Expected): readonly Departure
 function startDepartures(seen: Looked, expected: Expected): readonly Departure[] {
   if (seen.consumer !== 'istiod' || expected.startedWith === null) return []
   const { subjects, known } = expected.startedWith
-  const { startedWith } = seen.facts
-  if (startedWith === undefined) return [unseen('start', 'which roots it started with was not seen')]
-  const found = subjectList(subjectsIn(startedWith).filter(subject => known.has(subject)))
-  if (found === subjects) return []
+  const named = subjectsIn(seen.facts.startedWith ?? '')
+  if (named === null) return [unseen('start', 'which roots it started with was not seen')]
+  const found = named.filter(subject => known.has(subject))
+  if (subjectList(found) === subjectList(subjects)) return []
   const detail = `started with the roots ${quoted(found)}, expected ${quoted(subjects)}`
   return [{ aspect: 'start', reason: 'stale-start', detail, verdict: 'pending' }]
 }
 
-function quoted(subjects: string): string {
-  const names = subjectsIn(subjects).map(subject => `"${subject}"`)
-  return names.length === 0 ? 'of nobody' : names.join(', ')
+function quoted(subjects: readonly string[]): string {
+  return subjects.length === 0 ? 'of nobody' : subjects.map(subject => `"${subject}"`).join(', ')
 }
 
 function unseen(aspect: Departure['aspect'], detail: string): Departure {

@@ -18,9 +18,14 @@ export function startedWith(authorities: readonly Buffer[] | null): string | nul
   }
 }
 
-/** The Subjects of such a text. */
-export function subjectsIn(text: string): readonly string[] {
-  return JSON.parse(text) as readonly string[]
+/** The Subjects of such a text. Null: it is none, as in evidence that somebody damaged. */
+export function subjectsIn(text: string): readonly string[] | null {
+  try {
+    const read: unknown = JSON.parse(text)
+    return Array.isArray(read) && read.every(each => typeof each === 'string') ? read : null
+  } catch {
+    return null
+  }
 }
 
 /** A multiset of Subjects as one text. Names of one text that are encoded in two ways count as one name; their number still tells. */
