@@ -1,5 +1,5 @@
 import { exitCodes, ReanchorError } from '../errors.ts'
-import type { GateResult, Plan, Site, SitePosition, Verdict } from '../rotation.ts'
+import type { GateResult, Plan, ReportsChoice, Site, SitePosition, Verdict } from '../rotation.ts'
 import { worst } from '../verify/verdict.ts'
 import type { Context } from './context.ts'
 import { isClosed, loadRotation, type OpenRotation, positionsAt } from './rotation.ts'
@@ -105,7 +105,7 @@ async function observeOnce(context: Context, options: ObserveOptions): Promise<O
       continue
     }
     places.set(rotation.name, placeOf(position))
-    const { reports } = reportsOf(declared)
+    const reports = reportsOf(declared)
     if (reports !== null)
       await refuseUnsigned(
         context,
@@ -183,8 +183,8 @@ function placeOf({ phase, step, variant }: Extract<SitePosition, { kind: 'at' }>
   return `phase ${phase} step ${step} ${variant}`
 }
 
-function reportsOf({ cluster }: Site) {
-  return { reports: cluster.kind === 'reports' ? cluster : null }
+function reportsOf({ cluster }: Site): ReportsChoice | null {
+  return cluster.kind === 'reports' ? cluster : null
 }
 
 /** One push for each ref, whatever the number of rotations. What was not seen is not reported: the report before it grows old. */
@@ -196,13 +196,13 @@ async function pushReports(
   const pushed = new Map<string, { readonly ref: string; readonly commit: string }>()
   const refs = new Map(
     seen.flatMap(({ declared }) => {
-      const { reports } = reportsOf(declared)
+      const reports = reportsOf(declared)
       return reports === null ? [] : [[reportRef(reports), reports] as const]
     }),
   )
   for (const [ref, reports] of refs) {
     const ours = seen.filter(({ declared, look }) => {
-      const own = reportsOf(declared).reports
+      const own = reportsOf(declared)
       return own !== null && reportRef(own) === ref && look.unseen === null
     })
     if (ours.length === 0 || context.dryRun) continue

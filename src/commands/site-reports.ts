@@ -27,9 +27,11 @@ export async function readReport(
   const commit = await repository.refNow(ref)
   const text = commit === null ? null : await repository.snapshot(commit).read(fileOf(rotation))
   if (text === null) return null
-  const [written, ...more] = readStrictly(text, `${ref}:${fileOf(rotation)}`)
-  if (written !== undefined && more.length === 0) return written
-  throw unreadableReport(`${ref}:${fileOf(rotation)}`, `${more.length + (written === undefined ? 0 : 1)} documents`)
+  const file = `${ref}:${fileOf(rotation)}`
+  const documents = readStrictly(text, file)
+  const [written] = documents
+  if (written !== undefined && documents.length === 1) return written
+  throw unreadableReport(file, `${documents.length} documents`)
 }
 
 /** What is pushed there is somebody else's, and a look goes on without it. */

@@ -1,5 +1,4 @@
-import { type KeyObject, X509Certificate } from 'node:crypto'
-import { isSameKey } from '../pki/keys.ts'
+import { isSignedBy, readCertificate } from '../pki/certificate.ts'
 import { certificatesIn, companyRoot } from './certificates.ts'
 import type { ClusterTrouble } from './fault-plan.ts'
 import { atShare } from './fault-plan.ts'
@@ -313,22 +312,13 @@ function stranger({ clock }: Rehearsal): string {
 
 /** Whether a root made one of these chains, or stands in it. */
 function isNeeded(root: string, chains: readonly string[]): boolean {
-  const { publicKey } = new X509Certificate(root)
+  const wanted = readCertificate(root)
   return chains.some(chain =>
     certificatesIn(chain).some(each => {
-      const certificate = new X509Certificate(each)
-      return each === root || isSameKey(certificate.publicKey, publicKey) || signedBy(certificate, publicKey)
+      const certificate = readCertificate(each)
+      return certificate.spki === wanted.spki || isSignedBy(certificate, wanted)
     }),
   )
-}
-
-function signedBy(certificate: X509Certificate, key: KeyObject): boolean {
-  try {
-    return certificate.verify(key)
-  } catch {
-    // A key of another type signed nothing here.
-    return false
-  }
 }
 
 /** The Kustomization of Flux that applies an object. Argo CD has no such switch. */

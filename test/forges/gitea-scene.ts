@@ -92,6 +92,19 @@ export async function pushFirst(made: GiteaRepository, bare: string): Promise<vo
   }
 }
 
+/** main as `init` says: nobody but an administrator pushes, and nothing is merged that `reanchor/gate` has not called green. */
+export async function protectMain({ api, repository }: GiteaRepository): Promise<void> {
+  await api('POST', `/repos/${repository}/branch_protections`, {
+    rule_name: 'main',
+    enable_status_check: true,
+    status_check_contexts: ['reanchor/gate'],
+    block_admin_merge_override: true,
+    enable_push: true,
+    enable_push_whitelist: true,
+    push_whitelist_usernames: ['root-admin'],
+  })
+}
+
 export async function giteaScene(files: Readonly<Record<string, string>>, settings: Settings): Promise<Scene> {
   const made = await makeGiteaRepository()
   const bare = await bareRepository(files)

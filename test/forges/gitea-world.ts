@@ -18,7 +18,7 @@ import { reanchor, type Said } from '../real/rig/reanchor.ts'
 import { userGit } from '../repository/temporary.ts'
 import { type TestWorld, testWorld } from '../rotations/world.ts'
 import { type GiteaApi, mergePull } from './gitea-people.ts'
-import { makeGiteaRepository, pushFirst } from './gitea-scene.ts'
+import { makeGiteaRepository, protectMain, pushFirst } from './gitea-scene.ts'
 
 export interface GiteaWorld {
   readonly world: World
@@ -68,15 +68,7 @@ export async function giteaWorld(
   const folder = mkdtempSync(join(tmpdir(), 'reanchor-clones-'))
   const asAdmin = made.remote.replace('https://', `https://root-admin:${inject('gitea').adminToken}@`)
   await pushFirst(made, bare)
-  await made.api('POST', `/repos/${made.repository}/branch_protections`, {
-    rule_name: 'main',
-    enable_status_check: true,
-    status_check_contexts: ['reanchor/gate'],
-    block_admin_merge_override: true,
-    enable_push: true,
-    enable_push_whitelist: true,
-    push_whitelist_usernames: ['root-admin'],
-  })
+  await protectMain(made)
   const clone = join(folder, 'person')
   userGit(folder, 'clone', '-q', asAdmin, clone)
 

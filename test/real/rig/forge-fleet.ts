@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { inject } from 'vitest'
-import { makeGiteaRepository, pushFirst } from '../../forges/gitea-scene.ts'
+import { makeGiteaRepository, protectMain, pushFirst } from '../../forges/gitea-scene.ts'
 import { output } from './components.ts'
 import type { RunOptions } from './reanchor.ts'
 import { type FleetRepository, makeRepository } from './repository.ts'
@@ -53,15 +53,7 @@ export async function makeForgeFleet(
   const { repository: name, api, remote } = made
   const asAdmin = remote.replace('https://', `https://root-admin:${inject('gitea').adminToken}@`)
   await pushFirst(made, local.bare)
-  await api('POST', `/repos/${name}/branch_protections`, {
-    rule_name: 'main',
-    enable_status_check: true,
-    status_check_contexts: ['reanchor/gate'],
-    block_admin_merge_override: true,
-    enable_push: true,
-    enable_push_whitelist: true,
-    push_whitelist_usernames: ['root-admin'],
-  })
+  await protectMain(made)
   // Robin owns the fleet: what is no rotation goes to main without a pull request.
   await local.git('remote', 'set-url', 'origin', asAdmin)
   let runners = 0

@@ -183,6 +183,20 @@ export async function advance(options: RotationOptions): Promise<RotationRecord>
     })
     await options.onMerged?.(step)
   }
+  return await recordOfSteps(repository, { name, began, steps, stoppedAt })
+}
+
+/** What came of a rotation that began at `began`, milliseconds since 1970. */
+export async function recordOfSteps(
+  repository: Pick<FleetRepository, 'git'>,
+  so: {
+    readonly name: string
+    readonly began: number
+    readonly steps: readonly StepRecord[]
+    readonly stoppedAt: RotationRecord['stoppedAt']
+  },
+): Promise<RotationRecord> {
+  const { name, began, steps, stoppedAt } = so
   const text = await repository.git('show', `origin/main:rotations/${name}/rotation.yaml`)
   return {
     rotation: name,
@@ -231,7 +245,7 @@ function gatesText(gates: readonly GateResult[]): string {
   return gates.map(gate => `${gate.site}: ${gate.verdict}: ${gate.claim}: ${gate.because.join('; ')}`).join('\n')
 }
 
-function seconds(milliseconds: number): number {
+export function seconds(milliseconds: number): number {
   return Math.round(milliseconds / 100) / 10
 }
 

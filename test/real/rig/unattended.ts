@@ -5,7 +5,7 @@ import type { ConsumerClass, GateResult, SystemName } from '../../../src/rotatio
 import { readEvidence } from '../../../src/verify/evidence-file.ts'
 import type { ButtonPresser, ForgeFleet, PressedMerge } from './forge-fleet.ts'
 import { mustSay, type RunOptions, reanchor, type Said, told } from './reanchor.ts'
-import { type RotationRecord, type StepRecord, stepOf } from './rotation.ts'
+import { type RotationRecord, recordOfSteps, type StepRecord, seconds, stepOf } from './rotation.ts'
 
 export interface UnattendedOptions {
   readonly system: SystemName
@@ -117,14 +117,8 @@ export async function unattended(options: UnattendedOptions): Promise<Unattended
       consumers,
     })
   }
-  const text = await fleet.git('show', `origin/main:rotations/${name}/rotation.yaml`)
   return {
-    rotation: name,
-    strategy: /^ {2}strategy: (\S+)/m.exec(text)?.[1] ?? 'graceful',
-    pullRequests: steps.length,
-    seconds: seconds(Date.now() - began),
-    steps,
-    stoppedAt: null,
+    ...(await recordOfSteps(fleet, { name, began, steps, stoppedAt: null })),
     merges: [...buttons.merges],
     refused: [...buttons.refusals.values()].reduce((sum, count) => sum + count, 0),
   }
@@ -152,8 +146,4 @@ async function consumersIn(
       for (const { consumer, count } of groups) counts[consumer] = (counts[consumer] ?? 0) + count
   }
   return counts
-}
-
-function seconds(milliseconds: number): number {
-  return Math.round(milliseconds / 100) / 10
 }
