@@ -235,7 +235,10 @@ describe('Gitea', () => {
     const runner = async (holder: string) => {
       const clone = cloneOf(bare)
       userGit(clone, 'remote', 'set-url', 'origin', made.remote)
-      const repository = await opened(clone, { remote: 'origin', tokenFor: () => made.botToken })
+      const repository = await opened(clone, {
+        remote: 'origin',
+        loginFor: () => ({ username: 'x-access-token', password: made.botToken }),
+      })
       const author = { name: 'runner', email: 'runner@example.com' }
       return await takeLock(
         { repository, now: () => new Date(), random: randomBytes, author, holder, lasts: 60_000 },
@@ -267,7 +270,10 @@ describe('Gitea', () => {
     })
     const clone = cloneOf(bare)
     userGit(clone, 'remote', 'set-url', 'origin', made.remote)
-    const repository = await opened(clone, { remote: 'origin', tokenFor: () => made.botToken })
+    const repository = await opened(clone, {
+      remote: 'origin',
+      loginFor: () => ({ username: 'x-access-token', password: made.botToken }),
+    })
     await repository.fetch()
     await branchWith(repository, 'reanchor/m/2', await repository.head('main'), { b: '1' })
     const seen = await made.api<readonly { readonly name: string }[]>('GET', `/repos/${made.repository}/branches`)
@@ -278,7 +284,10 @@ describe('Gitea', () => {
     expect(readFileSync(join(clone, '.git', 'config'), 'utf8')).not.toContain(made.botToken)
 
     const denied = '0123456789abcdef0123456789abcdef01234567'
-    const stranger = await opened(clone, { remote: 'origin', tokenFor: () => denied })
+    const stranger = await opened(clone, {
+      remote: 'origin',
+      loginFor: () => ({ username: 'x-access-token', password: denied }),
+    })
     const error = await said(stranger.fetch(), denied)
     expect(error.todo).toContain('REANCHOR_TOKEN')
     const to = await commitOn(stranger, await stranger.head('main'), { c: '1' })

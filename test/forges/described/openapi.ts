@@ -22,7 +22,18 @@ interface Operation {
   readonly responses: Readonly<Record<string, Json>>
 }
 
-export function described(document: Json): Described {
+/** Where what a forge publishes falls short of what it does. */
+export interface Shortcomings {
+  /** Parameters of queries that hold for all operations that read, and stand in none. */
+  readonly everywhere?: readonly string[]
+  /** Fields of bodies that stand in its text alone, or are younger than it. */
+  readonly unlisted?: readonly string[]
+  /** Lists are described as one of their entries. */
+  readonly listsAsEntries?: boolean
+}
+
+export function described(document: Json, shortcomings: Shortcomings = {}): Described {
+  const { everywhere = [], unlisted = [], listsAsEntries = false } = shortcomings
   const paths = document.paths as Readonly<Record<string, Readonly<Record<string, Operation>>>>
   const ajv = new Ajv({
     strict: false,
@@ -59,6 +70,13 @@ export function described(document: Json): Described {
     return found
   }
 
+  /** Of an object, and of all that it is made of; none where the description leaves them open. */
+  function namesIn(schema: unknown): ReadonlySet<string> {
+    const { properties, allOf } = follow(schema)
+    const parts = Array.isArray(allOf) ? allOf.flatMap(part => [...namesIn(part)]) : []
+    return new Set([...Object.keys((properties ?? {}) as Json), ...parts])
+  }
+
   function check(schema: unknown, value: unknown, key: string): readonly string[] {
     let validate = compiled.get(key)
     if (validate === undefined) {
@@ -85,6 +103,7 @@ export function described(document: Json): Described {
       const known = new Map(parameters.map(follow).map(one => [`${one.in}:${one.name}`, one]))
       for (const [name, text] of query) {
         const parameter = known.get(`query:${name}`)
+        if (parameter === undefined && method === 'GET' && everywhere.includes(name)) continue
         if (parameter === undefined) wrong.push(`query ${name} is not described`)
         else
           wrong.push(
@@ -100,7 +119,11 @@ export function described(document: Json): Described {
       if (body === undefined && described?.required === true) wrong.push('no body')
       if (body !== undefined && schema !== undefined) {
         wrong.push(...check(schema.schema, body, `${method} ${template} body`))
-        wrong.push(...undescribed(follow(schema.schema), body).map(name => `body field ${name} is not described`))
+        const names = namesIn(schema.schema)
+        // A request is held to name no field that the description does not: a server would ignore it.
+        for (const name of Object.keys(body as Json))
+          if (names.size > 0 && !names.has(name) && !unlisted.includes(name))
+            wrong.push(`body field ${name} is not described`)
       }
       return wrong
     },
@@ -108,7 +131,10 @@ export function described(document: Json): Described {
       const found = operation(method, template).responses[String(status)]
       if (found === undefined) return [`status ${status} is not described`]
       const schema = ((follow(found).content as Json | undefined)?.['application/json'] as Json | undefined)?.schema
-      return schema === undefined ? [] : check(schema, body, `${method} ${template} ${status}`)
+      if (schema === undefined) return []
+      const key = `${method} ${template} ${status}`
+      if (!listsAsEntries || !Array.isArray(body) || follow(schema).type === 'array') return check(schema, body, key)
+      return body.flatMap(entry => check(schema, entry, key))
     },
     example(method, template, status) {
       const found = operation(method, template).responses[String(status)]
@@ -119,12 +145,6 @@ export function described(document: Json): Described {
       return first === undefined ? null : structuredClone(follow(first).value)
     },
   }
-}
-
-/** A request is held to name no field that the description does not: a server would ignore it. */
-function undescribed(schema: Json, body: unknown): readonly string[] {
-  if (schema.properties === undefined || typeof body !== 'object' || body === null) return []
-  return Object.keys(body).filter(name => !(name in (schema.properties as Json)))
 }
 
 function typed(schema: Json, text: string): unknown {
