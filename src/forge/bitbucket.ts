@@ -98,7 +98,9 @@ export function openBitbucketForge(choice: HostedForgeChoice, options: HostedOpt
     query: readonly (readonly [string, string])[],
   ): AsyncGenerator<T> {
     for (let number = 1; ; number += 1) {
-      const asks = new URLSearchParams([...query, ['pagelen', String(size)], ['page', String(number)]])
+      const asks = new URLSearchParams()
+      for (const [name, value] of [...query, ['pagelen', `${size}`], ['page', `${number}`]] as const)
+        asks.append(name, value)
       const found = await asked(z.object({ values: z.array(form), next: z.string().nullish() }), () =>
         page(() => asks.toString()),
       )
@@ -283,7 +285,7 @@ export function openBitbucketForge(choice: HostedForgeChoice, options: HostedOpt
       await api.POST('/repositories/{workspace}/{repo_slug}/commit/{commit}/statuses/build', {
         params: { path: { ...at, commit: hash } },
         body: {
-          type: 'build',
+          type: 'commitstatus',
           key: context,
           name: context,
           state: states[state],

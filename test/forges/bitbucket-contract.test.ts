@@ -64,7 +64,8 @@ test('asks for reviewers, who stay through edits, and opens drafts that a person
 test('writes no HTML, which would be read as text there, and does not write the same text again', async () => {
   const { repository, forge, state } = await scene({ a: '1' }, noSettings)
   await branchWith(repository, branch, await repository.head('main'), { a: '2' })
-  const body = '<!-- reanchor:plan=1 phase=1 step=1 -->\n# One\n<details><summary>Each claim</summary>\n\n| a<br>b |\n\n</details>\n'
+  const body =
+    '<!-- reanchor:plan=1 phase=1 step=1 -->\n# One\n<details><summary>Each claim</summary>\n\n| a<br>b |\n\n</details>\n'
   const { number } = await forge.open({ ...draft, body })
   expect(state.pulls[0]?.body).toBe('[//]: # (reanchor:plan=1 phase=1 step=1)\n# One\n**Each claim**\n\n| a · b |\n')
   await forge.comment(number, 'reanchor/observation', body)

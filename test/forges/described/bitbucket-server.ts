@@ -203,7 +203,8 @@ function respond(state: ForgeState, access: BitbucketAccess, asked: Request): An
       const hash = resolved(state, parameters.commit ?? '')
       if (hash === null) return none
       const { key, state: to, url: page } = body
-      if (typeof key !== 'string' || typeof page !== 'string') return refusal(400, 'key, url: required key not provided')
+      if (typeof key !== 'string' || typeof page !== 'string')
+        return refusal(400, 'key, url: required key not provided')
       if (key.length > 40) return refusal(400, 'key: too long')
       const description = String(body.description ?? '')
       const known = state.statuses.find(one => one.commit === hash && one.context === key)

@@ -17,7 +17,12 @@ async function read(): Promise<Described | null> {
   const file = process.env.REANCHOR_GITLAB_OPENAPI
   if (file === undefined || file === '') return null
   return described(parse(await readFile(file, 'utf8'), { maxAliasCount: -1 }), {
-    // Its generator writes lists down as one of their entries.
+    // Its generator writes lists down as one of their entries, and what can be null as what it is otherwise.
     listsAsEntries: true,
+    nullsUnsaid: true,
+    // Texts with commas is what its pages ask for, and all that older versions take.
+    commaLists: ['add_labels'],
+    // POST of a status.
+    createdAsOk: true,
   })
 }

@@ -30,10 +30,17 @@ export interface Shortcomings {
   readonly unlisted?: readonly string[]
   /** Lists are described as one of their entries. */
   readonly listsAsEntries?: boolean
+  /** No field is described as one that can be null, though answers have such. */
+  readonly nullsUnsaid?: boolean
+  /** Fields of bodies that are lists, and are taken as one text with commas too. */
+  readonly commaLists?: readonly string[]
+  /** What answers 201 is described as if it answered 200. */
+  readonly createdAsOk?: boolean
 }
 
 export function described(document: Json, shortcomings: Shortcomings = {}): Described {
-  const { everywhere = [], unlisted = [], listsAsEntries = false } = shortcomings
+  const { everywhere = [], unlisted = [], commaLists = [] } = shortcomings
+  const { listsAsEntries = false, nullsUnsaid = false, createdAsOk = false } = shortcomings
   const paths = document.paths as Readonly<Record<string, Readonly<Record<string, Operation>>>>
   const ajv = new Ajv({
     strict: false,
@@ -97,7 +104,8 @@ export function described(document: Json, shortcomings: Shortcomings = {}): Desc
       }
       return null
     },
-    request(method, template, query, body) {
+    request(method, template, query, sent) {
+      const body = apart(sent, commaLists)
       const { parameters = [], requestBody } = operation(method, template)
       const wrong: string[] = []
       const known = new Map(parameters.map(follow).map(one => [`${one.in}:${one.name}`, one]))
@@ -127,11 +135,13 @@ export function described(document: Json, shortcomings: Shortcomings = {}): Desc
       }
       return wrong
     },
-    response(method, template, status, body) {
-      const found = operation(method, template).responses[String(status)]
+    response(method, template, status, answered) {
+      const { responses } = operation(method, template)
+      const found = responses[String(status)] ?? (status === 201 && createdAsOk ? responses['200'] : undefined)
       if (found === undefined) return [`status ${status} is not described`]
       const schema = ((follow(found).content as Json | undefined)?.['application/json'] as Json | undefined)?.schema
       if (schema === undefined) return []
+      const body = nullsUnsaid ? withoutNulls(answered) : answered
       const key = `${method} ${template} ${status}`
       if (!listsAsEntries || !Array.isArray(body) || follow(schema).type === 'array') return check(schema, body, key)
       return body.flatMap(entry => check(schema, entry, key))
@@ -145,6 +155,22 @@ export function described(document: Json, shortcomings: Shortcomings = {}): Desc
       return first === undefined ? null : structuredClone(follow(first).value)
     },
   }
+}
+
+function apart(body: unknown, fields: readonly string[]): unknown {
+  if (fields.length === 0 || typeof body !== 'object' || body === null) return body
+  const entries = Object.entries(body).map(([key, value]) => [
+    key,
+    fields.includes(key) && typeof value === 'string' ? value.split(',') : value,
+  ])
+  return Object.fromEntries(entries)
+}
+
+function withoutNulls(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutNulls)
+  if (typeof value !== 'object' || value === null) return value
+  const said = Object.entries(value).filter(([, inner]) => inner !== null)
+  return Object.fromEntries(said.map(([key, inner]) => [key, withoutNulls(inner)]))
 }
 
 function typed(schema: Json, text: string): unknown {
