@@ -87,6 +87,8 @@ async function rotateUnderFaults(world: World, faults: FaultPlan): Promise<Fault
   return await new FaultyRun(world, faults, declaration.gates.hold).run()
 }
 
+const hintedPatch = /kubectl --namespace (\S+) patch deployment (\S+) --type=json --patch '(\[[^']*\])'/g
+
 class Killed extends Error {}
 
 /** Another run has ended; what it says is told to whoever asked for it. */
@@ -221,6 +223,7 @@ class FaultyRun {
           if (await this.#variant('nudge')) until = this.#millis() + patience
           continue
         }
+        this.#patchHinted(outcome.gates)
         this.#restartNamed(outcome.gates)
       }
       await system.demo.meanwhile?.({ context: this.#context, rotation, rehearsal, gates: outcome.gates })
@@ -246,6 +249,26 @@ class FaultyRun {
       }
     }
     return deleted
+  }
+
+  /** Annotations that a hint says to take off a pod template. */
+  #patchHinted(gates: readonly GateResult[]): void {
+    for (const { site, verdict, hint } of gates) {
+      if (verdict === 'holds') continue
+      for (const [, namespace = '', name = '', patch = ''] of hint?.matchAll(hintedPatch) ?? []) {
+        const { store } = this.#world.rehearsal.sites.get(site) ?? {}
+        const live = store?.get('apps', 'Deployment', namespace, name) ?? null
+        if (store === undefined || live === null) continue
+        const [{ path = '' } = {}] = JSON.parse(patch) as { path?: string }[]
+        const key = path.slice(path.lastIndexOf('/') + 1).replace('~1', '/')
+        this.#tell(`${key} is taken off the pods of ${namespace}/${name}, as the hint says`)
+        this.#waitedFor.push(`${key}: taken off ${namespace}/${name}, as the hint says`)
+        store.update(live, 'kubectl-patch', next => {
+          const { template } = next.spec as { template: { metadata?: { annotations?: Record<string, string> } } }
+          delete template.metadata?.annotations?.[key]
+        })
+      }
+    }
   }
 
   /** Pods that a gate names as staying behind: their owner restarts them, which is all that can be done about a pod that reads trust at its start. */
@@ -310,6 +333,8 @@ class FaultyRun {
       return
     }
     if (error.exit === exitCodes.waiting || error.exit === exitCodes.violated) return
+    // Whoever reads it sets right what is out of order, as a kubeconfig, and that lasts as long as the trouble.
+    if (this.#actor.active.length > 0) return
     const times = (this.#refusals.get(said) ?? 0) + 1
     this.#refusals.set(said, times)
     if (times >= enough) throw new Stopped(said)

@@ -1,3 +1,4 @@
+import { trustAnnotation } from '../../names.ts'
 import type { ConsumerClass, Evidence, ObjectEvidence, Plan, Verdict } from '../../rotation.ts'
 import {
   attested,
@@ -165,7 +166,20 @@ const gatewayRolled: KymaRule = {
     const found = gatewayDeployment(evidence, expected)
     if (found === null) return notReadWith(seenClaim, 'the Deployment of the gateway could not be read')
     if (!found.present) return { verdict: 'violated', because: [`${found.id} does not exist`] }
-    if ((found.facts.token ?? null) !== expected.token)
+    const { token = null } = found.facts
+    // Whatever takes the folder back by hand leaves the restart where it is: the template is not the folder's own.
+    if (token !== null && expected.token === null) {
+      const because = [
+        `${found.id}: its pod template still carries the restart of a later step, as after a revert by hand`,
+      ]
+      const { namespace, deployment } = expected.places.gateway
+      const patch = JSON.stringify([
+        { op: 'remove', path: `/spec/template/metadata/annotations/${trustAnnotation.replace('/', '~1')}` },
+      ])
+      const hint = `nothing takes that away by itself: kubectl --namespace ${namespace} patch deployment ${deployment} --type=json --patch '${patch}', which rolls the gateway with the file as it is now`
+      return { verdict: 'pending', because, hint }
+    }
+    if (token !== expected.token)
       return { verdict: 'pending', because: [`${found.id}: its pod template does not carry the planned restart yet`] }
     return found.facts.rolled === 'true'
       ? holds

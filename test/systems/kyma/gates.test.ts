@@ -187,6 +187,16 @@ describe('the gateway that reads files', () => {
     expect(stale?.verdict).toBe('pending')
   })
 
+  it('says how its pods get rid of a restart that a revert by hand has left there', () => {
+    const found = judged(plan(), 0, 1, 'kyma/gateway-rolled', { objects: [deployment({ token: token(2) })] })
+    expect(found?.verdict).toBe('pending')
+    expect(found?.because[0]).toContain('carries the restart of a later step')
+    expect(found?.hint).toContain(
+      `kubectl --namespace istio-system patch deployment istio-ingressgateway --type=json --patch '[{"op":"remove","path":"/spec/template/metadata/annotations/reanchor.dev~1trust"}]'`,
+    )
+    expect(judged(plan(), 0, 1, 'kyma/gateway-rolled', { objects: [deployment({})] })?.verdict).toBe('holds')
+  })
+
   it('is violated where a pod was made while its node had the old file, and names the way out', () => {
     const pod = group({
       consumer: 'gateway',
