@@ -187,11 +187,7 @@ async function openMint(scene: MintScene, mints: readonly Mint[], missing: reado
   throw waiting(`pull request #${opened.number}, ${opened.state}`)
 }
 
-function mintChanges(
-  declared: Declared,
-  files: FileTree,
-  mints: readonly Mint[],
-): ReadonlyMap<string, string | null> {
+function mintChanges(declared: Declared, files: FileTree, mints: readonly Mint[]): ReadonlyMap<string, string | null> {
   const changes = new Map<string, string | null>([[declared.file, declared.text]])
   for (const mint of mints) {
     const comment = ` The new CA of rotation ${declared.declaration.name}. Nothing reads its Secret but \`reanchor plan\`, once.`
@@ -218,11 +214,7 @@ async function brings(snapshot: Snapshot, mints: readonly Mint[]): Promise<boole
 }
 
 /** A file that nobody applies would be waited for without end; one that several apply would be written in turns. */
-function refuseUnapplied(
-  files: FileTree,
-  changes: ReadonlyMap<string, string | null>,
-  mints: readonly Mint[],
-): void {
+function refuseUnapplied(files: FileTree, changes: ReadonlyMap<string, string | null>, mints: readonly Mint[]): void {
   const tree = new Map(files)
   for (const [path, text] of changes) if (text !== null) tree.set(path, text)
   const found = reach(tree)
@@ -299,7 +291,8 @@ async function seenPins(
   if (verdict === 'holds') return verdicts.flatMap(({ pin }) => pin ?? []).map(pin => firstSeen(pin, pinned))
   const [first] = open
   throw new ReanchorError({
-    what: verdict === 'pending' ? 'cert-manager has not minted the new CA yet' : 'the gate of the minted CA does not hold',
+    what:
+      verdict === 'pending' ? 'cert-manager has not minted the new CA yet' : 'the gate of the minted CA does not hold',
     where: { object: open.map(({ gate }) => `site ${gate.site}`).join(', ') },
     expected: first?.gate.claim ?? '',
     found: open.map(({ gate }) => `${gate.verdict}: ${gate.because.join('; ')}`).join('; '),
@@ -392,7 +385,9 @@ async function read(scene: MintScene, mint: Mint, cluster: Cluster, pins: readon
     })
   const root = certManagerOf(declared.declaration)?.root ?? null
   const given =
-    root === null ? null : (readBundle(context.readFile(root), { file: root, allowRepeats: false }).certificates[0] ?? null)
+    root === null
+      ? null
+      : (readBundle(context.readFile(root), { file: root, allowRepeats: false }).certificates[0] ?? null)
   return mintedCa(mint, secret, pin, given)
 }
 

@@ -505,7 +505,8 @@ function mintPlaces(spec: Readonly<Record<string, unknown>>, sites: readonly Raw
     if (owner === undefined && !isWithin(at, 'rotations')) continue
     findings.push({
       path,
-      what: owner === undefined ? 'lies in rotations/, which nothing applies' : `lies in the folder of site ${owner.name}`,
+      what:
+        owner === undefined ? 'lies in rotations/, which nothing applies' : `lies in the folder of site ${owner.name}`,
       expected: 'a folder of your own, which Flux or Argo CD applies before this rotation begins',
       example: 'path: clusters/{site}/cert-manager',
     })

@@ -108,7 +108,10 @@ function hours(count: number): string {
 export function goDuration(text: string): number | null {
   const units: Readonly<Record<string, number>> = { h: 3_600_000, m: 60_000, s: 1_000 }
   if (!/^(\d+[hms])+$/.test(text)) return null
-  return [...text.matchAll(/(\d+)([hms])/g)].reduce((sum, [, count, unit]) => sum + Number(count) * (units[unit ?? ''] ?? 0), 0)
+  return [...text.matchAll(/(\d+)([hms])/g)].reduce(
+    (sum, [, count, unit]) => sum + Number(count) * (units[unit ?? ''] ?? 0),
+    0,
+  )
 }
 
 /** What spec.subject of a Certificate has a list for (cert-manager.io/v1, X509Subject), by attribute. */

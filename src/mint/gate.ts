@@ -65,8 +65,7 @@ export function judgeMint(mint: Mint, seen: MintSeen | null, wanted: MintWanted,
     }
   }
   const { verdict, because, hint } = judged as Problem
-  const retryAt =
-    verdict === 'pending' && seen !== null ? instantAfter(seen.seenAt, soon) : null
+  const retryAt = verdict === 'pending' && seen !== null ? instantAfter(seen.seenAt, soon) : null
   return {
     gate: { ...gate, verdict, because: [because], hint, retryAt, counted: { of: 1, conform: 0 } },
     pin: null,
@@ -168,7 +167,10 @@ function notFit(
   const violated = (because: string, hint: string): Problem => ({ verdict: 'violated', because, hint })
   if (!issued.ca) return violated(`${object} is no CA`, 'the issuer took isCA away: let it sign CAs, or name another')
   if (issued.key !== keyTexts[mint.algorithm])
-    return violated(`${object} has a key ${issued.key}, not ${keyTexts[mint.algorithm]}`, 'see spec.privateKey and the issuer')
+    return violated(
+      `${object} has a key ${issued.key}, not ${keyTexts[mint.algorithm]}`,
+      'see spec.privateKey and the issuer',
+    )
   if (notAfter !== issued.notAfter || renewalTime === null)
     return {
       verdict: 'unknown',

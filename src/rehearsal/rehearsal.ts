@@ -7,6 +7,7 @@ import { ArgoCd } from './argocd.ts'
 import { fingerprintOf, type Life } from './certificates.ts'
 import { createClock, seededRandom, type VirtualClock } from './clock.ts'
 import { readableCluster } from './cluster.ts'
+import { CertManager } from './cert-manager.ts'
 import { ExternalSecrets, RemoteStore } from './external-secrets.ts'
 import { type ClusterFault, noFaults, type SiteFaults } from './faults.ts'
 import { Flux, type ReadBase } from './flux.ts'
@@ -223,6 +224,7 @@ function makeSite(parts: Parts): MadeSite {
   const argo = new ArgoCd(site, readOnce)
   const sealedSecrets = options.sealingKey === undefined ? null : new SealedSecrets(site, options.sealingKey)
   new ExternalSecrets(site, remote)
+  new CertManager(site)
   let struck: Struck | null = null
 
   const controls: SiteControls = {
