@@ -1,10 +1,9 @@
-import { readFileSync } from 'node:fs'
 import { describe, expect, it, onTestFinished } from 'vitest'
+import { check } from '../../src/commands/check.ts'
 import { merge, planAndMerge, type World } from '../../src/commands/demo.ts'
 import { plan } from '../../src/commands/plan.ts'
-import type { ReanchorError } from '../../src/errors.ts'
 import { companyRoot, fingerprintOf, type Pair } from '../../src/rehearsal/certificates.ts'
-import type { CertManagerSource, Declaration, FileTree, SystemName } from '../../src/rotation.ts'
+import type { CertManagerSource, Declaration, SystemName } from '../../src/rotation.ts'
 import { goOn } from './drive.ts'
 import { smallFleet } from './linkerd-fleet.ts'
 import { wholeMatrix } from './matrix.ts'
@@ -80,30 +79,141 @@ async function mergeMint(of: World): Promise<void> {
   await merge(of, request, of.requiredStatuses)
 }
 
-describe('a new CA from cert-manager', () => {
-  it.each([
-    { name: 'Istio', system: 'istio' as const },
-    { name: 'Linkerd', system: 'linkerd' as const },
-  ])(
-    '$name: from the mint pull request to the closed rotation without one failed handshake',
-    async ({ system }) => {
-      const { test, root } = await world(system, 'mint')
-      const { world: of } = test
-      await mergeMint(of)
-      // Merged, and not applied yet: the gate waits.
-      await expect(planned(of)).rejects.toMatchObject({ exit: 3, what: 'cert-manager has not minted the new CA yet' })
-      await of.rehearsal.run(15 * 60_000)
-      const made = await planAndMerge(of)
-      const secret = test.secret('eu-1', namespace, 'reanchor-first-eu-1')
-      const issuing = fingerprintOf(secret['tls.crt'] ?? '')
-      expect(made.certificates.find(each => each.role === 'new-issuing')?.sha256).toBe(issuing)
+/** As `cmctl renew` asks for it. */
+function renew({ site }: TestWorld, name: string, certificate: string): void {
+  const { store } = site(name)
+  const live = store.get('cert-manager.io', 'Certificate', namespace, certificate)
+  if (live === null) throw new Error('no Certificate')
+  const { conditions = [], ...rest } = (live.status ?? {}) as { conditions?: readonly unknown[] }
+  store.setStatus(live, 'cmctl', {
+    ...rest,
+    conditions: [...conditions, { type: 'Issuing', status: 'True', reason: 'ManuallyTriggered' }],
+  })
+}
+
+const issuingOf = (test: TestWorld, site: string, certificate: string): string =>
+  fingerprintOf(test.secret(site, namespace, certificate)['tls.crt'] ?? '')
+
+interface Whole {
+  readonly name: string
+  readonly system: SystemName
+  readonly sites?: readonly string[]
+  readonly change?: Partial<CertManagerSource>
+  readonly selfSigned?: boolean
+}
+
+const rsa = { algorithm: 'rsa-4096', subject: 'CN=minted CA', validityDays: 730 } as const
+const usual: readonly Whole[] = [
+  { name: 'Istio', system: 'istio' },
+  { name: 'Istio in two clusters under one root', system: 'istio', sites: ['eu-1', 'us-1'] },
+  { name: 'Linkerd', system: 'linkerd' },
+]
+const others: readonly Whole[] = [
+  { name: 'Kyma', system: 'kyma', selfSigned: true, change: { issuing: rsa } },
+  { name: 'Cassandra', system: 'cassandra', selfSigned: true, change: { issuing: rsa } },
+]
+
+describe.each([...usual, ...(wholeMatrix ? others : [])])('$name', ({ system, ...options }) => {
+  it('goes from the mint pull request to the closed rotation without one failed handshake, though cert-manager renews on the way (F16)', async () => {
+    const { test, root } = await world(system, 'mint', options)
+    const { world: of } = test
+    await mergeMint(of)
+    // Merged, and not applied yet: the gate waits.
+    await expect(planned(of)).rejects.toMatchObject({ exit: 3, what: 'cert-manager has not minted the new CA yet' })
+    await of.rehearsal.run(15 * 60_000)
+    const made = await planAndMerge(of)
+    const sites = [...of.rehearsal.sites.keys()]
+    const minted = sites.map(site => issuingOf(test, site, `reanchor-first-${site}`))
+    for (const [index, site] of sites.entries()) {
+      const last = made.phases.at(-1)?.steps.at(-1)?.sites[site]?.state.issuer
+      expect(last).toBe(minted[index])
+      renew(test, site, `reanchor-first-${site}`)
+    }
+    if (options.selfSigned !== true)
       expect(made.certificates.find(each => each.role === 'new-root')?.sha256).toBe(fingerprintOf(root.certificate))
-      const steps = await goOn(of)
-      expect(steps[0]).toBe('adopt/adopt')
-      const { attempted, failed } = of.rehearsal.handshakes.counts
-      expect(attempted).toBeGreaterThan(200)
-      expect(failed).toBe(0)
-    },
-    900_000,
-  )
+    const steps = await goOn(of)
+    expect(steps[0]).toBe('adopt/adopt')
+    for (const [index, site] of sites.entries())
+      expect(issuingOf(test, site, `reanchor-first-${site}`)).not.toBe(minted[index])
+    const { attempted, failed } = of.rehearsal.handshakes.counts
+    expect(attempted).toBeGreaterThan(200)
+    expect(failed).toBe(0)
+    const closing = (await of.forge.find(`reanchor/first/${made.phases.length}-close`))?.body ?? ''
+    expect(closing).toContain(`certificate/reanchor-first-${sites[0]} secret/reanchor-first-${sites[0]}`)
+  }, 900_000)
+})
+
+describe('a new CA from cert-manager', () => {
+  it('is asked for by one pull request, which holds no key and changes no trust', async () => {
+    const { test } = await world('istio', 'asked')
+    const { world: of } = test
+    await expect(planned(of)).rejects.toMatchObject({ exit: 3 })
+    const request = await of.forge.find('reanchor/first/mint')
+    await expect(planned(of)).rejects.toMatchObject({ exit: 3 })
+    const again = await of.forge.find('reanchor/first/mint')
+    expect([again?.number, again?.head]).toEqual([request?.number, request?.head])
+    expect(request?.body).toContain('The key is in two places')
+    expect(await of.forge.status(request?.head ?? '', 'reanchor/gate')).toMatchObject({ state: 'success' })
+    const outcome = await check(of.context, { range: `main..${request?.head}`, rotation: null, base: null })
+    expect(outcome.verdict).toMatchObject({ safe: true, reason: 'no-change' })
+  }, 300_000)
+
+  it('is refused where it was renewed between two looks (F16), and where another was pinned', async () => {
+    const { test } = await world('istio', 'renewed')
+    const { world: of } = test
+    await mergeMint(of)
+    await of.rehearsal.run(15 * 60_000)
+    const slept = {
+      ...of.context,
+      sleep: async (milliseconds: number) => {
+        renew(test, 'eu-1', 'reanchor-first-eu-1')
+        await of.rehearsal.run(milliseconds)
+      },
+    }
+    const refusal = { exit: 5, what: 'the Secret does not hold the CA that the gate has seen (F16)' }
+    await expect(planned({ ...of, context: slept })).rejects.toMatchObject(refusal)
+    // The first look is on record, so that a later one is held to it.
+    await expect(planned(of)).rejects.toMatchObject({ exit: 4, found: expect.stringContaining('was issued 2 times') })
+    const site = test.site('eu-1')
+    site.kubectlDelete('cert-manager.io', 'Certificate', namespace, 'reanchor-first-eu-1')
+    site.kubectlDelete('', 'Secret', namespace, 'reanchor-first-eu-1')
+    await of.rehearsal.run(30 * 60_000)
+    await expect(planned(of)).rejects.toMatchObject({ exit: 4, found: expect.stringContaining('is pinned (F16)') })
+  }, 300_000)
+
+  it('is refused where its name is taken, its Secret was there before, or nothing applies its folder', async () => {
+    const { test } = await world('istio', 'taken')
+    const { world: of } = test
+    const site = test.site('eu-1')
+    const secret = { apiVersion: 'v1', kind: 'Secret', metadata: { name: 'reanchor-first-eu-1', namespace }, data: {} }
+    site.kubectlApply(secret)
+    await expect(planned(of)).rejects.toMatchObject({ exit: 5, what: expect.stringContaining('exists already') })
+    site.kubectlDelete('', 'Secret', namespace, 'reanchor-first-eu-1')
+    await mergeMint(of)
+    // An old key, put there before cert-manager came to it.
+    const old = companyRoot('old', { notBefore: new Date(0), notAfter: new Date(4e12) })
+    site.kubectlApply({ ...secret, data: { 'tls.key': Buffer.from(old.key).toString('base64') } })
+    await of.rehearsal.run(15 * 60_000)
+    await expect(planned(of)).rejects.toMatchObject({
+      exit: 5,
+      what: expect.stringContaining('is older than its Certificate'),
+    })
+    const elsewhere = await testWorld({
+      system: 'istio',
+      seed: 'elsewhere',
+      change: minted({ path: 'nowhere/{site}' }),
+    })
+    onTestFinished(() => elsewhere.close())
+    await expect(planned(elsewhere.world)).rejects.toMatchObject({ what: expect.stringContaining('nothing applies') })
+  }, 300_000)
+
+  it('joins the resources of a kustomization.yaml that is there', async () => {
+    const { test } = await world('istio', 'listed', { change: { path: 'istio/{site}' } })
+    const { world: of } = test
+    await mergeMint(of)
+    const main = of.repository.snapshot(await of.repository.head('main'))
+    expect(await main.read('istio/eu-1/kustomization.yaml')).toContain('- reanchor-first-eu-1.yaml')
+    await of.rehearsal.run(15 * 60_000)
+    expect(issuingOf(test, 'eu-1', 'reanchor-first-eu-1')).toMatch(/^[0-9a-f]{64}$/)
+  }, 300_000)
 })
