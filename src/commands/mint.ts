@@ -8,7 +8,7 @@ import { baseName, folderOf } from '../gitops/paths.ts'
 import { reach, reachOf } from '../gitops/reach.ts'
 import { applyWiring } from '../gitops/yaml-edit.ts'
 import { certManagerOf, holdsManifest, type Mint, mintsOf } from '../mint/certificate.ts'
-import { idOf, judgeMint, type MintVerdict } from '../mint/gate.ts'
+import { idOf, judgeKept, judgeMint, type MintVerdict } from '../mint/gate.ts'
 import { asFiles, isOlder, type MintedCa, mintedCa } from '../mint/material.ts'
 import { observeMint } from '../mint/observe.ts'
 import { type MintPin, readPins, writePins } from '../mint/pin.ts'
@@ -19,7 +19,7 @@ import { mintBranch, rotationFolder } from '../plan/steps.ts'
 import { wholeTime } from '../plan/time-left.ts'
 import { yamlText } from '../render/yaml.ts'
 import type { Snapshot } from '../repository/repository.ts'
-import type { Declaration, FileTree } from '../rotation.ts'
+import type { Declaration, FileTree, GateResult } from '../rotation.ts'
 import { systemOf } from '../systems/systems.ts'
 import { worst } from '../verify/verdict.ts'
 import type { Context } from './context.ts'
@@ -28,6 +28,7 @@ import { filesForWiring } from './files.ts'
 import { gateContext } from './gate-status.ts'
 import { declaredCourse } from './inspect.ts'
 import { publishNew } from './requests.ts'
+import type { OpenRotation } from './rotation.ts'
 import { unreadable } from './unreadable.ts'
 
 export interface MintScene {
@@ -327,6 +328,32 @@ function rotationTime(declaration: Declaration, current: MintScene['current']): 
     return wholeTime({ strategy: declaration.strategy, phases, batches, gates, leafHours, renewalHours })
   })
   return Math.max(...times) + Math.max(leafHours, renewalHours) * 3_600_000
+}
+
+/** What `status --live` says of the minted CAs of a rotation that is planned; empty where they came from elsewhere. */
+export async function keptGates(
+  context: Context,
+  { name, declaration, snapshot }: Pick<OpenRotation, 'name' | 'declaration' | 'snapshot'>,
+): Promise<readonly GateResult[]> {
+  const file = `${rotationFolder(name)}/${pinFile}`
+  const text = certManagerOf(declaration) === null ? null : await snapshot.read(file)
+  if (text === null) return []
+  const pins = readPins(text, name, file)
+  const gates: GateResult[] = []
+  for (const mint of mintsOf(declaration)) {
+    const pin = pins.find(each => each.site === mint.site.name)
+    if (pin === undefined || mint.site.cluster.kind === 'reports') continue
+    const cluster = await context.openCluster(mint.site)
+    try {
+      gates.push(judgeKept(mint, await observeMint(cluster, mint), pin))
+    } catch (error) {
+      if (!(error instanceof ClusterError)) throw error
+      gates.push(judgeKept(mint, null, pin, error.message))
+    } finally {
+      await cluster.close()
+    }
+  }
+  return gates
 }
 
 // -------------------------------------------------------------------------------------------------------- the pins

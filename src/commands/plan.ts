@@ -22,7 +22,6 @@ import { type Declared, findDeclaration } from './declared.ts'
 import { earlierCopies, earlierRotations, keptCanaries, refuseOtherCustody, withRestarts } from './earlier.ts'
 import { filesForWiring } from './files.ts'
 import { gateContext } from './gate-status.ts'
-import { takeMinted } from './mint.ts'
 import { openRequests, signedCa, writeRequests } from './offline-root.ts'
 import { refuseInside } from './outside.ts'
 import { publishNew, somebodyElse } from './requests.ts'
@@ -110,7 +109,7 @@ async function planAnew(scene: Scene): Promise<PlanOutcome> {
   const { declaration } = declared
   const requests =
     declaration.next.from === 'csr' ? await openRequests(context, declaration, scene.current, snapshot) : null
-  const minted = declaration.next.from === 'certManager' ? await takeMinted(scene) : null
+  const minted = declaration.next.from === 'certManager' ? await (await import('./mint.ts')).takeMinted(scene) : null
   const next =
     minted?.next ??
     (requests === null ? await newCa(scene) : await signedCa(context, declaration, requests, options.chain ?? []))

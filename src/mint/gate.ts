@@ -72,6 +72,40 @@ export function judgeMint(mint: Mint, seen: MintSeen | null, wanted: MintWanted,
   }
 }
 
+/**
+ * Whether cert-manager still holds what was taken over, for `status --live`. It opens and closes nothing: what is sealed is pinned, and stays. A Certificate that is gone was
+ * cleaned up. Pure.
+ */
+export function judgeKept(mint: Mint, seen: MintSeen | null, pin: MintPin, unseen = ''): GateResult {
+  const gate = {
+    id: 'mint/kept',
+    site: mint.site.name,
+    claim: 'cert-manager has left the new CA as it was taken over',
+    retryAt: null,
+  }
+  const found = (verdict: Verdict, because: readonly string[], hint: string | null): GateResult => ({
+    ...gate,
+    verdict,
+    because,
+    hint,
+    counted: { of: 1, conform: verdict === 'holds' ? 1 : 0 },
+  })
+  if (seen === null)
+    return found('unknown', [`${idOf(mint)} was not seen: ${unseen}`], 'nothing of the rotation waits for it')
+  const { certificate, requests } = seen
+  if (certificate === null) return found('holds', [], null)
+  const newest = requests.findLast(({ chain }) => chain !== null)?.chain?.[0]?.sha256 ?? null
+  const renewed = certificate.issuing?.status === 'True' || (certificate.revision ?? 1) > 1
+  if (!renewed && (newest === null || newest === pin.sha256)) return found('holds', [], null)
+  return found(
+    'violated',
+    [
+      `${idOf(mint)} was renewed early: issued ${certificate.revision ?? 0} times, and holds ${newest ?? 'another certificate'}, no longer ${pin.sha256} (F16)`,
+    ],
+    'the rotation goes on with what it has sealed; find out who had it renewed, and that nobody uses the minted Secret',
+  )
+}
+
 /** In this order: what comes later takes for granted what comes first. */
 function judge(mint: Mint, { certificate, requests, seenAt }: MintSeen, { lasts, pinned }: MintWanted): Judged {
   if (certificate === null)

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { Mint } from '../../src/mint/certificate.ts'
-import { judgeMint } from '../../src/mint/gate.ts'
+import { judgeKept, judgeMint } from '../../src/mint/gate.ts'
 import type { MintSeen, SeenCertificate } from '../../src/mint/observe.ts'
 import { readPins, writePins } from '../../src/mint/pin.ts'
 import type { Certificate } from '../../src/pki/certificate.ts'
@@ -172,6 +172,36 @@ describe('the gate of a minted CA is', () => {
     expect(gate.verdict).toBe('violated')
     expect(gate.because.join()).toContain(other.sha256)
     expect(gate.because.join()).toContain(good.sha256)
+  })
+})
+
+describe('what status says of a minted CA after the plan', () => {
+  async function kept(change: Partial<SeenCertificate>, more: Partial<MintSeen> = {}) {
+    const mint = await oneMint()
+    const { pin } = judgeMint(mint, seen(mint, good), wanted)
+    if (pin === null) throw new Error('no pin')
+    return judgeKept(mint, seen(mint, good, change, more), pin)
+  }
+
+  it('is that it was left alone, or cleaned up', async () => {
+    expect((await kept({})).verdict).toBe('holds')
+    expect((await kept({}, { certificate: null, requests: [] })).verdict).toBe('holds')
+  })
+
+  it('is who holds what instead, where cert-manager renewed it early (F16)', async () => {
+    const other = issued().certificate
+    const gate = await kept({ revision: 2 }, { requests: [request(other, 2)] })
+    expect(gate.verdict).toBe('violated')
+    expect(gate.because.join()).toContain(other.sha256)
+    const anew = await kept({}, { requests: [request(other)] })
+    expect(anew.verdict).toBe('violated')
+  })
+
+  it('is unknown where it was not seen', async () => {
+    const mint = await oneMint()
+    const { pin } = judgeMint(mint, seen(mint, good), wanted)
+    if (pin === null) throw new Error('no pin')
+    expect(judgeKept(mint, null, pin, '403').verdict).toBe('unknown')
   })
 })
 

@@ -1,7 +1,9 @@
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { check } from '../../src/commands/check.ts'
 import { merge, planAndMerge, type World } from '../../src/commands/demo.ts'
+import { keptGates } from '../../src/commands/mint.ts'
 import { plan } from '../../src/commands/plan.ts'
+import { loadRotation } from '../../src/commands/rotation.ts'
 import { companyRoot, fingerprintOf, type Pair } from '../../src/rehearsal/certificates.ts'
 import type { CertManagerSource, Declaration, SystemName } from '../../src/rotation.ts'
 import { goOn } from './drive.ts'
@@ -133,6 +135,8 @@ describe.each([...usual, ...(wholeMatrix ? others : [])])('$name', ({ system, ..
       expect(made.certificates.find(each => each.role === 'new-root')?.sha256).toBe(fingerprintOf(root.certificate))
     const steps = await goOn(of)
     expect(steps[0]).toBe('adopt/adopt')
+    const gates = await keptGates(of.context, await loadRotation(of.repository, { rotation: 'first', base: 'main' }))
+    expect(gates.map(({ site, verdict }) => [site, verdict])).toEqual(sites.map(site => [site, 'violated']))
     for (const [index, site] of sites.entries())
       expect(issuingOf(test, site, `reanchor-first-${site}`)).not.toBe(minted[index])
     const { attempted, failed } = of.rehearsal.handshakes.counts
