@@ -7,7 +7,7 @@ import { kustomizationFile } from '../gitops/kustomize-load.ts'
 import { baseName, folderOf } from '../gitops/paths.ts'
 import { reach, reachOf } from '../gitops/reach.ts'
 import { applyWiring } from '../gitops/yaml-edit.ts'
-import { certManagerOf, holdsManifest, type Mint, mintsOf } from '../mint/certificate.ts'
+import { certManagerOf, holdsManifest, type Mint, mintsOf, refuseKeptKey } from '../mint/certificate.ts'
 import { idOf, judgeKept, judgeMint, type MintVerdict } from '../mint/gate.ts'
 import { asFiles, isOlder, type MintedCa, mintedCa } from '../mint/material.ts'
 import { observeMint } from '../mint/observe.ts'
@@ -60,6 +60,7 @@ const pinFile = 'minted.yaml'
 export async function takeMinted(scene: MintScene): Promise<Minted> {
   const { context, declared } = scene
   const { declaration } = declared
+  refuseKeptKey(declaration)
   refuseReports(declaration)
   const mints = mintsOf(declaration)
   const missing = await notMerged(scene, mints)

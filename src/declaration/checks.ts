@@ -477,17 +477,6 @@ function mintPlaces(spec: Readonly<Record<string, unknown>>, sites: readonly Raw
   if (site !== null && !names.includes(site))
     findings.push(unknownSite(['spec', 'next', 'certManager', 'site'], site, names))
   const system = systemIn(spec)
-  const strategy = textAt(spec, ['strategy'])
-  const sameKey =
-    strategy === 'renew' || (strategy === 'emergency' && textAt(spec, ['kyma', 'compromised']) === 'certificate')
-  if (sameKey)
-    findings.push({
-      path: ['spec', 'next', 'certManager'],
-      what: 'mints a new key, while this rotation keeps the one in use',
-      expected: 'next.generate, which makes a new certificate for the key in use',
-      todo: 'take it out, or choose strategy graceful',
-      atKey: true,
-    })
   const path = ['spec', 'next', 'certManager', 'path']
   const folder = textAt(mint, ['path'])
   if (folder === null || repositoryPathProblem(folder.replaceAll('{site}', 'site')) !== null) return findings

@@ -1,4 +1,4 @@
-import { ReanchorError } from '../errors.ts'
+import { exitCodes, ReanchorError } from '../errors.ts'
 import { isPlain, parseYamlFile } from '../gitops/manifests.ts'
 import { join } from '../gitops/paths.ts'
 import { readDer } from '../pki/der.ts'
@@ -44,6 +44,21 @@ const renewBeforeHours = 1
 /** The source as a declaration has it; null: its new CA comes from elsewhere. */
 export function certManagerOf({ next }: Pick<Declaration, 'next'>): CertManagerSource | null {
   return next.from === 'certManager' ? next : null
+}
+
+/** Refuses a rotation that keeps the key in use: cert-manager makes a new one for every new Secret. */
+export function refuseKeptKey(declaration: Declaration): void {
+  const { strategy } = declaration
+  const certificateAlone = declaration.system === 'kyma' && declaration.kyma.compromised === 'certificate'
+  if (strategy !== 'renew' && !(strategy === 'emergency' && certificateAlone)) return
+  throw new ReanchorError({
+    what: 'cert-manager mints a new key, while this rotation keeps the one in use',
+    where: { field: 'spec.next.certManager' },
+    expected: 'next.generate, which makes a new certificate for the key in use',
+    found: `strategy ${strategy}`,
+    todo: 'take next.certManager out, or choose strategy graceful',
+    exit: exitCodes.refused,
+  })
 }
 
 /** What `mint` brings, by cluster. Empty where the new CA comes from elsewhere. Pure: the same declaration gives the same objects. */

@@ -45,7 +45,14 @@ async function world(
 ): Promise<Made> {
   const fleet = system === 'linkerd' ? { fleet: smallFleet } : {}
   const sites = options.sites === undefined ? {} : { sites: options.sites }
-  const test = await testWorld({ system, seed, ...fleet, ...sites, change: minted(options.change) })
+  const test = await testWorld({
+    system,
+    seed,
+    ...fleet,
+    ...sites,
+    ...((options.sites ?? []).length > 1 ? { sharedRoot: true } : {}),
+    change: minted(options.change),
+  })
   onTestFinished(() => test.close())
   const now = test.world.context.now()
   const life = { notBefore: new Date(now.getTime() - 3_600_000), notAfter: new Date(now.getTime() + 3650 * 86_400_000) }

@@ -3,8 +3,7 @@ import { readDeclaration } from '../../../src/declaration/read.ts'
 import { writeDeclaration } from '../../../src/declaration/write.ts'
 import { healthOf, otherRoots, refuseExpired } from '../../../src/systems/linkerd/health.ts'
 import { newLinkerdCa } from '../../../src/systems/linkerd/next-ca.ts'
-import { issuerName } from '../../../src/systems/linkerd/settings.ts'
-import { linkerdSettings } from '../../../src/systems/linkerd/settings.ts'
+import { issuerName, linkerdSettings } from '../../../src/systems/linkerd/settings.ts'
 import { linkerdCa, means, names, now, selfMadeCa } from './material.ts'
 
 function rootName(rotation: string): string {
