@@ -69,10 +69,10 @@ export async function takeMinted(scene: MintScene): Promise<Minted> {
   const clusters = new Map<string, Cluster>()
   try {
     for (const mint of mints) clusters.set(mint.site.name, await context.openCluster(mint.site))
-    const pinned = await pinnedNow(context, declaration.name)
+    const { commit, pins: pinned } = await pinnedNow(context, declaration.name)
     const pins = await seenPins(scene, mints, clusters, pinned)
     if (pinned.length < pins.length) {
-      await keepPins(context, declaration.name, pins)
+      await keepPins(context, declaration.name, commit, pins)
       // What was seen first must still be so a while later: the Secret is read then, and the gate asked once more.
       await context.sleep(declaration.gates.settle)
     }
@@ -359,15 +359,23 @@ export async function keptGates(
 
 // -------------------------------------------------------------------------------------------------------- the pins
 
-async function pinnedNow({ repository }: Context, rotation: string): Promise<readonly MintPin[]> {
+async function pinnedNow(
+  { repository }: Context,
+  rotation: string,
+): Promise<{ readonly commit: string | null; readonly pins: readonly MintPin[] }> {
   const ref = pinRef(rotation)
   const commit = await repository.refNow(ref)
   const text = commit === null ? null : await repository.snapshot(commit).read(pinFile)
-  return commit === null ? [] : readPins(text ?? '', rotation, `${ref}:${pinFile}`)
+  return { commit, pins: commit === null ? [] : readPins(text ?? '', rotation, `${ref}:${pinFile}`) }
 }
 
-/** Written once: whoever looked at the same time has seen the same, or is found out by the next look. */
-async function keepPins(context: Context, rotation: string, pins: readonly MintPin[]): Promise<void> {
+/** A site's pin is written once: whoever looked at the same time has seen the same, or is refused. */
+async function keepPins(
+  context: Context,
+  rotation: string,
+  from: string | null,
+  pins: readonly MintPin[],
+): Promise<void> {
   if (context.dryRun) return
   const { repository } = context
   const ref = pinRef(rotation)
@@ -379,9 +387,9 @@ async function keepPins(context: Context, rotation: string, pins: readonly MintP
     author: context.author,
     at: context.now(),
   })
-  const result = await repository.publish([{ ref, from: null, to }])
+  const result = await repository.publish([{ ref, from, to }])
   if (result.ok) return
-  const there = await pinnedNow(context, rotation)
+  const { pins: there } = await pinnedNow(context, rotation)
   const same = pins.every(pin => there.some(each => each.site === pin.site && each.sha256 === pin.sha256))
   if (same) return
   throw new ReanchorError({
