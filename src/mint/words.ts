@@ -37,7 +37,7 @@ export function mintBody(declaration: Declaration, mints: readonly Mint[]): stri
 }
 
 /** What takes the minted objects away; the Certificate first, or it would bring the Secret back. */
-export function removal(mints: readonly Mint[]): readonly string[] {
+function removal(mints: readonly Mint[]): readonly string[] {
   return mints.map(
     ({ site, namespace, name }) =>
       `kubectl --context ${contextOf(site)} delete --namespace ${namespace} certificate/${name} secret/${name}`,

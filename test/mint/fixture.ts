@@ -7,7 +7,7 @@ import { type Certificate, readCertificate } from '../../src/pki/certificate.ts'
 import { certificateAuthority, companyRoot, issueLeaf, type Pair } from '../../src/rehearsal/certificates.ts'
 import type { Declaration } from '../../src/rotation.ts'
 
-export const now = new Date('2026-11-30T09:00:00Z')
+const now = new Date('2026-11-30T09:00:00Z')
 export const day = 86_400_000
 
 const systems = {
