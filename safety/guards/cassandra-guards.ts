@@ -1,4 +1,4 @@
-import type { Guard } from './guard.ts'
+import { type Guard, withoutGates } from './guard.ts'
 
 const hangs = { caughtBy: 'cassandra-operator-hangs', gates: ['cassandra/taken-up', 'cassandra/roots-trusted'] }
 const stale = {
@@ -84,6 +84,33 @@ export const cassandraGuards: readonly Guard[] = [
     failures: ['F20'],
     caughtBy: 'cassandra-stranger',
     gates: ['cassandra/strangers-declared'],
+  },
+  {
+    name: 'cassandra/rolled',
+    prevents: 'nodes present the new CA while a roll-out is stuck, and nodes behind it trust the old one',
+    failures: ['F14'],
+    caughtBy: 'cassandra-stuck-node',
+    gates: [
+      'cassandra/rolled',
+      'cassandra/cluster',
+      'cassandra/nodes-restarted',
+      'cassandra/roots-trusted',
+      'cassandra/leaves-presented',
+    ],
+  },
+  {
+    name: 'cassandra/consumers-seen',
+    prevents: 'the old CA goes while nobody knows what a node presents',
+    failures: ['F27'],
+    caughtBy: 'cassandra-unseen-swap',
+    gates: ['cassandra/consumers-seen', 'cassandra/leaves-presented'],
+  },
+  {
+    name: 'cassandra/stable',
+    prevents: 'a step opens between two roll-outs of one change',
+    failures: ['F14'],
+    caughtBy: 'cassandra-crossed',
+    removals: [withoutGates(['cassandra/stable'])],
   },
   {
     name: 'order/every-site',

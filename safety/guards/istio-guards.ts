@@ -154,4 +154,18 @@ export const istioGuards: readonly Guard[] = [
     caughtBy: 'istio-frozen-roots',
     gates: ['istio/proxies-subscribed', 'istio/roots-trusted', 'istio/consumers-seen'],
   },
+  {
+    name: 'istio/attested',
+    prevents: 'istiod issues from the new CA while a machine that no API shows trusts the old root',
+    failures: ['F20'],
+    caughtBy: 'istio-unattested',
+    gates: ['istio/attested'],
+  },
+  {
+    name: 'istio/canary',
+    prevents: 'a step opens although the cluster cannot open what was sealed for it',
+    failures: ['F29', 'F30'],
+    caughtBy: 'istio-sealed',
+    gates: ['istio/canary', 'delivery/applied'],
+  },
 ]

@@ -1,3 +1,4 @@
+import { canaryName } from '../../src/names.ts'
 import type { FileTree } from '../../src/rotation.ts'
 import type { TestWorldOptions } from '../../test/rotations/world.ts'
 import type { Opened } from './drive.ts'
@@ -97,5 +98,35 @@ export const istioScenarios: readonly Scenario[] = [
         }),
       )
     },
+  }),
+  struck(
+    'istio-unattested',
+    'a declared machine outside of the cluster is told nothing, and nobody vouches for it',
+    {
+      ...mesh,
+      change: declared => ({
+        ...declared,
+        gates: { ...declared.gates, attest: [{ name: 'sleep/billing-vm', why: 'a machine of the billing team' }] },
+      }),
+    },
+    {
+      act: () => {},
+      held: ({ step }) =>
+        step === 'issue-new/data'
+          ? 'istiod is to issue from the new CA while a machine has roots that nobody vouches for'
+          : undefined,
+    },
+  ),
+  struck('istio-sealed', 'the cluster has no key that opens what was sealed', mesh, {
+    before: 'adopt/adopt',
+    act: at => site(at).kubectlDelete('', 'Secret', 'flux-system', 'sops-age'),
+    held: ({ test, step }) =>
+      step === 'enable-multiroot/data' &&
+      test
+        .store('eu-1')
+        .list('', 'Secret')
+        .every(({ metadata }) => metadata.name !== canaryName)
+        ? 'a CA’s key is to be sealed for a cluster that has opened nothing so far'
+        : undefined,
   }),
 ]

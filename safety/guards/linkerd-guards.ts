@@ -108,4 +108,43 @@ export const linkerdGuards: readonly Guard[] = [
     caughtBy: 'linkerd-stuck-control-plane',
     gates: ['linkerd/control-plane-trusts', 'linkerd/control-plane'],
   },
+  {
+    name: 'linkerd/control-links',
+    prevents: 'the rotation goes on while proxies refuse identity, and lose their leaves one by one',
+    failures: ['F12'],
+    caughtBy: 'linkerd-cut-off-plane',
+    gates: ['linkerd/control-links'],
+    beside: {
+      what: 'no gate asks what each pod trusts and presents by itself',
+      replacements: [withoutGates([...heldByPods, 'delivery/applied', 'linkerd/identity-checks'])],
+    },
+  },
+  {
+    name: 'linkerd/webhook',
+    prevents: 'workloads restart while the API server refuses the injector',
+    failures: ['F11'],
+    caughtBy: 'linkerd-broken-webhook',
+    gates: ['linkerd/webhook'],
+  },
+  {
+    name: 'linkerd/consumers-seen',
+    prevents: 'the old anchor goes while nobody knows what a proxy presents',
+    failures: ['F27'],
+    caughtBy: 'linkerd-unseen-leaf',
+    gates: ['linkerd/consumers-seen', 'linkerd/leaves-issued'],
+  },
+  {
+    name: 'linkerd/attested',
+    prevents: 'identity issues from the new issuer while a machine that no API shows trusts the old root',
+    failures: ['F20'],
+    caughtBy: 'linkerd-unattested',
+    gates: ['linkerd/attested'],
+  },
+  {
+    name: 'linkerd/canary',
+    prevents: 'a step opens although the cluster cannot open what was sealed for it',
+    failures: ['F29', 'F30'],
+    caughtBy: 'linkerd-sealed',
+    gates: ['linkerd/canary', 'linkerd/issuer-secret', 'delivery/applied'],
+  },
 ]

@@ -1,3 +1,6 @@
+import { canaryName } from '../../src/names.ts'
+import { companyRoot } from '../../src/rehearsal/certificates.ts'
+import { injectorWebhook } from '../../src/systems/linkerd/webhooks.ts'
 import { twoBatches } from '../../test/rotations/linkerd-fleet.ts'
 import type { TestWorld, TestWorldOptions } from '../../test/rotations/world.ts'
 import type { Opened } from './drive.ts'
@@ -79,4 +82,92 @@ export const linkerdScenarios: readonly Scenario[] = [
     },
     { patience: hour / 2, pause: 60_000, act: () => {} },
   ),
+  struck('linkerd-cut-off-plane', 'new pods of one workload do not get ready when both roots are to be read', mesh, {
+    before: 'trust-both/data-plane',
+    act: stuck,
+    breaks: true,
+    until: 'issue-new/data',
+    // Somebody restarts the control plane, whose leaves are of the new issuer from then on.
+    heal: ({ test, world }) =>
+      void world.rehearsal.clock.after(hour / 12, () => {
+        for (const pod of test.store('eu-1').list('', 'Pod', 'linkerd'))
+          test.site('eu-1').kubectlDelete('', 'Pod', 'linkerd', pod.metadata.name)
+      }),
+    held: ({ step }) =>
+      step === 'trust-new/data'
+        ? 'the rotation goes on while proxies refuse what the control plane presents'
+        : undefined,
+  }),
+  struck('linkerd-broken-webhook', 'somebody gives the injector’s webhook another CA than the one it serves by', mesh, {
+    before: 'trust-both/data',
+    breaks: true,
+    act: ({ test }) => writeCaBundle(test),
+    held: ({ step }) =>
+      step === 'trust-both/control-plane' || step === 'trust-both/data-plane'
+        ? 'pods are to restart while the API server refuses whoever gives them a proxy'
+        : undefined,
+  }),
+  struck(
+    'linkerd-unseen-leaf',
+    'a proxy renews its leaf no more, and no port-forward to it is allowed; its workload restarts later',
+    mesh,
+    {
+      before: 'issue-new/data',
+      act: ({ test }) => {
+        const { faults } = test.site('eu-1')
+        faults.frozen.add('emojivoto/Deployment/web')
+        faults.api.push({ asked: /^handshake with emojivoto\/web-/, failure: 'forbidden' })
+      },
+    },
+  ),
+  struck(
+    'linkerd-unattested',
+    'a declared machine outside of the cluster is told nothing, and nobody vouches for it',
+    {
+      ...mesh,
+      change: declared => ({
+        ...declared,
+        gates: { ...declared.gates, attest: [{ name: 'emojivoto/billing-vm', why: 'a machine of the billing team' }] },
+      }),
+    },
+    {
+      act: () => {},
+      held: ({ step }) =>
+        step === 'issue-new/data'
+          ? 'identity is to issue from the new issuer while a machine has anchors that nobody vouches for'
+          : undefined,
+    },
+  ),
+  struck('linkerd-sealed', 'the cluster has no key that opens what was sealed', mesh, {
+    before: 'adopt/adopt',
+    act: ({ test }) => test.site('eu-1').kubectlDelete('', 'Secret', 'flux-system', 'sops-age'),
+    held: ({ test, step }) =>
+      step === 'trust-both/data' &&
+      test
+        .store('eu-1')
+        .list('', 'Secret')
+        .every(({ metadata }) => metadata.name !== canaryName)
+        ? 'an issuer’s key is to be sealed for a cluster that has opened nothing so far'
+        : undefined,
+  }),
 ]
+
+/** As an installer that runs again with another CA writes the configuration, and not the Secret. */
+function writeCaBundle(test: TestWorld): void {
+  const { store } = test.site('eu-1')
+  const day = 86_400_000
+  const other = companyRoot('other', {
+    notBefore: new Date(Date.now() - 3 * day),
+    notAfter: new Date(Date.now() + 90 * day),
+  })
+  const found = store.get('admissionregistration.k8s.io', 'MutatingWebhookConfiguration', null, injectorWebhook.name)
+  if (found === null) throw new Error('there is no webhook')
+  store.update(found, 'kubectl-edit', next => {
+    const [webhook] = next.webhooks as { clientConfig: object }[]
+    if (webhook === undefined) throw new Error('the configuration has no webhook')
+    webhook.clientConfig = {
+      ...webhook.clientConfig,
+      caBundle: Buffer.from(other.certificate).toString('base64'),
+    }
+  })
+}

@@ -169,6 +169,59 @@ async function lookOnce(`,
     ],
   },
   {
+    name: 'evidence/settled',
+    prevents: 'a step opens on one look, and what comes a second later is not seen',
+    failures: ['F27'],
+    caughtBy: 'unsettled',
+    removals: [
+      {
+        file: 'src/verify/judge.js',
+        find: 'function judgeSettled(plan, evidence) {',
+        replace:
+          "function judgeSettled(plan, evidence) {\n    if (plan !== null)\n        return result('evidence/settled', evidence.site, '', 'holds', [], null);",
+      },
+    ],
+  },
+  {
+    name: 'evidence/intact',
+    prevents: 'a step is merged on a file of evidence that somebody edited',
+    failures: ['F27'],
+    caughtBy: 'edited-evidence',
+    removals: [
+      {
+        file: 'src/verify/judge.js',
+        find: 'function damageOf(evidence) {',
+        replace: 'function damageOf(evidence) {\n    if (evidence !== null)\n        return null;',
+      },
+    ],
+  },
+  {
+    name: 'evidence/signed',
+    prevents: 'a step is merged on evidence that nobody has seen who may say so',
+    failures: ['F27'],
+    caughtBy: 'unsigned-evidence',
+    removals: [
+      {
+        file: 'src/verify/judge.js',
+        find: 'function judgeSigned(evidence, { signers = [], signatures = {} }) {',
+        replace: 'function judgeSigned(evidence, { signers = [], signatures = {} }) {\n    return holding;',
+      },
+    ],
+  },
+  {
+    name: 'run/lock',
+    prevents: 'two runners open two requests for one step on a forge that takes both',
+    failures: ['F25'],
+    caughtBy: 'two-runners',
+    removals: [
+      {
+        file: 'src/commands/run.js',
+        find: 'const locks = options.lock === undefined ? null : heldLocks({ ...context, ...options.lock });',
+        replace: 'const locks = null;',
+      },
+    ],
+  },
+  {
     name: 'undo/waits',
     prevents: 'a second step back takes trust away while leaves of the new CA are still presented',
     failures: ['F26'],

@@ -1,11 +1,19 @@
 import { merge, nextWhenReady, placeOf, planAndMerge, recordMerge, type World } from '../../src/commands/demo.ts'
 import { runFault } from '../../src/commands/demo-faults.ts'
+import { judgeWritten } from '../../src/commands/judge-written.ts'
 import { type NextOutcome, next } from '../../src/commands/next.ts'
+import { loadRotation, positionsAt } from '../../src/commands/rotation.ts'
+import { runRounds } from '../../src/commands/run.ts'
+import { lookAtSites } from '../../src/commands/verify.ts'
 import { ReanchorError } from '../../src/errors.ts'
 import { scriptCa } from '../../src/rehearsal/cassandra/certificates.ts'
 import { demoCluster } from '../../src/rehearsal/cassandra/fleet.ts'
 import { cassandraRegionOf } from '../../src/rehearsal/cassandra/region.ts'
 import { openRepository } from '../../src/repository/repository.ts'
+import type { Evidence, Plan } from '../../src/rotation.ts'
+import { expectedOf } from '../../src/systems/cassandra/expected.ts'
+import { observationDigest } from '../../src/verify/observation.ts'
+import { plannedAt } from '../../src/verify/planned.ts'
 import { closeRequest, mergeVariant, openStep } from '../../test/rotations/drive.ts'
 import type { TestWorld, TestWorldOptions } from '../../test/rotations/world.ts'
 import { quickKeys } from '../../test/systems/kyma/material.ts'
@@ -261,6 +269,66 @@ export const sharedScenarios: readonly Scenario[] = [
       }),
   },
   {
+    name: 'unsettled',
+    fault:
+      'a second after a look that finds all well, a node restarts with an old keystore; the pull request is merged at once',
+    world: one,
+    async run(test) {
+      const { world } = test
+      await planAndMerge(world)
+      await openStep(world, 'swap/data')
+      const strike = strikeNode(test)
+      for (const request of await world.forge.listOpen('main')) await recordMerge(world, request)
+      // Between the two looks that must agree; with one look alone, as soon as the request is there.
+      let struck = false
+      const once = (): void => {
+        if (!struck) strike()
+        struck = true
+      }
+      const { sleep } = world.context
+      Object.assign(world.context, {
+        sleep: async (milliseconds: number) => {
+          once()
+          await sleep(milliseconds)
+        },
+      })
+      return await ended(world, 'swap/data', async () => {
+        const outcome = await nextWhenReady(world, 3 * hour, 10 * minute)
+        if (outcome.kind !== 'opened' || outcome.pullRequest === null) return outcome
+        once()
+        await merge(world, outcome.pullRequest)
+        await world.rehearsal.run(hour)
+        return []
+      })
+    },
+  },
+  byWrittenWord(
+    'edited-evidence',
+    'the file of evidence that a person goes by was edited to look right',
+    one,
+    each => each,
+  ),
+  byWrittenWord(
+    'unsigned-evidence',
+    'the file of evidence that a person goes by was made up whole, and signers are declared',
+    { ...one, change: declared => ({ ...declared, evidence: { ...declared.evidence, signers: [someSigner] } }) },
+    each => ({ ...each, observation: observationDigest(each) }),
+  ),
+  {
+    name: 'two-runners',
+    fault:
+      'two runners have a round at the same time, on a forge that takes two requests for one branch, as Gitea does',
+    world: one,
+    async run(test) {
+      const { world } = test
+      await planAndMerge(world)
+      return await ended(world, 'plan', async () => {
+        const requests = await openedByTwo(world)
+        return requests === 1 ? [] : [`${requests} pull requests of one step are open`]
+      })
+    },
+  },
+  {
     name: 'undone-twice',
     fault: 'the swap is undone, and at once the step before it, while nodes still present the new CA',
     world: one,
@@ -395,24 +463,110 @@ async function overtaken(world: World): Promise<string> {
   return branch
 }
 
-/** The swap is complete and `drop` is open; then a node is started anew on a node whose kubelet has the keystore of before the swap. */
-/** `before`: what is done before the merge, and what comes of it; `merges`: the person does not care. */
+/** A signer who has signed nothing. */
+const someSigner =
+  'ops@example.com namespaces="reanchor-evidence" ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFHbS2cYTLxhCmZhzY2pcnKqzpgGyG7YLpT0dBqmYcQk'
+
+/** The operator hangs when the new CA is to be trusted. Somebody makes the evidence look right, and a person merges the swap by hand where `verify --evidence` lets it pass. */
+function byWrittenWord(
+  name: string,
+  fault: string,
+  world: TestWorldOptions,
+  finish: (evidence: Evidence) => Evidence,
+): Scenario {
+  return {
+    name,
+    fault,
+    world,
+    async run(test) {
+      const { world } = test
+      const { operator } = cassandraRegionOf(test.store('eu-1'))
+      await planAndMerge(world)
+      const request = await openStep(world, 'add/data')
+      operator.paused = true
+      await recordMerge(world, request)
+      await world.rehearsal.run(hour)
+      return await ended(world, 'add/data', async () => {
+        const rotation = await loadRotation(world.repository, { rotation: world.rotation, base: null })
+        const positions = await positionsAt(rotation.snapshot, rotation.plan)
+        const looks = await lookAtSites(world.context, rotation, positions)
+        const written = looks.map(({ evidence }) => ({
+          evidence: finish(madeRight(evidence, rotation.plan)),
+          signature: null,
+        }))
+        const { gates } = await judgeWritten(world.context, rotation, written, null)
+        const open = gates.filter(({ verdict }) => verdict !== 'holds')
+        if (open.length > 0) return { kind: 'waiting', verdict: 'unknown', gates: open, looks }
+        const changes = new Map<string, string | null>()
+        for (const [path, text] of await folderOf(world, `rotations/${world.rotation}/phases/2-swap/1-data/eu-1`))
+          changes.set(`trust/eu-1/${path}`, text)
+        await push(world, 'All trust it: go on', changes)
+        operator.paused = false
+        await world.rehearsal.run(hour)
+        return []
+      })
+    },
+  }
+}
+
+/** What a person would write who wants the step to be complete. */
+function madeRight(evidence: Evidence, plan: Plan): Evidence {
+  const place = plannedAt(plan, evidence.site, evidence.phase, evidence.step, 'step')
+  if (place === null) throw new Error('the step is not planned')
+  const { roots, checksum } = expectedOf(plan, place)
+  return {
+    ...evidence,
+    exceptions: [],
+    groups: evidence.groups.map(group =>
+      group.consumer === 'node' ? { ...group, trusts: roots, facts: { ...group.facts, started: 'after' } } : group,
+    ),
+    objects: evidence.objects.map(object =>
+      object.facts.checksum === undefined ? object : { ...object, facts: { ...object.facts, checksum } },
+    ),
+  }
+}
+
+/** Requests that two rounds at a time open. The forge takes one for each time that it is asked, and the first is held there until the second round is over. */
+async function openedByTwo(world: World): Promise<number> {
+  const { context, forge, rotation } = world
+  let asked = 0
+  let second: Promise<unknown> | null = null
+  const round = async (holder: string): Promise<void> => {
+    const heldForge: typeof forge = {
+      ...forge,
+      async open(draft) {
+        asked += 1
+        if (second === null) {
+          second = round('the second')
+          await second
+        }
+        return await forge.open(draft)
+      },
+    }
+    const own = { ...context, openForge: async () => heldForge }
+    const lock = { holder, lasts: 10 * minute }
+    await runRounds(own, { rotation, base: null, once: true, interval: minute, lock }, async () => {}).catch(error => {
+      if (!(error instanceof ReanchorError)) throw error
+    })
+  }
+  await round('the first')
+  return asked
+}
+
+/**
+ * The swap is complete and `drop` is open; then a node is started anew on a node whose kubelet has the keystore of before the swap. `before`: what is done before the merge, and what comes of it; `merges`: the
+ * person does not care.
+ */
 async function fallenBehind(
   test: TestWorld,
   before: (test: TestWorld) => Promise<NextOutcome | 'merges'>,
 ): Promise<Ending> {
   const { world } = test
-  const { namespace, name } = demoCluster
-  const site = test.site('eu-1')
   await planAndMerge(world)
   await openStep(world, 'swap/data')
-  const secret = `${name}-cluster-tls-node`
-  const old = structuredClone(site.store.get('', 'Secret', namespace, secret))
+  const strike = strikeNode(test)
   const request = await openStepMerging(world)
-  const pod = site.store.list('', 'Pod', namespace).find(({ metadata }) => metadata.name === `${name}-cassandra-eu-1-1`)
-  const node = (pod?.spec as { nodeName?: string } | undefined)?.nodeName ?? ''
-  site.faults.staleNodes.set(node, new Map([[`Secret/${namespace}/${secret}`, old]]))
-  site.kubectlDelete('', 'Pod', namespace, `${name}-cassandra-eu-1-1`)
+  strike()
   await world.rehearsal.run(20 * minute)
   return await ended(world, 'swap/data', async () => {
     const outcome = await before(test)
@@ -427,4 +581,19 @@ async function openStepMerging(world: World) {
   const open = await world.forge.listOpen('main')
   for (const request of open) await recordMerge(world, request)
   return await openStep(world, 'drop')
+}
+
+/** Remembers the keystore of now, and starts a node anew with it when it is called. */
+function strikeNode(test: TestWorld): () => void {
+  const { namespace, name } = demoCluster
+  const site = test.site('eu-1')
+  const secret = `${name}-cluster-tls-node`
+  const old = structuredClone(site.store.get('', 'Secret', namespace, secret))
+  return () => {
+    const struck = `${name}-cassandra-eu-1-1`
+    const pod = site.store.list('', 'Pod', namespace).find(({ metadata }) => metadata.name === struck)
+    const node = (pod?.spec as { nodeName?: string } | undefined)?.nodeName ?? ''
+    site.faults.staleNodes.set(node, new Map([[`Secret/${namespace}/${secret}`, old]]))
+    site.kubectlDelete('', 'Pod', namespace, struck)
+  }
 }

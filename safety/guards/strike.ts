@@ -34,7 +34,7 @@ export function suspendFlux(store: ObjectStore, suspend: boolean): void {
 
 /** A rotation in which everything that opens is merged, and one thing goes wrong at one step. */
 export function struck(name: string, fault: string, world: TestWorldOptions, strike: Strike): Scenario {
-  const { before, after, site, act, until, heal, held, people, patience = 2 * hour, pause, wrong } = strike
+  const { before, after, site, act, until, heal, held, people, patience = 2 * hour, pause, breaks, wrong } = strike
   const is = ({ step, place }: Opened, wanted: string | undefined): boolean =>
     step === wanted && (site === undefined || place.sites.includes(site))
   return {
@@ -46,6 +46,7 @@ export function struck(name: string, fault: string, world: TestWorldOptions, str
       return await mergeAll(used, {
         patience,
         ...(pause === undefined ? {} : { pause }),
+        ...(breaks === undefined ? {} : { breaks }),
         ...(wrong === undefined ? {} : { wrong }),
         async opened(at) {
           const clause = await held?.(at)

@@ -26,6 +26,7 @@ import type { WriteHook } from '../repository/write-hook.ts'
 import type { GateResult, Plan, Site } from '../rotation.ts'
 import { check } from './check.ts'
 import type { Context } from './context.ts'
+import { findDeclaration } from './declared.ts'
 import {
   demoAuthor,
   type FleetRehearsal,
@@ -82,7 +83,8 @@ const enough = 6
 
 /** A whole rotation while things go wrong, with people who do what reanchor's messages say. */
 async function rotateUnderFaults(world: World, faults: FaultPlan): Promise<FaultyOutcome> {
-  return await new FaultyRun(world, faults).run()
+  const { declaration } = await findDeclaration(world.context, { rotation: world.rotation, base: null })
+  return await new FaultyRun(world, faults, declaration.gates.hold).run()
 }
 
 class Killed extends Error {}
@@ -109,12 +111,12 @@ class FaultyRun {
   #expected = 1
   #said = ''
 
-  constructor(world: World, faults: FaultPlan) {
+  constructor(world: World, faults: FaultPlan, hold: number) {
     this.#world = world
     this.#faults = faults
     this.#random = seededRandom(`people/${faults.seed}`)
     const bundles = world.system.demo.bundles?.(world.variant) ?? []
-    this.#actor = faultActor(world.rehearsal, bundles, line => this.#tell(line))
+    this.#actor = faultActor(world.rehearsal, bundles, hold, line => this.#tell(line))
     this.#began = world.rehearsal.clock.millis()
     this.#crashes = [...faults.crashes]
     this.#deeds = [...faults.deeds]

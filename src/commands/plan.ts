@@ -268,6 +268,7 @@ async function commitPlan(
 async function currentCas(context: Context, declaration: Declaration): Promise<Record<string, CurrentCa>> {
   const system = systemOf(declaration.system)
   const current: Record<string, CurrentCa> = {}
+  const siteOf = new Map<string, string>()
   for (const site of declaration.sites) {
     const source = site.current ?? declaration.current
     if (source.from === 'files') {
@@ -276,6 +277,10 @@ async function currentCas(context: Context, declaration: Declaration): Promise<R
     }
     const cluster = await context.openCluster(site)
     try {
+      const { uid } = await cluster.identity()
+      const twin = siteOf.get(uid)
+      if (twin !== undefined) throw sameCluster(site, twin, uid)
+      siteOf.set(uid, site.name)
       current[site.name] = await system.currentFromCluster(cluster, declaration, site)
     } catch (error) {
       throw unreadable(error, site.name)
@@ -284,6 +289,18 @@ async function currentCas(context: Context, declaration: Declaration): Promise<R
     }
   }
   return current
+}
+
+/** The CA of another cluster, adopted, would take the site's own away from under every leaf that is out (F27). */
+function sameCluster(site: Site, twin: string, uid: string): ReanchorError {
+  return new ReanchorError({
+    what: 'two sites lead to one cluster, so that one of them would adopt the CA of the other',
+    where: { field: 'spec.sites[].cluster', object: `site ${site.name}` },
+    expected: 'a cluster of its own for each site',
+    found: `namespace kube-system has UID ${uid} at ${twin} and at ${site.name}`,
+    todo: `see where the context of each leads: kubectl --context … get namespace kube-system --output jsonpath={.metadata.uid}`,
+    exit: exitCodes.refused,
+  })
 }
 
 async function newCa({ context, declared, current }: Scene): Promise<NewCa> {

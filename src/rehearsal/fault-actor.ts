@@ -3,7 +3,7 @@ import { certificatesIn, companyRoot } from './certificates.ts'
 import type { ClusterTrouble } from './fault-plan.ts'
 import { atShare } from './fault-plan.ts'
 import type { ApiFault } from './faults.ts'
-import { type StoredObject, textAt } from './objects.ts'
+import { listAt, type StoredObject, textAt } from './objects.ts'
 import type { Rehearsal, SiteControls } from './rehearsal.ts'
 import { nodeOf, ownerOf } from './site.ts'
 import type { LiveBundle } from './system.ts'
@@ -26,12 +26,21 @@ interface Begun {
   end(): void
 }
 
+const minute = 60_000
+
 export function faultActor(
   rehearsal: Rehearsal,
   bundles: readonly LiveBundle[],
+  /**
+   * `gates.hold` of the rotation, in milliseconds: what only a hold can wait for is never later than that. A kubelet that is later breaks handshakes, and
+   * nothing could have told.
+   */
+  hold: number,
   tell: (line: string) => void,
 ): FaultActor {
   let runnerSkew = 0
+  // Once a kubelet looks again, each of its pods has the file within a minute and a half.
+  const unseen = Math.max(0, hold - 2 * minute)
   const active = new Set<string>()
   const leadsTo = new Map<string, string>()
   const sites = [...rehearsal.sites.values()]
@@ -69,13 +78,21 @@ export function faultActor(
       case 'kubelet-lags': {
         const owner = atShare(workloadsOf(site), share)?.key
         if (owner === undefined) return null
-        faults.kubeletLag.set(owner, measure)
+        const lag = mountsUnseen(site, owner) ? Math.min(measure, unseen) : measure
+        faults.kubeletLag.set(owner, lag)
         const end = (): void => void faults.kubeletLag.delete(owner)
-        return { what: `volumes of ${owner} follow ${minutes(measure)} late`, end }
+        return { what: `volumes of ${owner} follow ${minutes(lag)} late`, end }
       }
       case 'node-stale': {
         const node = atShare(site.workloads.nodes, share) ?? ''
-        faults.staleNodes.set(node, volumesOf(site))
+        const remembered = volumesOf(site)
+        faults.staleNodes.set(node, remembered)
+        rehearsal.clock.after(unseen, () => {
+          if (faults.staleNodes.get(node) !== remembered) return
+          const seen = [...remembered].filter(([source]) => site.system.readsUnseen?.(source) !== true)
+          faults.staleNodes.set(node, new Map(seen))
+          if (seen.length < remembered.size) kubelets.resync(node)
+        })
         return {
           what: `the kubelet of ${node} sees no change of Secrets and ConfigMaps`,
           end() {
@@ -234,6 +251,18 @@ function workloadsOf({ store }: SiteControls): readonly Keyed[] {
     .flatMap(kind => store.list('apps', kind))
     .map(object => ({ key: `${object.metadata.namespace}/${object.kind}/${object.metadata.name}`, object }))
     .sort(byKey)
+}
+
+/** Whether a pod of this workload has a file that nobody can ask for. */
+function mountsUnseen({ store, system }: SiteControls, owner: string): boolean {
+  return store.list('', 'Pod').some(
+    pod =>
+      ownerOf(store, pod) === owner &&
+      listAt(pod, 'spec', 'volumes').some(volume => {
+        const name = textAt(volume, 'configMap', 'name')
+        return name !== undefined && system.readsUnseen?.(`ConfigMap/${pod.metadata.namespace}/${name}`) === true
+      }),
+  )
 }
 
 function byKey(one: { readonly key: string }, other: { readonly key: string }): number {

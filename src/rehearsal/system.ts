@@ -68,6 +68,11 @@ export interface SiteSystem {
   settled?(): boolean
   /** After the build-up: whether there is anything to rehearse. False: the fleet brought up no party. */
   up(): boolean
+  /**
+   * Sources of files (`ConfigMap/namespace/name`) that no API shows once a pod has them: what a pod reads there nobody can ask. Only `gates.hold` waits for
+   * them. @default none
+   */
+  readsUnseen?(source: string): boolean
   /** Acts out a fault of the cluster's own; null: this system knows no such fault. @default null */
   strike?(fault: ClusterFault, target: string | undefined): Struck | null
 }

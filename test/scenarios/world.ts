@@ -2,7 +2,7 @@
  * A GitOps repository with the demo's fleet and a declared rotation, and the Context that commands read the world through.
  * Time, randomness and keys are given: the same command on the same state ends in the same bytes.
  */
-import { generateKeyPairSync, type KeyObject } from 'node:crypto'
+import { createHash, generateKeyPairSync, type KeyObject } from 'node:crypto'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -128,7 +128,7 @@ export function contextOf(opened: Repository, options: ContextOptions = {}): Con
   const random = seededRandom(options.seed ?? 'world')
   let time = (options.now ?? start).getTime()
   const now = () => new Date(time)
-  const clusters = options.clusters ?? (() => selfSignedCluster())
+  const clusters = options.clusters ?? (site => selfSignedCluster(oldCa, site))
   return {
     repository,
     now,
@@ -152,7 +152,11 @@ export function contextOf(opened: Repository, options: ContextOptions = {}): Con
 }
 
 /** A cluster with nothing in it but istiod's own CA: enough for `plan`. */
-export function selfSignedCluster(ca: { readonly certificate: string; readonly key: string } = oldCa): Cluster {
+export function selfSignedCluster(
+  ca: { readonly certificate: string; readonly key: string } = oldCa,
+  site = 'eu-1',
+): Cluster {
+  const digits = createHash('sha256').update(site).digest('hex').slice(0, 12)
   const refuse = async (): Promise<never> => {
     throw new Error('this cluster has no pods')
   }
@@ -170,7 +174,7 @@ export function selfSignedCluster(ca: { readonly certificate: string; readonly k
     },
   }
   return {
-    identity: async () => ({ uid: '00000000-0000-4000-8000-000000000001', now: '2026-03-01T12:00:00Z' }),
+    identity: async () => ({ uid: `00000000-0000-4000-8000-${digits}`, now: '2026-03-01T12:00:00Z' }),
     get: async (type, namespace, name) =>
       type.plural === resources.secrets.plural && namespace === 'istio-system' && name === 'istio-ca-secret'
         ? secret

@@ -18,7 +18,7 @@ import {
 import { Agent, rootVolume } from './agent.ts'
 import { demoFleet, type FleetInstall, fleetInstalls } from './fleet.ts'
 import { Injector } from './injection.ts'
-import { ControlPlane, Istiod } from './istiod.ts'
+import { ControlPlane, Istiod, rootConfigMap } from './istiod.ts'
 import { istioNamespace } from './names.ts'
 import { Installer } from './sail.ts'
 
@@ -111,6 +111,11 @@ export class IstioSite implements SiteSystem {
       },
       recover: () => void faults.staleNodes.delete(laggingNode),
     }
+  }
+
+  /** The root with which an agent verifies istiod: Envoy's admin port shows what workloads trust, and not this file. */
+  readsUnseen(source: string): boolean {
+    return source.startsWith('ConfigMap/') && source.endsWith(`/${rootConfigMap}`)
   }
 
   /** Proxies that run; those that have stopped are forgotten. */

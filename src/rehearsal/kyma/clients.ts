@@ -71,6 +71,8 @@ export class Runtime {
   readonly name: string
   /** Set by tests and faults: it synchronises, but never renews. */
   stubborn = false
+  /** Set by tests and faults: nothing that it sends leaves its cluster. */
+  cutOff = false
   readonly #parts: RuntimeParts
   #identity: Issued | null = null
   #life: Life | null = null
@@ -166,7 +168,7 @@ export class Runtime {
     if (identity === null || this.#busy) return
     this.#busy = true
     try {
-      const refused = await this.#parts.meets(identity)
+      const refused = this.cutOff ? 'dial tcp: i/o timeout' : await this.#parts.meets(identity)
       if (refused !== null) {
         this.#written(refused)
         return
