@@ -98,14 +98,14 @@ export type ForgeChoice = HostedForgeChoice | { readonly kind: 'local' } | { rea
 
 /** A forge on a server. */
 export interface HostedForgeChoice {
-  readonly kind: 'github' | 'gitlab' | 'gitea'
+  readonly kind: 'github' | 'gitlab' | 'gitea' | 'bitbucket'
   /** `owner/name`; on GitLab with any number of groups. */
   readonly repository: string
   /** Address of the server; null: the public one of its kind. */
   readonly url: string | null
   /** What every pull request is labelled with. */
   readonly labels: readonly string[]
-  /** Who is asked to review: people by their login, teams as `owner/team`. */
+  /** Who is asked to review: people by their login, teams as `owner/team`; on Bitbucket accounts by their UUID. */
   readonly reviewers: readonly string[]
   /** Opened as drafts, which nobody can merge before a person calls them ready. */
   readonly draft: boolean

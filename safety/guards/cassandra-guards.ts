@@ -86,6 +86,19 @@ export const cassandraGuards: readonly Guard[] = [
     gates: ['cassandra/strangers-declared'],
   },
   {
+    name: 'cassandra/replaced-leaf',
+    prevents: 'nodes that all read an old keystore, and so trust the old CA alone, count as restarted with the new one',
+    failures: ['F19', 'F24'],
+    caughtBy: 'cassandra-stale-everywhere',
+    removals: [
+      {
+        file: 'src/systems/cassandra/observe.js',
+        find: 'return options.place.phase > 0 && leafAt !== null && notBefore < Date.parse(leafAt) - clocksApart;',
+        replace: 'return false;',
+      },
+    ],
+  },
+  {
     name: 'cassandra/rolled',
     prevents: 'nodes present the new CA while a roll-out is stuck, and nodes behind it trust the old one',
     failures: ['F14'],

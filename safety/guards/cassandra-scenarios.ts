@@ -106,6 +106,24 @@ export const cassandraScenarios: readonly Scenario[] = [
         ? 'nodes are to present the new CA while a pod trusts only the old one that nobody has vouched for'
         : undefined,
   }),
+  struck(
+    'cassandra-stale-everywhere',
+    'no kubelet sees the nodes’ Secret change when both CAs are to be trusted',
+    one,
+    {
+      before: 'add/data',
+      act: at => {
+        const { store, faults, workloads } = eu(at)
+        const { namespace, name } = demoCluster
+        const secret = `${name}-cluster-tls-node`
+        const old = structuredClone(store.get('', 'Secret', namespace, secret))
+        for (const node of workloads.nodes)
+          faults.staleNodes.set(node, new Map([[`Secret/${namespace}/${secret}`, old]]))
+      },
+      until: 'swap/data',
+      heal: at => eu(at).faults.staleNodes.clear(),
+    },
+  ),
   struck('cassandra-stuck-node', 'a node that is to read both CAs does not get ready for long', one, {
     before: 'add/data',
     act: at => eu(at).faults.neverReady.add(nodes),

@@ -49,7 +49,7 @@ export const kymaGuards: readonly Guard[] = [
       'the connector issues from the new CA while a pod of the gateway that a cut list left out does not trust it',
     failures: ['F14', 'F27'],
     caughtBy: 'kyma-cut-list',
-    gates: ['kyma/consumers-seen'],
+    gates: ['kyma/consumers-seen', 'kyma/gateway-trusts'],
     removals: [
       {
         file: 'src/verify/judge.js',
@@ -93,8 +93,9 @@ export const kymaGuards: readonly Guard[] = [
     caughtBy: 'kyma-slow-node',
     removals: [withoutGates(['kyma/gateway-file'])],
     beside: {
-      what: 'no gate looks at what the gateway has read',
+      what: 'no gate looks at what the gateway has read, and none waits for runtimes',
       replacements: [
+        withoutGates(['kyma/runtimes-connected']),
         {
           file: 'src/systems/kyma/gates.js',
           find: 'own.push(gatewayTrusts);',
@@ -102,5 +103,12 @@ export const kymaGuards: readonly Guard[] = [
         },
       ],
     },
+  },
+  {
+    name: 'plan/own-cluster',
+    prevents: 'a site adopts the CA of another, whose clients its gateway then refuses',
+    failures: ['F27'],
+    caughtBy: 'kyma-planned-elsewhere',
+    removals: [{ file: 'src/commands/plan.js', find: 'if (twin !== undefined)', replace: 'if (false)' }],
   },
 ]

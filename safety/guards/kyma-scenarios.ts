@@ -200,6 +200,23 @@ export const kymaScenarios: readonly Scenario[] = [
     },
   ),
   {
+    name: 'kyma-planned-elsewhere',
+    fault: 'a context leads to another central cluster while the rotation is planned',
+    world: { ...central, sites: ['central', 'central-2'] },
+    async run(test) {
+      const { context, rehearsal } = test.world
+      const elsewhere = { ...context, openCluster: leadsTo(context.openCluster, 'central-2', 'central') }
+      const { openCluster } = context
+      Object.assign(context, elsewhere)
+      return await mergeAll(test, {
+        patience: 3 * hour,
+        // Whoever reviews it has the right one.
+        opened: () => void Object.assign(context, { openCluster }),
+        merged: async () => await rehearsal.run(hour),
+      })
+    },
+  },
+  {
     name: 'kyma-unaccepted-outage',
     fault: 'an emergency is planned without --accept-outage',
     world: { ...central, variant: 'compromised-key', acceptOutage: false },
@@ -233,4 +250,10 @@ function leftBehind(test: TestWorld, ended: Ending['ended']): readonly string[] 
     endpoint?.material.trusts.includes(old),
   )
   return ended === 'closed' && found !== undefined ? [`the rotation is closed while ${found.id} trusts the old CA`] : []
+}
+
+type OpenCluster = TestWorld['world']['context']['openCluster']
+
+function leadsTo(open: OpenCluster, site: string, other: string): OpenCluster {
+  return async asked => await open(asked.name === site ? { ...asked, name: other } : asked)
 }

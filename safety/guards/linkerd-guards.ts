@@ -116,7 +116,7 @@ export const linkerdGuards: readonly Guard[] = [
     gates: ['linkerd/control-links'],
     beside: {
       what: 'no gate asks what each pod trusts and presents by itself',
-      replacements: [withoutGates([...heldByPods, 'delivery/applied', 'linkerd/identity-checks'])],
+      replacements: [withoutGates([...heldByPods, 'linkerd/identity-checks'])],
     },
   },
   {

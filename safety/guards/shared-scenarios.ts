@@ -14,8 +14,10 @@ import type { Evidence, Plan } from '../../src/rotation.ts'
 import { expectedOf } from '../../src/systems/cassandra/expected.ts'
 import { observationDigest } from '../../src/verify/observation.ts'
 import { plannedAt } from '../../src/verify/planned.ts'
+import { instantOf } from '../../src/verify/values.ts'
 import { closeRequest, mergeVariant, openStep } from '../../test/rotations/drive.ts'
 import type { TestWorld, TestWorldOptions } from '../../test/rotations/world.ts'
+import { newKey, signerLine, signerOf } from '../../test/signature/keys.ts'
 import { quickKeys } from '../../test/systems/kyma/material.ts'
 import { type Ending, endingOf, failuresOf, mergeAll, shutBy } from './drive.ts'
 import { folderOf, holdsText, openSteps, push, pushTo } from './people.ts'
@@ -311,7 +313,16 @@ export const sharedScenarios: readonly Scenario[] = [
   byWrittenWord(
     'unsigned-evidence',
     'the file of evidence that a person goes by was made up whole, and signers are declared',
-    { ...one, change: declared => ({ ...declared, evidence: { ...declared.evidence, signers: [someSigner] } }) },
+    {
+      ...one,
+      change: declared => ({
+        ...declared,
+        evidence: {
+          ...declared.evidence,
+          signers: [signerLine('ops@example.com', runnerKey, 'namespaces="reanchor-evidence"')],
+        },
+      }),
+    },
     each => ({ ...each, observation: observationDigest(each) }),
   ),
   {
@@ -463,9 +474,8 @@ async function overtaken(world: World): Promise<string> {
   return branch
 }
 
-/** A signer who has signed nothing. */
-const someSigner =
-  'ops@example.com namespaces="reanchor-evidence" ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFHbS2cYTLxhCmZhzY2pcnKqzpgGyG7YLpT0dBqmYcQk'
+/** Whose key the runner has: the evidence that a person was given is not by it. */
+const runnerKey = newKey('ed25519')
 
 /** The operator hangs when the new CA is to be trusted. Somebody makes the evidence look right, and a person merges the swap by hand where `verify --evidence` lets it pass. */
 function byWrittenWord(
@@ -479,7 +489,7 @@ function byWrittenWord(
     fault,
     world,
     async run(test) {
-      const { world } = test
+      const world = { ...test.world, context: { ...test.world.context, signer: signerOf(runnerKey) } }
       const { operator } = cassandraRegionOf(test.store('eu-1'))
       await planAndMerge(world)
       const request = await openStep(world, 'add/data')
@@ -491,7 +501,7 @@ function byWrittenWord(
         const positions = await positionsAt(rotation.snapshot, rotation.plan)
         const looks = await lookAtSites(world.context, rotation, positions)
         const written = looks.map(({ evidence }) => ({
-          evidence: finish(madeRight(evidence, rotation.plan)),
+          evidence: asIfAgreed(finish(madeRight(evidence, rotation.plan)), rotation.plan),
           signature: null,
         }))
         const { gates } = await judgeWritten(world.context, rotation, written, null)
@@ -524,6 +534,12 @@ function madeRight(evidence: Evidence, plan: Plan): Evidence {
       object.facts.checksum === undefined ? object : { ...object, facts: { ...object.facts, checksum } },
     ),
   }
+}
+
+/** With an earlier look that saw the same. */
+function asIfAgreed(evidence: Evidence, { gates }: Plan): Evidence {
+  const at = new Date(Date.parse(evidence.from) - gates.settle)
+  return { ...evidence, agreesWith: { observation: evidence.observation, at: instantOf(at) } }
 }
 
 /** Requests that two rounds at a time open. The forge takes one for each time that it is asked, and the first is held there until the second round is over. */

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import type { Context } from '../commands/context.ts'
 import { exitCodes, ReanchorError } from '../errors.ts'
-import { tokenForRemote } from '../forge/hosted/token.ts'
+import { gitLoginFor } from '../forge/hosted/token.ts'
 import { openRepository, type Repository } from '../repository/repository.ts'
 import type { Signer } from '../signature/sshsig.ts'
 import type { Terminal } from './output.ts'
@@ -77,7 +77,7 @@ async function openWithRemote(dir: string, offline: boolean): Promise<Repository
     })
   }
   local.close()
-  return await openRepository(dir, { remote, tokenFor: url => tokenForRemote(url, process.env)?.value ?? null })
+  return await openRepository(dir, { remote, loginFor: url => gitLoginFor(url, process.env) })
 }
 
 function readFile(path: string): string {

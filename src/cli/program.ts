@@ -105,7 +105,7 @@ async function addCommands(program: Command, add: Add): Promise<void> {
     .option('--repo-url <url>', 'address of this repository, for a new Argo CD Application')
     .option(
       '--forge <forge>',
-      'local, none, github:OWNER/NAME, gitlab:PATH or gitea:OWNER/NAME; with https://HOST/ before it on a server of your own',
+      'local, none, github:OWNER/NAME, gitlab:PATH, gitea:OWNER/NAME or bitbucket:WORKSPACE/NAME; with https://HOST/ before it on a server of your own',
     )
     .option('--yes', 'ask nothing; take what was found', false)
     .option(...dryRun, false)

@@ -226,7 +226,7 @@ export async function makeWorld(options: FleetRehearsal, folder: string): Promis
     sites,
     ageIdentity: `${identity}\n`,
     seed: options.seed,
-    now: options.begins ?? new Date(),
+    now: options.begins ?? new Date(Date.now() - (system.demo.beginsDaysAgo ?? 0) * 86_400_000),
     sharedRoot: options.sharedRoot,
     system,
     variant: options.variant ?? null,

@@ -67,7 +67,7 @@ export interface InitFlags {
   /** `--control-plane [SITE=]FILE[#NAME]` */
   readonly controlPlane?: readonly string[]
   readonly age?: readonly string[]
-  /** `local`, `none`, `github:OWNER/NAME`, `gitlab:…`, `gitea:…` */
+  /** `local`, `none`, `github:OWNER/NAME`, `gitlab:…`, `gitea:…`, `bitbucket:…` */
   readonly forge?: string
   readonly sealedSecrets?: string
   readonly ksops?: boolean
@@ -228,18 +228,27 @@ function controlPlaneFlag(text: string): NonNullable<SiteAnswer['controlPlane']>
 function forgeFlag(text: string): ForgeChoice {
   if (text === 'local' || text === 'none') return { kind: text }
   const [kind, rest] = text.split(/:(.*)/s)
-  const known = kind === 'github' || kind === 'gitlab' || kind === 'gitea'
+  const known = kind === 'github' || kind === 'gitlab' || kind === 'gitea' || kind === 'bitbucket'
   const at = rest?.startsWith('https://') === true && URL.canParse(rest) ? new URL(rest) : null
   const repository = at === null ? rest : repositoryIn(at.pathname)
   if (!known || repository === undefined || !/^[\w.][\w.-]*(\/[\w.-]+)+$/.test(repository)) {
     throw flagError(
       '--forge',
       text,
-      'local, none, or github:OWNER/NAME, gitlab:GROUP/NAME, gitea:OWNER/NAME; on a server of your own github:https://HOST/OWNER/NAME',
+      'local, none, or github:OWNER/NAME, gitlab:GROUP/NAME, gitea:OWNER/NAME, bitbucket:WORKSPACE/NAME; on a server of your own github:https://HOST/OWNER/NAME',
       'github:acme/fleet',
     )
   }
-  return hostedForgeAt(kind, at?.origin ?? null, repository)
+  const found = hostedForgeAt(kind, at?.origin ?? null, repository)
+  if (kind === 'bitbucket' && found.url !== null) {
+    throw flagError(
+      '--forge',
+      text,
+      'bitbucket:WORKSPACE/NAME; the API of Bitbucket Data Center is another one, which reanchor does not speak (none pushes branches)',
+      'bitbucket:acme/fleet',
+    )
+  }
+  return found
 }
 
 function repositoryIn(path: string): string {
@@ -250,6 +259,7 @@ const publicServers = {
   github: 'https://github.com',
   gitlab: 'https://gitlab.com',
   gitea: 'https://gitea.com',
+  bitbucket: 'https://bitbucket.org',
 } as const
 
 function hostedForgeAt(kind: HostedForgeChoice['kind'], origin: string | null, repository: string): HostedForgeChoice {

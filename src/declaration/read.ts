@@ -21,6 +21,7 @@ import { fieldText, readLocatedYaml } from './located-yaml.ts'
 import { type Finding, isMap, mapAt } from './raw.ts'
 import type { Surface } from './schema.ts'
 import { daysOf, millisecondsOf, nearestName, shown, splitObject, usualWithin } from './values.ts'
+import { withheld } from './withheld.ts'
 
 /** More than this nobody reads at once; a file with so many is no declaration. */
 const mostErrors = 100
@@ -193,11 +194,12 @@ function issueErrors(issue: Issue, before: FieldPath, reporter: Reporter): reado
   if (issue.code === 'unrecognized_keys') {
     const known = [...new Set(nodesAt(reporter.schema, path).flatMap(node => Object.keys(node.properties ?? {})))]
     return (issue.keys ?? []).slice(0, mostErrors).map(key => {
-      const near = nearestName(key, known)
+      const reason = withheld[fieldText([...path, key])]
+      const near = reason === undefined ? nearestName(key, known) : null
       return new ReanchorError({
         what: 'is not a field that is known here',
         where: { file, ...yaml.atKey([...path, key]), field: fieldText([...path, key]) },
-        expected: known.length === 0 ? 'no field at all' : `one of: ${known.join(', ')}`,
+        expected: reason ?? (known.length === 0 ? 'no field at all' : `one of: ${known.join(', ')}`),
         found: shown(key),
         todo: near === null ? 'take it out' : `write ${near}`,
       })
@@ -411,6 +413,8 @@ function forgeOf(forge: SurfaceSpec['forge']): ForgeChoice {
     const hosted = forge[kind]
     if (hosted !== undefined) return { ...hosted, kind, url: hosted.url ?? null }
   }
+  if (forge.bitbucket !== undefined)
+    return { ...forge.bitbucket, kind: 'bitbucket', url: null, labels: [], dashboard: false }
   return { kind: forge.local === undefined ? 'none' : 'local' }
 }
 

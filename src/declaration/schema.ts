@@ -64,21 +64,33 @@ const algorithm = z.enum(['ecdsa-p256', 'ecdsa-p384', 'rsa-4096'])
 
 // ------------------------------------------------------------------------------------------------------- forge
 
+const repositoryOn = (name: string, example: string) =>
+  text(
+    {
+      title: 'owner/name of the repository',
+      description: `The repository on ${name}, where pull requests are opened.`,
+      examples: [example],
+      pattern: '^[\\w.-]+(/[\\w.-]+)+$',
+    },
+    value =>
+      /^[\w.][\w.-]*(\/[\w.-]+)+$/.test(value) && !value.split('/').some(part => part === '.' || part === '..')
+        ? null
+        : { what: 'is not a repository', expected: 'owner/name of the repository', example },
+  )
+
+const draft = z
+  .boolean()
+  .default(false)
+  .meta({
+    title: 'true or false',
+    description: 'Open pull requests as drafts, which cannot be merged before a person calls them ready.',
+    examples: [false],
+  })
+
 const hosted = (name: string, example: string, reviewer: string, reviewersText: string) =>
   z
     .strictObject({
-      repository: text(
-        {
-          title: 'owner/name of the repository',
-          description: `The repository on ${name}, where pull requests are opened.`,
-          examples: [example],
-          pattern: '^[\\w.-]+(/[\\w.-]+)+$',
-        },
-        value =>
-          /^[\w.][\w.-]*(\/[\w.-]+)+$/.test(value) && !value.split('/').some(part => part === '.' || part === '..')
-            ? null
-            : { what: 'is not a repository', expected: 'owner/name of the repository', example },
-      ),
+      repository: repositoryOn(name, example),
       url: url(`Address of the server, where it is not the public ${name}.`, 'https://git.acme.example').optional(),
       labels: z
         .array(plainText('a label', 'A label.', 'trust'))
@@ -100,14 +112,7 @@ const hosted = (name: string, example: string, reviewer: string, reviewersText: 
         )
         .default([])
         .meta({ title: 'a list of logins and teams', description: reviewersText, examples: [[reviewer]] }),
-      draft: z
-        .boolean()
-        .default(false)
-        .meta({
-          title: 'true or false',
-          description: 'Open pull requests as drafts, which cannot be merged before a person calls them ready.',
-          examples: [false],
-        }),
+      draft,
       dashboard: z
         .boolean()
         .default(false)
@@ -122,6 +127,44 @@ const hosted = (name: string, example: string, reviewer: string, reviewersText: 
       description: `Pull requests on ${name}. The token is read from the environment, never from this file.`,
       examples: [{ repository: example }],
     })
+
+const uuidExample = '{504c3b62-8120-4f0c-a7bc-87800b9d6f70}'
+const uuidPattern = '^\\{[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\\}$'
+
+/** What the other forges have and Bitbucket Cloud has not is no field. */
+const bitbucket = z
+  .strictObject({
+    repository: repositoryOn('Bitbucket Cloud', 'acme/fleet'),
+    reviewers: z
+      .array(
+        text(
+          {
+            title: 'the UUID of an account',
+            description: 'Who is asked to review.',
+            examples: [uuidExample],
+            pattern: uuidPattern,
+          },
+          value =>
+            new RegExp(uuidPattern).test(value)
+              ? null
+              : { what: 'is not the UUID of an account', expected: 'a UUID in braces', example: `"${uuidExample}"` },
+        ),
+      )
+      .default([])
+      .meta({
+        title: 'a list of UUIDs',
+        description:
+          'Who is asked to review every pull request: accounts by their UUID in braces; its API knows nobody by name.',
+        examples: [[uuidExample]],
+      }),
+    draft,
+  })
+  .meta({
+    title: 'the repository on Bitbucket Cloud',
+    description:
+      'Pull requests on Bitbucket Cloud (bitbucket.org). The token is read from the environment, never from this file.',
+    examples: [{ repository: 'acme/fleet' }],
+  })
 
 const forge = z
   .union([
@@ -151,6 +194,7 @@ const forge = z
           'acme/platform',
           'Who is asked to review every pull request: people by their login, teams as owner/team.',
         ).optional(),
+        bitbucket: bitbucket.optional(),
         local: z
           .strictObject({})
           .meta({
@@ -172,7 +216,7 @@ const forge = z
   ])
   .default('none')
   .meta({
-    title: 'local, none, or one of github, gitlab, gitea with its repository',
+    title: 'local, none, or one of github, gitlab, gitea, bitbucket with its repository',
     description: 'Where pull requests are opened. `none` pushes branches only; `local` is the embedded forge.',
     examples: ['local'],
   })

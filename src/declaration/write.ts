@@ -101,7 +101,7 @@ function folderValue(path: string): string {
 
 function writeForge(out: Writer, forge: ForgeChoice): void {
   if (forge.kind === 'local' || forge.kind === 'none') {
-    out.field('forge', forge.kind, 'github | gitlab | gitea | local | none')
+    out.field('forge', forge.kind, 'github | gitlab | gitea | bitbucket | local | none')
     return
   }
   out.map('forge', () => {

@@ -51,7 +51,7 @@ export interface DashboardIssue {
  * Everything throws ReanchorError with what to do where the forge says no.
  */
 export interface Forge {
-  readonly kind: 'github' | 'gitlab' | 'gitea' | 'local' | 'none'
+  readonly kind: 'github' | 'gitlab' | 'gitea' | 'bitbucket' | 'local' | 'none'
   /** How many characters the text of a pull request may have; what is longer is cut off by the forge that it is given to. */
   readonly longestBody: number
   open(draft: PullRequestDraft): Promise<PullRequest>

@@ -233,16 +233,19 @@ export function openGiteaForge(choice: HostedForgeChoice, options: HostedOptions
         if (found.length === 0) return null
       }
     },
-    async *openIssues(): AsyncGenerator<NotedIssue> {
-      for await (const one of pages(`${repository}/issues`, issue, { state: 'open', type: 'issues' })) yield noted(one)
-    },
-    async addIssue(title, body) {
-      return noted(await call('POST', `${repository}/issues`, issue, {}, { title, body }))
-    },
-    async editIssue(number, { title, body, closed }) {
-      const named = title === undefined ? {} : { title }
-      const to = { ...named, ...(body === undefined ? {} : { body }), ...state(closed) }
-      await call('PATCH', `${repository}/issues/${number}`, z.unknown(), {}, to)
+    issues: {
+      async *open(): AsyncGenerator<NotedIssue> {
+        for await (const one of pages(`${repository}/issues`, issue, { state: 'open', type: 'issues' }))
+          yield noted(one)
+      },
+      async add(title, body) {
+        return noted(await call('POST', `${repository}/issues`, issue, {}, { title, body }))
+      },
+      async edit(number, { title, body, closed }) {
+        const named = title === undefined ? {} : { title }
+        const to = { ...named, ...(body === undefined ? {} : { body }), ...state(closed) }
+        await call('PATCH', `${repository}/issues/${number}`, z.unknown(), {}, to)
+      },
     },
   }
   return hostedForge(driver, { choice, server, tokenFrom: options.token.from })

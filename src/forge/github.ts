@@ -131,24 +131,26 @@ export function openGitHubForge(choice: HostedForgeChoice, options: HostedOption
       }
       return null
     },
-    async *openIssues(): AsyncGenerator<NotedIssue> {
-      const asked = {
-        ...at,
-        ...versioned,
-        state: 'open',
-        sort: 'updated',
-        direction: 'desc',
-        per_page: perPage,
-      } as const
-      // Its list of issues has pull requests in it.
-      for await (const { data } of paginate.iterator(rest.issues.listForRepo, asked))
-        for (const one of data) if (one.pull_request === undefined) yield noted(one)
-    },
-    async addIssue(title, body) {
-      return noted((await rest.issues.create({ ...at, ...versioned, title, body })).data)
-    },
-    async editIssue(number, to) {
-      await rest.issues.update({ ...at, ...versioned, issue_number: number, ...changed(to) })
+    issues: {
+      async *open(): AsyncGenerator<NotedIssue> {
+        const asked = {
+          ...at,
+          ...versioned,
+          state: 'open',
+          sort: 'updated',
+          direction: 'desc',
+          per_page: perPage,
+        } as const
+        // Its list of issues has pull requests in it.
+        for await (const { data } of paginate.iterator(rest.issues.listForRepo, asked))
+          for (const one of data) if (one.pull_request === undefined) yield noted(one)
+      },
+      async add(title, body) {
+        return noted((await rest.issues.create({ ...at, ...versioned, title, body })).data)
+      },
+      async edit(number, to) {
+        await rest.issues.update({ ...at, ...versioned, issue_number: number, ...changed(to) })
+      },
     },
   }
   return hostedForge(driver, { choice, server, tokenFrom: options.token.from })

@@ -159,20 +159,22 @@ export function openGitLabForge(choice: HostedForgeChoice, options: HostedOption
       if (found === undefined) return null
       return { context, state: stateOf(found.status), description: found.description ?? '' }
     },
-    async *openIssues(): AsyncGenerator<NotedIssue> {
-      const order = { orderBy: 'updated_at', sort: 'desc', perPage } as const
-      for (const one of await issues.all({ projectId: project, state: 'opened', scope: 'all', ...order }))
-        yield noted(one)
-    },
-    async addIssue(title, body) {
-      return noted(await issues.create(project, title, { description: body }))
-    },
-    async editIssue(number, { title, body, closed }) {
-      await issues.edit(project, number, {
-        ...(title === undefined ? {} : { title }),
-        ...(body === undefined ? {} : { description: body }),
-        ...(closed === undefined ? {} : { stateEvent: 'close' }),
-      })
+    issues: {
+      async *open(): AsyncGenerator<NotedIssue> {
+        const order = { orderBy: 'updated_at', sort: 'desc', perPage } as const
+        for (const one of await issues.all({ projectId: project, state: 'opened', scope: 'all', ...order }))
+          yield noted(one)
+      },
+      async add(title, body) {
+        return noted(await issues.create(project, title, { description: body }))
+      },
+      async edit(number, { title, body, closed }) {
+        await issues.edit(project, number, {
+          ...(title === undefined ? {} : { title }),
+          ...(body === undefined ? {} : { description: body }),
+          ...(closed === undefined ? {} : { stateEvent: 'close' }),
+        })
+      },
     },
   }
   return hostedForge(driver, { choice, server, tokenFrom: options.token.from })

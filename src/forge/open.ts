@@ -59,6 +59,8 @@ async function openHostedForge(choice: HostedForgeChoice, options: ForgeOptions)
       return (await import('./gitlab.ts')).openGitLabForge(choice, hosted)
     case 'gitea':
       return (await import('./gitea.ts')).openGiteaForge(choice, hosted)
+    case 'bitbucket':
+      return (await import('./bitbucket.ts')).openBitbucketForge(choice, hosted)
   }
 }
 

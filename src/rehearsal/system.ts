@@ -150,6 +150,11 @@ export interface DemoSystem {
   meanwhile?(at: DemoMoment): Promise<void>
   /** `meanwhile` does what the words under gates.attest are about, and gives them all. @default false: a rehearsal asks for none */
   readonly vouches?: boolean
+  /**
+   * Days before now at which the clusters' time begins, where certificates are told apart by when they were made: what is made in the virtual future is dated
+   * back to now, as OpenSSL takes no other. @default 0
+   */
+  readonly beginsDaysAgo?: number
   /** Troubles that only this system knows. @default none */
   readonly troubles?: readonly TroubleKind[]
   /** Live bundles that a person may edit by hand: keys that hold roots and nothing else. @default none */

@@ -463,12 +463,13 @@ export interface PorcelainAnswer {
 export interface Credential {
   /** `https://host[:port]` */
   readonly origin: string
+  readonly username: string
   readonly password: string
 }
 
 /** The shell of git runs it with the word `get`; the password is in the environment of git alone, never in an argument or a URL. */
 const credentialHelper =
-  '!f() { test "$1" = get && printf "username=x-access-token\\npassword=%s\\n" "$REANCHOR_GIT_PASSWORD"; }; f'
+  '!f() { test "$1" = get && printf "username=%s\\npassword=%s\\n" "$REANCHOR_GIT_USERNAME" "$REANCHOR_GIT_PASSWORD"; }; f'
 
 /**
  * gitcredentials(7): the empty helper takes back those that are configured. Git would tell every one of them what let it in, and one that stores would
@@ -482,6 +483,7 @@ function credentialEnvironment(credential: Credential | null): Record<string, st
     GIT_CONFIG_VALUE_0: '',
     GIT_CONFIG_KEY_1: `credential.${credential.origin}.helper`,
     GIT_CONFIG_VALUE_1: credentialHelper,
+    REANCHOR_GIT_USERNAME: credential.username,
     REANCHOR_GIT_PASSWORD: credential.password,
   }
 }

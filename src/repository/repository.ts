@@ -30,8 +30,8 @@ export interface RepositoryOptions {
   /** Name of the remote whose branches are the state; absent: the branches of this repository itself. */
   readonly remote?: string
   readonly onWrite?: WriteHook
-  /** A token for a remote of this URL; null: git finds its own way in, as when the user calls it. @default null for all */
-  readonly tokenFor?: (url: string) => string | null
+  /** What git logs in with at a remote of this URL; null: it finds its own way in, as when the user calls it. @default null for all */
+  readonly loginFor?: (url: string) => { readonly username: string; readonly password: string } | null
 }
 
 export interface TreeEntry {
@@ -689,8 +689,8 @@ export async function openRepository(dir: string, options: RepositoryOptions = {
   }
 
   function credentialOf(url: string): Credential | null {
-    const password = options.tokenFor?.(url) ?? null
-    return password === null ? null : { origin: new URL(url).origin, password }
+    const login = options.loginFor?.(url) ?? null
+    return login === null ? null : { ...login, origin: new URL(url).origin }
   }
 
   async function readRef(ref: string): Promise<string | null> {

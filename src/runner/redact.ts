@@ -37,7 +37,7 @@ function formsOf(value: string): readonly string[] {
     Buffer.from(text).toString('base64'),
     Buffer.from(text).toString('base64url'),
     // Basic credentials as git and curl make them of a token.
-    ...['x-access-token', 'oauth2', 'gitlab-ci-token', 'git'].map(user =>
+    ...['x-access-token', 'oauth2', 'gitlab-ci-token', 'git', 'x-token-auth', 'x-bitbucket-api-token-auth'].map(user =>
       Buffer.from(`${user}:${text}`).toString('base64'),
     ),
   ])

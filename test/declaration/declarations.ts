@@ -70,6 +70,15 @@ const forge: fc.Arbitrary<ForgeChoice> = fc.oneof(
     draft: fc.boolean(),
     dashboard: fc.boolean(),
   }),
+  fc.record({
+    kind: fc.constant('bitbucket' as const),
+    repository: fc.constant('acme/fleet'),
+    url: fc.constant(null),
+    labels: fc.constant([]),
+    reviewers: fc.subarray(['{504c3b62-8120-4f0c-a7bc-87800b9d6f70}']),
+    draft: fc.boolean(),
+    dashboard: fc.constant(false),
+  }),
 )
 
 const current: fc.Arbitrary<CurrentSource> = fc.oneof(

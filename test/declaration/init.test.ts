@@ -156,7 +156,7 @@ spec:
   system: istio
   strategy: graceful  # graceful: new key, no outage | renew | issuer | emergency
   base: main  # the branch that Flux or Argo CD follows
-  forge: none  # github | gitlab | gitea | local | none
+  forge: none  # github | gitlab | gitea | bitbucket | local | none
 
   # The CA in use now.
   current:
@@ -234,6 +234,15 @@ spec:
       repository: 'acme/fleet',
       url: 'https://git.acme.example:8443',
     })
+    const cloud = await run(helm, { ...flags, forge: 'bitbucket:acme/fleet' })
+    expect((await readDeclaration(cloud.text, cloud.path)).forge).toMatchObject({
+      kind: 'bitbucket',
+      repository: 'acme/fleet',
+      url: null,
+      dashboard: false,
+    })
+    const center = await refusal(run(helm, { ...flags, forge: 'bitbucket:https://bitbucket.acme.example/acme/fleet' }))
+    expect(center.expected).toContain('Data Center')
     const wrong = await refusal(run(helm, { ...flags, forge: 'gitea:http://git.acme.example/acme/fleet' }))
     expect(wrong.expected).toContain('github:https://HOST/OWNER/NAME')
   })

@@ -363,6 +363,23 @@ const cases: readonly BadCase[] = [
     what: 'github and local at once',
   },
   {
+    name: 'a dashboard on a forge that has no issues',
+    from: '{github: {repository: acme/fleet}}',
+    to: '{bitbucket: {repository: acme/fleet, dashboard: true}}',
+    field: 'spec.forge.bitbucket.dashboard',
+    line: 9,
+    what: 'is not a field that is known here',
+    todo: 'take it out',
+  },
+  {
+    name: 'a reviewer by name on a forge that knows nobody by name',
+    from: '{github: {repository: acme/fleet}}',
+    to: '{bitbucket: {repository: acme/fleet, reviewers: [ada]}}',
+    field: 'spec.forge.bitbucket.reviewers[0]',
+    line: 9,
+    what: 'is not the UUID of an account',
+  },
+  {
     name: 'no custody',
     from: /custody: \{.*\}/.exec(complete)![0],
     to: 'custody: {}',
@@ -926,6 +943,16 @@ const cases: readonly BadCase[] = [
     what: 'holds a password',
   },
 ]
+
+test('a field that one forge alone lacks is refused with the reason', async () => {
+  const text = complete.replace(
+    '{github: {repository: acme/fleet}}',
+    '{bitbucket: {repository: acme/fleet, labels: [trust]}}',
+  )
+  await expect(readDeclaration(text, file)).rejects.toMatchObject({
+    expected: 'no labels: pull requests of Bitbucket have none',
+  })
+})
 
 describe('refuses', () => {
   test.each(cases)('$name', async ({ from, to, field, line, what, todo }) => {

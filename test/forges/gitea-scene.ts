@@ -111,7 +111,10 @@ export async function giteaScene(files: Readonly<Record<string, string>>, settin
   await pushFirst(made, bare)
   const clone = cloneOf(bare)
   userGit(clone, 'remote', 'set-url', 'origin', made.remote)
-  const repository = await opened(clone, { remote: 'origin', tokenFor: () => made.botToken })
+  const repository = await opened(clone, {
+    remote: 'origin',
+    loginFor: () => ({ username: 'x-access-token', password: made.botToken }),
+  })
   await repository.fetch()
   const forge = await openForge(made.choice(settings), repository, {
     now: () => new Date(),

@@ -81,7 +81,10 @@ export async function giteaWorld(
 
   async function runner(): Promise<Context> {
     const own = ownClone()
-    const repository = await openRepository(own, { remote: 'origin', tokenFor: () => made.botToken })
+    const repository = await openRepository(own, {
+      remote: 'origin',
+      loginFor: () => ({ username: 'x-access-token', password: made.botToken }),
+    })
     const environment = { GITEA_TOKEN: made.botToken }
     return {
       ...world.context,

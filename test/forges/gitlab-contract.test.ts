@@ -1,11 +1,15 @@
 import { openForge } from '../../src/forge/open.ts'
 import { forgeContract } from '../forge/contract.ts'
 import { bareRepository, opened } from '../repository/temporary.ts'
+import { gitlabDescription } from './described/gitlab-description.ts'
 import { gitlabPeople, gitlabProject, gitlabServer, gitlabToken } from './described/gitlab-server.ts'
 import { forgeState } from './described/state.ts'
 
 forgeContract({
-  name: 'GitLab, by its documentation and its client',
+  name:
+    (await gitlabDescription()) === null
+      ? 'GitLab, by its documentation and its client'
+      : 'GitLab, by its documentation, its client and its published description',
   async scene(files, settings) {
     const bare = await bareRepository(files)
     const state = forgeState(bare)

@@ -19,6 +19,13 @@ import {
   temporaryFolder,
   userGit,
 } from '../repository/temporary.ts'
+import { bitbucketDescription } from './described/bitbucket-description.ts'
+import {
+  type BitbucketAccess,
+  bitbucketRepository,
+  bitbucketServer,
+  bitbucketToken,
+} from './described/bitbucket-server.ts'
 import { githubDescription } from './described/github-description.ts'
 import { allRights, type GitHubRights, githubServer, githubToken } from './described/github-server.ts'
 import { gitlabProject, gitlabServer, gitlabToken } from './described/gitlab-server.ts'
@@ -192,6 +199,59 @@ describe('GitLab', () => {
   })
 })
 
+describe('Bitbucket', () => {
+  function bitbucket(
+    access?: BitbucketAccess,
+    over: Partial<HostedForgeChoice> = {},
+    environment: Record<string, string> = { BITBUCKET_TOKEN: bitbucketToken },
+  ): Promise<Scene> {
+    return scene(async bare => {
+      const { url } = await bitbucketServer(forgeState(bare), await bitbucketDescription(), access)
+      const choice = { kind: 'bitbucket', repository: bitbucketRepository, url, ...noSettings, ...over } as const
+      return { choice, environment }
+    })
+  }
+
+  test('a token that may only read names what it lacks', async () => {
+    const authorization = `Bearer ${bitbucketToken}`
+    const { forge, head } = await bitbucket({ scopes: ['repository', 'pullrequest'], authorization })
+    const error = await said(forge.open(draft), bitbucketToken)
+    expect(error).toMatchObject({ what: 'the token lacks a right: write requests', expected: 'Pull requests: write' })
+    expect(error.found).toContain('pullrequest:write')
+    expect(error.todo).toContain('BITBUCKET_TOKEN')
+    expect(await said(forge.setStatus(head, status), bitbucketToken)).toMatchObject({
+      what: 'the token lacks a right: statuses',
+      expected: 'Repositories: write',
+    })
+  })
+
+  test('a token that is none, and a repository that it does not see', async () => {
+    const wrong = await bitbucket(undefined, {}, { BITBUCKET_TOKEN: 'ATCTT-another' })
+    expect(await said(wrong.forge.find(branch), 'ATCTT-another')).toMatchObject({
+      what: 'Bitbucket does not accept the token',
+    })
+    const elsewhere = await bitbucket(undefined, { repository: 'acme/other' })
+    expect(await said(elsewhere.forge.find(branch), bitbucketToken)).toMatchObject({
+      what: 'Bitbucket shows nothing of this name to the token',
+    })
+  })
+
+  test('an API token of a person goes with the email of the account', async () => {
+    const authorization = `Basic ${Buffer.from('ada@acme.example:ATATT-hers').toString('base64')}`
+    const environment = { BITBUCKET_TOKEN: 'ATATT-hers', BITBUCKET_EMAIL: 'ada@acme.example' }
+    const scopes = ['repository:write', 'pullrequest:write']
+    const { forge } = await bitbucket({ scopes, authorization }, {}, environment)
+    expect(await forge.open(draft)).toMatchObject({ state: 'open', branch })
+  })
+
+  test('a reviewer whom it does not take is told after the request is open', async () => {
+    const { forge } = await bitbucket(undefined, { reviewers: ['{00000000-0000-0000-0000-000000000000}'] })
+    const error = await said(forge.open(draft), bitbucketToken)
+    expect(error.found).toContain('Malformed reviewers list')
+    expect(await forge.find(branch)).toMatchObject({ state: 'open' })
+  })
+})
+
 describe('Gitea', () => {
   async function gitea(scopes: readonly string[], token?: string) {
     const made = await makeGiteaRepository(scopes)
@@ -235,7 +295,10 @@ describe('Gitea', () => {
     const runner = async (holder: string) => {
       const clone = cloneOf(bare)
       userGit(clone, 'remote', 'set-url', 'origin', made.remote)
-      const repository = await opened(clone, { remote: 'origin', tokenFor: () => made.botToken })
+      const repository = await opened(clone, {
+        remote: 'origin',
+        loginFor: () => ({ username: 'x-access-token', password: made.botToken }),
+      })
       const author = { name: 'runner', email: 'runner@example.com' }
       return await takeLock(
         { repository, now: () => new Date(), random: randomBytes, author, holder, lasts: 60_000 },
@@ -267,7 +330,10 @@ describe('Gitea', () => {
     })
     const clone = cloneOf(bare)
     userGit(clone, 'remote', 'set-url', 'origin', made.remote)
-    const repository = await opened(clone, { remote: 'origin', tokenFor: () => made.botToken })
+    const repository = await opened(clone, {
+      remote: 'origin',
+      loginFor: () => ({ username: 'x-access-token', password: made.botToken }),
+    })
     await repository.fetch()
     await branchWith(repository, 'reanchor/m/2', await repository.head('main'), { b: '1' })
     const seen = await made.api<readonly { readonly name: string }[]>('GET', `/repos/${made.repository}/branches`)
@@ -278,7 +344,10 @@ describe('Gitea', () => {
     expect(readFileSync(join(clone, '.git', 'config'), 'utf8')).not.toContain(made.botToken)
 
     const denied = '0123456789abcdef0123456789abcdef01234567'
-    const stranger = await opened(clone, { remote: 'origin', tokenFor: () => denied })
+    const stranger = await opened(clone, {
+      remote: 'origin',
+      loginFor: () => ({ username: 'x-access-token', password: denied }),
+    })
     const error = await said(stranger.fetch(), denied)
     expect(error.todo).toContain('REANCHOR_TOKEN')
     const to = await commitOn(stranger, await stranger.head('main'), { c: '1' })

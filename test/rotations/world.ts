@@ -48,7 +48,7 @@ export interface TestWorldOptions {
   readonly change?: Change
   /** Plan with --accept-outage, and count what the plan says of handshakes as foretold. @default where the strategy is `emergency` */
   readonly acceptOutage?: boolean
-  /** Days before now at which the clusters' time begins: OpenSSL must not take certificates of a later rotation for future ones. @default 1 */
+  /** Days before now at which the clusters' time begins: OpenSSL must not take certificates of a later rotation for future ones. @default what the demo has, or 1 */
   readonly daysAgo?: number
   /**
    * Ordered pairs in one round of handshakes, beside those of which one side has changed. @default a third of what the rehearsal has, since
@@ -98,7 +98,7 @@ export async function testWorld(options: TestWorldOptions = {}): Promise<TestWor
       },
       declare: (fleet, _to, now) => declare(fleet, 'first', now, options.change),
       sharedRoot: options.sharedRoot ?? (system.name !== 'istio' && sites.length > 1),
-      begins: new Date(Date.now() - (options.daysAgo ?? 1) * 24 * 3_600_000),
+      begins: new Date(Date.now() - (options.daysAgo ?? system.demo.beginsDaysAgo ?? 1) * 24 * 3_600_000),
       ...(roundLimit === undefined ? {} : { roundLimit }),
       ...(options.requiredStatuses === undefined ? {} : { requiredStatuses: options.requiredStatuses }),
     },

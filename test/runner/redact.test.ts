@@ -20,6 +20,7 @@ describe('what is printed', () => {
       encodeURIComponent(secret),
       Buffer.from(secret).toString('base64'),
       Buffer.from(`x-access-token:${secret}`).toString('base64'),
+      Buffer.from(`x-token-auth:${secret}`).toString('base64'),
     ]
     for (const form of forms) expect(redact(`before ${form} after`)).toBe(`before ***${name}*** after`)
   })

@@ -27,6 +27,7 @@ import {
   commit,
   contextOf,
   countWrites,
+  declaredWorld,
   forkAt,
   identity,
   Killed,
@@ -56,6 +57,17 @@ function actOf(part: string): Act {
   if (found === undefined) throw new Error(`no act ${part}`)
   return found
 }
+
+test('a plan in which two sites lead to one cluster is refused before it reads a CA twice (F27)', async () => {
+  const world = await declaredWorld({ sites: ['eu-1', 'us-1'] })
+  const context = world.context({ clusters: () => selfSignedCluster() })
+  await expect(plan(context, planOptions(world))).rejects.toMatchObject({
+    exit: 5,
+    what: 'two sites lead to one cluster, so that one of them would adopt the CA of the other',
+    where: { object: 'site us-1' },
+    found: expect.stringMatching(/ at eu-1 and at us-1$/),
+  })
+})
 
 describe('a whole rotation', () => {
   test('goes from the plan to the closing pull request, one for each step, without a failed handshake', () => {

@@ -20,6 +20,8 @@ export interface Driver {
   readonly kind: HostedForgeChoice['kind']
   /** Characters. */
   readonly longest: { readonly title: number; readonly body: number; readonly comment: number; readonly status: number }
+  /** A text in the Markdown that this forge understands; absent: as it is. Done twice it is as done once. */
+  readonly written?: (text: string) => string
   /** Requests whose source is this branch of this very repository (no fork's), newest first: the open one, or those that ended last. */
   of(branch: string): Promise<readonly PullRequest[]>
   /** Null: no request has this number. */
@@ -39,10 +41,12 @@ export interface Driver {
   editComment(number: number, id: number, body: string): Promise<void>
   setStatus(commit: string, status: CommitStatus, before: CommitStatus | null): Promise<void>
   status(commit: string, context: string): Promise<CommitStatus | null>
-  openIssues(): AsyncIterable<NotedIssue>
-  addIssue(title: string, body: string): Promise<NotedIssue>
-  editIssue(
-    number: number,
-    to: { readonly title?: string; readonly body?: string; readonly closed?: true },
-  ): Promise<void>
+  /** Null: a forge without issues, or whose issues are no place for a dashboard. */
+  readonly issues: Issues | null
+}
+
+export interface Issues {
+  open(): AsyncIterable<NotedIssue>
+  add(title: string, body: string): Promise<NotedIssue>
+  edit(number: number, to: { readonly title?: string; readonly body?: string; readonly closed?: true }): Promise<void>
 }

@@ -7,7 +7,7 @@ import { exitCodes, ReanchorError } from '../../errors.ts'
 import { checkBranch } from '../../repository/names.ts'
 import type { HostedForgeChoice } from '../../rotation.ts'
 import type { CommitStatus, Forge, PullRequest, PullRequestDraft } from '../forge.ts'
-import type { Driver, NotedIssue } from './driver.ts'
+import type { Driver, Issues, NotedIssue } from './driver.ts'
 import { fitting } from './fitting.ts'
 import { refusalIn } from './http.ts'
 import { refused, type Use } from './refused.ts'
@@ -20,7 +20,8 @@ export interface Hosted {
 
 export function hostedForge(driver: Driver, { choice, server, tokenFrom }: Hosted): Forge {
   const { kind, repository } = choice
-  const { longest } = driver
+  const { longest, issues } = driver
+  const written = driver.written ?? ((text: string): string => text)
   const where = { object: `${repository} on ${server}` }
 
   async function asking<T>(use: Use, run: () => Promise<T>): Promise<T> {
@@ -52,7 +53,7 @@ export function hostedForge(driver: Driver, { choice, server, tokenFrom }: Hoste
     return {
       ...draft,
       title: fitting(draft.title.replace(/\s+/g, ' ').trim(), longest.title),
-      body: fitting(draft.body, longest.body),
+      body: fitting(written(draft.body), longest.body),
     }
   }
 
@@ -158,8 +159,8 @@ export function hostedForge(driver: Driver, { choice, server, tokenFrom }: Hoste
   }
 
   async function comment(number: number, marker: string, text: string): Promise<void> {
-    const sign = `<!-- reanchor:comment=${marker} -->`
-    const body = `${fitting(text.trimEnd(), longest.comment - sign.length - 2)}\n\n${sign}`
+    const sign = written(`<!-- reanchor:comment=${marker} -->`)
+    const body = `${fitting(written(text).trimEnd(), longest.comment - sign.length - 2)}\n\n${sign}`
     await asking('comments', async () => {
       for await (const note of driver.comments(number)) {
         if (!note.body.includes(sign)) continue
@@ -188,9 +189,9 @@ export function hostedForge(driver: Driver, { choice, server, tokenFrom }: Hoste
 
   // ------------------------------------------------------------------------------------------------ the dashboard
 
-  async function boards(sign: string): Promise<readonly NotedIssue[]> {
+  async function boards(issues: Issues, sign: string): Promise<readonly NotedIssue[]> {
     const found: NotedIssue[] = []
-    for await (const issue of driver.openIssues()) if (issue.body.includes(sign)) found.push(issue)
+    for await (const issue of issues.open()) if (issue.body.includes(sign)) found.push(issue)
     return found.sort((a, b) => a.number - b.number)
   }
 
@@ -198,26 +199,27 @@ export function hostedForge(driver: Driver, { choice, server, tokenFrom }: Hoste
     rotation: string,
     board: { readonly title: string; readonly body: string } | null,
   ): Promise<{ readonly number: number; readonly url: string | null } | null> {
-    const sign = `<!-- reanchor:dashboard=${rotation} -->`
+    if (issues === null) return null
+    const sign = written(`<!-- reanchor:dashboard=${rotation} -->`)
     return await asking('issues', async () => {
-      let all = await boards(sign)
+      let all = await boards(issues, sign)
       if (board === null) {
-        for (const issue of all) await driver.editIssue(issue.number, { closed: true })
+        for (const issue of all) await issues.edit(issue.number, { closed: true })
         return null
       }
       const title = fitting(board.title.replace(/\s+/g, ' ').trim(), longest.title)
-      const body = `${sign}\n${fitting(board.body, longest.body - sign.length - 1)}`
+      const body = `${sign}\n${fitting(written(board.body), longest.body - sign.length - 1)}`
       if (all.length === 0) {
-        const issue = await driver.addIssue(title, body)
+        const issue = await issues.add(title, body)
         // Of two runners that both found none, both see both now, and both keep the first.
-        all = await boards(sign)
+        all = await boards(issues, sign)
         if (all.length === 0) return { number: issue.number, url: issue.url }
       }
       const [first, ...rest] = all
-      for (const issue of rest) await driver.editIssue(issue.number, { closed: true })
+      for (const issue of rest) await issues.edit(issue.number, { closed: true })
       if (first === undefined) return null
       const other = first.title === title ? {} : { title }
-      if ('title' in other || !sameText(first.body, body)) await driver.editIssue(first.number, { ...other, body })
+      if ('title' in other || !sameText(first.body, body)) await issues.edit(first.number, { ...other, body })
       return { number: first.number, url: first.url }
     })
   }

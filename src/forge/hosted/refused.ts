@@ -22,7 +22,7 @@ export interface Asked {
   readonly use: Use
 }
 
-const forgeNames = { github: 'GitHub', gitlab: 'GitLab', gitea: 'Gitea or Forgejo' } as const
+const forgeNames = { github: 'GitHub', gitlab: 'GitLab', gitea: 'Gitea or Forgejo', bitbucket: 'Bitbucket' } as const
 
 /** The least that a token needs, in the words of each forge's pages (docs/forges.md has the table). */
 const rights: Readonly<Record<HostedForgeChoice['kind'], Readonly<Record<Use, string>>>> = {
@@ -56,6 +56,16 @@ const rights: Readonly<Record<HostedForgeChoice['kind'], Readonly<Record<Use, st
     statuses: 'write:repository, of a user who may write to the repository',
     issues: 'write:issue',
   },
+  bitbucket: {
+    branches: 'Repositories: read',
+    'read requests': 'Pull requests: read',
+    'write requests': 'Pull requests: write',
+    comments: 'Pull requests: write',
+    labels: 'nothing: Bitbucket has none',
+    reviewers: 'Pull requests: write',
+    statuses: 'Repositories: write',
+    issues: 'nothing: they are not used',
+  },
 }
 
 const places: Readonly<Record<HostedForgeChoice['kind'], string>> = {
@@ -63,6 +73,7 @@ const places: Readonly<Record<HostedForgeChoice['kind'], string>> = {
     'on the page of the token (Settings, Developer settings, Fine-grained tokens: repository permissions), in the permissions of the App, or under `permissions:` of the workflow',
   gitlab: 'make a token with it: Settings, Access tokens of the project',
   gitea: 'make a token with it: Settings, Applications of the user',
+  bitbucket: 'make a token with it: Repository settings, Access tokens',
 }
 
 /** What a refusal means for the one who runs this, and what to do; 401, 403 and 404 are told apart. */

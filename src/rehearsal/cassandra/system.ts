@@ -97,6 +97,7 @@ export const cassandraRehearsal: RehearsalSystem = {
   },
   demo: {
     rotation: 'db-2026',
+    beginsDaysAgo: 3,
     sites: ['eu-1', 'us-1', 'ap-1'],
     usualSites: 1,
     variantFlag: 'scenario',

@@ -92,13 +92,19 @@ function restartDepartures({ consumer, facts }: Looked): readonly Departure[] {
         'has restarted, but presents another certificate than the nodes whose is newest: it read an old keystore',
       ),
     ]
+  if (facts.leaf === 'replaced')
+    return [
+      departed(
+        'has restarted, but presents a certificate that the operator has replaced since: it read an old keystore, or the operator’s clock is more than 5 minutes behind that of the API server',
+      ),
+    ]
   return []
 }
 
 function rootDepartures(seen: Looked, expected: Expected): readonly Departure[] {
   const { trusts, facts } = seen
   // What it trusted before it restarted, or has kept since, is no matter of its own.
-  if (facts.started !== 'after' || facts.leaf === 'other') return []
+  if (facts.started !== 'after' || facts.leaf === 'other' || facts.leaf === 'replaced') return []
   if (trusts === null) {
     const detail = 'what it trusts is not known: the operator took up a Secret that is of no step'
     return [{ aspect: 'roots', reason: 'unreadable', detail, verdict: 'unknown' }]

@@ -12,7 +12,7 @@ import {
   observeSealed,
   present,
 } from '../../verify/looking.ts'
-import { dataOwnership, isObserved } from '../../verify/objects.ts'
+import { dataOwnership, isObserved, keysWritten } from '../../verify/objects.ts'
 import type { PlannedPlace } from '../../verify/planned.ts'
 import { inPool } from '../../verify/pool.ts'
 import { at, instant, list, objectId, sha256, text } from '../../verify/values.ts'
@@ -61,12 +61,12 @@ export async function observeCassandra(options: CassandraObserveOptions): Promis
     const looking: Looking = { ...common, expected }
     const facts = await observeCluster(looking)
     const secret = await observeCaSecret(looking)
-    const madeAt = facts === null ? null : await observeNodeSecret(looking, facts)
+    const made = facts === null ? null : await observeNodeSecret(looking, facts)
     const { namespace, secret: name } = looking.expected
     await observeSealed(looking, await observeCanary(looking, options.cassandra.namespace), [{ namespace, name }])
     const revisions = facts === null ? new Map<string, Revision>() : await observeStatefulSets(looking, facts)
     const trusts = rootsByChecksum(options.plan, options.site, secret?.facts.checksum ?? '')
-    await observePods(looking, { facts, madeAt, revisions, trusts })
+    await observePods(looking, { facts, madeAt: made?.written ?? null, leafAt: made?.leaf ?? null, revisions, trusts })
   })
 }
 
@@ -110,14 +110,20 @@ async function observeCaSecret(looking: Looking): Promise<ObjectEvidence | null>
   })
 }
 
-/** When the operator made the nodes' Secret last; null: not to be told. */
-async function observeNodeSecret(looking: Looking, facts: CassandraClusterFacts): Promise<Instant | null> {
+/** When the nodes' Secret was written last, and when the certificate in it was; null: not to be told. */
+async function observeNodeSecret(
+  looking: Looking,
+  facts: CassandraClusterFacts,
+): Promise<{ readonly written: Instant | null; readonly leaf: Instant | null }> {
   const { cluster } = looking.options
+  let leaf: Instant | null = null
   const found = await observed(looking, objectId('Secret', facts.namespace, facts.nodeSecret), async id => {
     const secret = await cluster.metadata(resources.secrets, facts.namespace, facts.nodeSecret)
-    return secret === null ? absent(id) : present(id, secret, {})
+    if (secret === null) return absent(id)
+    leaf = keysWritten(secret, ['tls.crt'])
+    return present(id, secret, {})
   })
-  return found?.lastChange ?? null
+  return { written: found?.lastChange ?? null, leaf }
 }
 
 /** The label is the name of the revision; where it is the hash alone, the name ends with it. */
@@ -182,6 +188,7 @@ function variableIn(containers: readonly unknown[]): string {
 interface Scene {
   readonly facts: CassandraClusterFacts | null
   readonly madeAt: Instant | null
+  readonly leafAt: Instant | null
   readonly revisions: ReadonlyMap<string, Revision>
   readonly trusts: readonly Fingerprint[] | null
 }
@@ -216,6 +223,8 @@ async function observePods(looking: Looking, scene: Scene): Promise<void> {
   const shared = sharedLeaf(seen)
   for (const { node, leaf } of seen) {
     if (leaf === null || shared === null) looking.add(node)
+    else if (isReplaced(looking, scene, leaf.notBefore))
+      looking.add({ ...node, trusts: null, facts: { ...node.facts, leaf: 'replaced' } })
     else if (leaf.sha256 === shared) looking.add({ ...node, facts: { ...node.facts, leaf: 'shared' } })
     // What it trusts came with the keystore that it kept.
     else looking.add({ ...node, trusts: null, facts: { ...node.facts, leaf: 'other' } })
@@ -251,6 +260,18 @@ function sharedLeaf(seen: readonly SeenNode[]): Fingerprint | null {
     ([one, a], [other, b]) => b.notBefore - a.notBefore || b.count - a.count || (one < other ? -1 : 1),
   )
   return ordered[0]?.[0] ?? null
+}
+
+/** By how much the clocks of the operator and of the API server may be apart, in milliseconds. */
+const clocksApart = 5 * 60_000
+
+/**
+ * Whether the operator has made another certificate since: it dates each with the moment in which it makes it, just before it writes the nodes' Secret
+ * (mr-cassop controllers/certs/certificates.go, CreateCertificate). That all nodes have the same says nothing where all kubelets gave them an old keystore. Not asked
+ * of what is adopted, where nothing was made anew.
+ */
+function isReplaced({ options }: Looking, { leafAt }: Scene, notBefore: number): boolean {
+  return options.place.phase > 0 && leafAt !== null && notBefore < Date.parse(leafAt) - clocksApart
 }
 
 async function observeNode(looking: Looking, scene: Scene, pod: KubernetesObject): Promise<SeenNode> {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { forgeOfRemote } from '../../../src/declaration/init.ts'
-import { tokenFor, tokenForRemote } from '../../../src/forge/hosted/token.ts'
+import { gitLoginFor, tokenFor, tokenForRemote } from '../../../src/forge/hosted/token.ts'
 
 describe('the token of a forge', () => {
   test('is the one that is meant for reanchor, or the one that goes by the forge', () => {
@@ -11,6 +11,11 @@ describe('the token of a forge', () => {
       value: 'r',
     })
     expect(tokenFor('gitlab', { GITHUB_TOKEN: 'g' })).toBeNull()
+    expect(tokenFor('bitbucket', { BITBUCKET_TOKEN: 'b', BITBUCKET_EMAIL: 'ada@acme.example' })).toEqual({
+      from: 'BITBUCKET_TOKEN',
+      value: 'b',
+      email: 'ada@acme.example',
+    })
     expect(tokenFor('gitea', { FORGEJO_TOKEN: 'f', GITEA_TOKEN: '' })).toEqual({ from: 'FORGEJO_TOKEN', value: 'f' })
   })
 
@@ -53,8 +58,30 @@ describe('the token that git is given', () => {
   })
 })
 
+describe('what git logs in with', () => {
+  test.each([
+    ['https://github.com/acme/fleet.git', { REANCHOR_TOKEN: 'r' }, 'x-access-token', 'r'],
+    ['https://bitbucket.org/acme/fleet.git', { BITBUCKET_TOKEN: 'b' }, 'x-token-auth', 'b'],
+    ['https://bitbucket.org/acme/fleet.git', { REANCHOR_TOKEN: 'r' }, 'x-token-auth', 'r'],
+    [
+      'https://bitbucket.org/acme/fleet.git',
+      { BITBUCKET_TOKEN: 'b', BITBUCKET_EMAIL: 'ada@acme.example' },
+      'x-bitbucket-api-token-auth',
+      'b',
+    ],
+  ])('at %s', (url, environment, username, password) => {
+    expect(gitLoginFor(url, environment)).toEqual({ username, password })
+  })
+
+  test('nothing where no token is meant for the host', () => {
+    expect(gitLoginFor('https://git.acme.example/x.git', { BITBUCKET_TOKEN: 'b' })).toBeNull()
+    expect(gitLoginFor('git@bitbucket.org:acme/fleet.git', { BITBUCKET_TOKEN: 'b' })).toBeNull()
+  })
+})
+
 describe('the forge that a remote tells', () => {
   test.each([
+    ['https://bitbucket.org/acme/fleet.git', 'bitbucket', 'acme/fleet', null],
     ['https://github.com/acme/fleet.git', 'github', 'acme/fleet', null],
     ['git@gitlab.com:acme/platform/fleet.git', 'gitlab', 'acme/platform/fleet', null],
     ['ssh://git@codeberg.org/acme/fleet', 'gitea', 'acme/fleet', 'https://codeberg.org'],

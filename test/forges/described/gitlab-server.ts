@@ -1,12 +1,14 @@
 /**
  * GitLab's REST API v4 as far as reanchor and the people of these tests use it.
  *
- * GitLab's OpenAPI description is in its own repository and in no package registry, so nothing here is held to it. What is checked instead is weaker: each
- * request by the fields of GitLab's documentation, written down here, and each answer by the types of @gitbeaker/rest.
+ * Each request is held to the fields of GitLab's documentation, written down here, and each answer to the types of @gitbeaker/rest. GitLab's OpenAPI description
+ * is in its own repository and in no package registry: where the machine has a copy (gitlab-description.ts), both are held to that too.
  */
 import type { ExpandedMergeRequestSchema, IssueSchema } from '@gitbeaker/rest'
 import * as z from 'zod'
 import type { People } from '../../forge/contract.ts'
+import { gitlabDescription } from './gitlab-description.ts'
+import type { Described } from './openapi.ts'
 import { type Answer, type Asked, serve, type TestServer } from './server.ts'
 import type { ForgeState, StoredIssue, StoredPull } from './state.ts'
 
@@ -104,14 +106,27 @@ type Operation = keyof typeof operations
 const users = [{ id: 7, username: 'grace' }]
 
 export async function gitlabServer(state: ForgeState, scopes: readonly string[] = ['api']): Promise<TestServer> {
-  return await serve((asked, url) => {
+  return await serve(async (asked, url) => {
     const found = route(asked)
     if (found === null) throw new Error(`${asked.method} ${asked.path} is no operation that is known`)
     const given = asked.method === 'GET' ? Object.fromEntries(asked.query) : (asked.body ?? {})
     const parsed = operations[found.operation].safeParse(given)
     if (!parsed.success) throw new Error(`the request is not as documented: ${parsed.error.message}`)
-    return respond(state, scopes, { ...asked, ...found, url, given: given as Given })
+    const answer = respond(state, scopes, { ...asked, ...found, url, given: given as Given })
+    const api = await gitlabDescription()
+    if (api !== null) heldTo(api, asked, answer)
+    return answer
   })
+}
+
+function heldTo(api: Described, { method, path, query, body }: Asked, answer: Answer): void {
+  const found = api.route(method, path)
+  if (found === null) throw new Error(`${method} ${path} is no operation of GitLab's description`)
+  const wrong = api.request(method, found.template, query, body)
+  if (wrong.length > 0) throw new Error(`the request is not as described: ${wrong.join('; ')}`)
+  // Errors are described without a form, if at all.
+  const bad = answer.status >= 400 ? [] : api.response(method, found.template, answer.status, answer.body)
+  if (bad.length > 0) throw new Error(`the answer is not as described: ${bad.join('; ')}`)
 }
 
 type Given = Readonly<Record<string, unknown>>

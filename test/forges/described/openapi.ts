@@ -22,7 +22,25 @@ interface Operation {
   readonly responses: Readonly<Record<string, Json>>
 }
 
-export function described(document: Json): Described {
+/** Where what a forge publishes falls short of what it does. */
+export interface Shortcomings {
+  /** Parameters of queries that hold for all operations that read, and stand in none. */
+  readonly everywhere?: readonly string[]
+  /** Fields of bodies that stand in its text alone, or are younger than it. */
+  readonly unlisted?: readonly string[]
+  /** Lists are described as one of their entries. */
+  readonly listsAsEntries?: boolean
+  /** No field is described as one that can be null, though answers have such. */
+  readonly nullsUnsaid?: boolean
+  /** Fields of bodies that are lists, and are taken as one text with commas too. */
+  readonly commaLists?: readonly string[]
+  /** What answers 201 is described as if it answered 200. */
+  readonly createdAsOk?: boolean
+}
+
+export function described(document: Json, shortcomings: Shortcomings = {}): Described {
+  const { everywhere = [], unlisted = [], commaLists = [] } = shortcomings
+  const { listsAsEntries = false, nullsUnsaid = false, createdAsOk = false } = shortcomings
   const paths = document.paths as Readonly<Record<string, Readonly<Record<string, Operation>>>>
   const ajv = new Ajv({
     strict: false,
@@ -59,6 +77,13 @@ export function described(document: Json): Described {
     return found
   }
 
+  /** Of an object, and of all that it is made of; none where the description leaves them open. */
+  function namesIn(schema: unknown): ReadonlySet<string> {
+    const { properties, allOf } = follow(schema)
+    const parts = Array.isArray(allOf) ? allOf.flatMap(part => [...namesIn(part)]) : []
+    return new Set([...Object.keys((properties ?? {}) as Json), ...parts])
+  }
+
   function check(schema: unknown, value: unknown, key: string): readonly string[] {
     let validate = compiled.get(key)
     if (validate === undefined) {
@@ -79,12 +104,14 @@ export function described(document: Json): Described {
       }
       return null
     },
-    request(method, template, query, body) {
+    request(method, template, query, sent) {
+      const body = apart(sent, commaLists)
       const { parameters = [], requestBody } = operation(method, template)
       const wrong: string[] = []
       const known = new Map(parameters.map(follow).map(one => [`${one.in}:${one.name}`, one]))
       for (const [name, text] of query) {
         const parameter = known.get(`query:${name}`)
+        if (parameter === undefined && method === 'GET' && everywhere.includes(name)) continue
         if (parameter === undefined) wrong.push(`query ${name} is not described`)
         else
           wrong.push(
@@ -100,15 +127,24 @@ export function described(document: Json): Described {
       if (body === undefined && described?.required === true) wrong.push('no body')
       if (body !== undefined && schema !== undefined) {
         wrong.push(...check(schema.schema, body, `${method} ${template} body`))
-        wrong.push(...undescribed(follow(schema.schema), body).map(name => `body field ${name} is not described`))
+        const names = namesIn(schema.schema)
+        // A request is held to name no field that the description does not: a server would ignore it.
+        for (const name of Object.keys(body as Json))
+          if (names.size > 0 && !names.has(name) && !unlisted.includes(name))
+            wrong.push(`body field ${name} is not described`)
       }
       return wrong
     },
-    response(method, template, status, body) {
-      const found = operation(method, template).responses[String(status)]
+    response(method, template, status, answered) {
+      const { responses } = operation(method, template)
+      const found = responses[String(status)] ?? (status === 201 && createdAsOk ? responses['200'] : undefined)
       if (found === undefined) return [`status ${status} is not described`]
       const schema = ((follow(found).content as Json | undefined)?.['application/json'] as Json | undefined)?.schema
-      return schema === undefined ? [] : check(schema, body, `${method} ${template} ${status}`)
+      if (schema === undefined) return []
+      const body = nullsUnsaid ? withoutNulls(answered) : answered
+      const key = `${method} ${template} ${status}`
+      if (!listsAsEntries || !Array.isArray(body) || follow(schema).type === 'array') return check(schema, body, key)
+      return body.flatMap(entry => check(schema, entry, key))
     },
     example(method, template, status) {
       const found = operation(method, template).responses[String(status)]
@@ -121,10 +157,20 @@ export function described(document: Json): Described {
   }
 }
 
-/** A request is held to name no field that the description does not: a server would ignore it. */
-function undescribed(schema: Json, body: unknown): readonly string[] {
-  if (schema.properties === undefined || typeof body !== 'object' || body === null) return []
-  return Object.keys(body).filter(name => !(name in (schema.properties as Json)))
+function apart(body: unknown, fields: readonly string[]): unknown {
+  if (fields.length === 0 || typeof body !== 'object' || body === null) return body
+  const entries = Object.entries(body).map(([key, value]) => [
+    key,
+    fields.includes(key) && typeof value === 'string' ? value.split(',') : value,
+  ])
+  return Object.fromEntries(entries)
+}
+
+function withoutNulls(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutNulls)
+  if (typeof value !== 'object' || value === null) return value
+  const said = Object.entries(value).filter(([, inner]) => inner !== null)
+  return Object.fromEntries(said.map(([key, inner]) => [key, withoutNulls(inner)]))
 }
 
 function typed(schema: Json, text: string): unknown {
