@@ -148,6 +148,23 @@ export type NextSource =
     }
   /** Offline root: plan writes certificates/<site>.csr and takes `--chain FILE` back. */
   | { readonly from: 'csr'; readonly root: string | null; readonly issuing: IssuingSettings }
+  | CertManagerSource
+
+/** cert-manager mints the new CA: plan brings a Certificate whose Secret nobody reads, and takes over what it holds. */
+export interface CertManagerSource {
+  readonly from: 'certManager'
+  /** What signs the new CA. */
+  readonly issuer: { readonly name: string; readonly kind: string; readonly group: string }
+  /** Of the Certificate and its Secret; with an Issuer, its own. */
+  readonly namespace: string
+  /** Folder that Flux or Argo CD applies already; `{site}` stands for the site's name. */
+  readonly path: string
+  /** PEM file of the root above the minted CA. Null: the Secret's ca.crt. */
+  readonly root: string | null
+  /** The site whose cluster mints one CA for all sites. Null: each cluster mints that of its own site. */
+  readonly site: string | null
+  readonly issuing: IssuingSettings
+}
 
 export interface IssuingSettings {
   readonly algorithm: KeyAlgorithm

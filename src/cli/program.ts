@@ -133,7 +133,7 @@ async function addCommands(program: Command, add: Add): Promise<void> {
   add(
     program,
     'plan',
-    'make or take the new CA, render and seal every step, prove it safe, open the plan pull request',
+    'make or take the new CA, or have cert-manager mint it; render and seal every step, prove it safe, open the plan pull request',
     async (options, terminal) => (await import('./handlers/plan.ts')).planHandler(options, terminal),
   )
     .option('--root-key-out <file>', 'where the new root’s private key goes: written once, sealed to the recipients')

@@ -30,6 +30,8 @@ export const resources = {
   helmReleases: { group: 'helm.toolkit.fluxcd.io', version: 'v2', plural: 'helmreleases', namespaced: true },
   sealedSecrets: { group: 'bitnami.com', version: 'v1alpha1', plural: 'sealedsecrets', namespaced: true },
   externalSecrets: { group: 'external-secrets.io', version: 'v1', plural: 'externalsecrets', namespaced: true },
+  certificates: { group: 'cert-manager.io', version: 'v1', plural: 'certificates', namespaced: true },
+  certificateRequests: { group: 'cert-manager.io', version: 'v1', plural: 'certificaterequests', namespaced: true },
   cassandraClusters: { group: 'db.ibm.com', version: 'v1alpha1', plural: 'cassandraclusters', namespaced: true },
   applications: { group: 'argoproj.io', version: 'v1alpha1', plural: 'applications', namespaced: true },
 } as const satisfies Readonly<Record<string, ResourceType>>

@@ -109,8 +109,10 @@ async function planAnew(scene: Scene): Promise<PlanOutcome> {
   const { declaration } = declared
   const requests =
     declaration.next.from === 'csr' ? await openRequests(context, declaration, scene.current, snapshot) : null
+  const minted = declaration.next.from === 'certManager' ? await (await import('./mint.ts')).takeMinted(scene) : null
   const next =
-    requests === null ? await newCa(scene) : await signedCa(context, declaration, requests, options.chain ?? [])
+    minted?.next ??
+    (requests === null ? await newCa(scene) : await signedCa(context, declaration, requests, options.chain ?? []))
   if (next.rootKey !== null && options.rootKeyOut === null && !context.dryRun) throw needsRootKeyOut()
   if (next.rootKey !== null && options.rootKeyOut !== null) {
     refuseRootKeyPlace(options.rootKeyOut, context.repository)
@@ -145,6 +147,7 @@ async function planAnew(scene: Scene): Promise<PlanOutcome> {
   await refusePatched(context, declaration, made.plan)
   const changes = new Map<string, string | null>(made.files)
   changes.set(declared.file, declared.text)
+  if (minted !== null) changes.set(minted.record.file, minted.record.text)
   return await commitPlan(scene, made.plan, changes, next, custodies)
 }
 
@@ -304,6 +307,7 @@ async function newCa({ context, declared, current }: Scene): Promise<NewCa> {
   const { declaration } = declared
   const { next } = declaration
   if (next.from === 'csr') throw new Error('an offline root signs what it is asked for; see offline-root.ts')
+  if (next.from === 'certManager') throw new Error('cert-manager mints what it is asked for; see mint.ts')
   return await systemOf(declaration.system).newCa(declaration, next, {
     now: context.now(),
     random: context.random,

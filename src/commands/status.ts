@@ -19,7 +19,7 @@ import type {
   StatusSite,
   StatusView,
 } from '../report/status.ts'
-import type { Plan, SitePosition } from '../rotation.ts'
+import type { GateResult, Plan, SitePosition } from '../rotation.ts'
 import type { UndoWindow } from '../safety/until-when.ts'
 import { authorshipText } from '../verify/authorship.ts'
 import type { Drain } from '../verify/drain.ts'
@@ -50,6 +50,7 @@ export async function statusView(
     })
   }
   const pullRequests = await requestsOf(context, rotation)
+  const kept = looks === null || rotation.closed ? [] : await mintedAt(context, rotation)
   const seen = looks?.map(look => look.evidence.to).sort()[0]
   return {
     rotation: rotation.name,
@@ -60,7 +61,7 @@ export async function statusView(
     sites,
     pullRequests,
     evidence: await evidenceOf(context, rotation),
-    gates: (looks ?? []).flatMap(look => look.verdict.gates).map(toStatusGate),
+    gates: [...(looks ?? []).flatMap(look => look.verdict.gates), ...kept].map(toStatusGate),
     time: await timeOf(rotation, positions, context.now()),
     drain: await drainsOf(plan, looks, context.now()),
     undo: await undoOf(rotation, positions, looks, context.now()),
@@ -68,6 +69,13 @@ export async function statusView(
     expires: plan.certificates.map(({ role, subject, sha256, notAfter }) => ({ role, subject, sha256, notAfter })),
     next: nextSentence(rotation, positions, looks, pullRequests),
   }
+}
+
+/** Of CAs that cert-manager minted: whether it has renewed them since. */
+async function mintedAt(context: Context, rotation: OpenRotation): Promise<readonly GateResult[]> {
+  if (rotation.declaration.next.from !== 'certManager') return []
+  const { keptGates } = await import('./mint.ts')
+  return await keptGates(context, rotation)
 }
 
 async function courseFor({ plan, declaration }: OpenRotation): Promise<Course> {

@@ -1,4 +1,5 @@
 import { takeOverCommand } from '../custody/sealed-secrets.ts'
+import { mintCleanUp } from '../mint/words.ts'
 import { sha256Hex } from '../pki/certificate.ts'
 import { writePlan } from '../plan/lock.ts'
 import { batchName, evidenceName, findStep, rotationFolder, stepFolder } from '../plan/steps.ts'
@@ -178,6 +179,7 @@ function cleanUp(rotation: OpenRotation): readonly string[] {
   return [
     'the old CA’s private key stays in Git’s history, sealed: keep the age identity out of reach for as long as anything might still trust the old root',
     ...systemOf(plan.system).words.cleanUp(declaration, plan),
+    ...mintCleanUp(declaration),
   ]
 }
 

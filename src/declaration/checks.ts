@@ -9,6 +9,7 @@ import {
   keyFileProblem,
   normalSubject,
   parseDuration,
+  repositoryPathProblem,
   subjectProblem,
   validityProblem,
 } from './values.ts'
@@ -52,6 +53,7 @@ export function crossChecks(document: unknown, context: CheckContext): readonly 
     ...issuingCovers(spec, sites),
     ...subjects(document, spec, sites),
     ...validities(spec),
+    ...mintPlaces(spec, sites),
     ...gateTimes(spec),
     ...attestNames(spec),
   ]
@@ -366,7 +368,7 @@ function issuingCovers(spec: Readonly<Record<string, unknown>>, sites: readonly 
     return overrides.map(site => ({
       path: [...site.path, 'next'],
       what: 'names files, while spec.next does not',
-      expected: 'spec.next.files with the root; with generate and csr every issuing CA follows spec.next',
+      expected: 'spec.next.files with the root; with generate, csr and certManager every issuing CA follows spec.next',
       todo: 'take it out, or write spec.next.files',
       atKey: true,
     }))
@@ -412,12 +414,15 @@ function subjects(
   if (root?.includes('{site}') === true) {
     findings.push({ path: rootPath, what: 'holds {site}', expected: 'one subject: a rotation has one root' })
   }
-  for (const kind of ['generate', 'csr']) {
+  for (const kind of ['generate', 'csr', 'certManager']) {
     const path = ['spec', 'next', kind, 'issuing', 'subject']
     const subject = textAt({ spec }, path)
     if (subject === null || subjectProblem(subject) !== null) continue
     const names = siteNames(sites)
-    if (names.length > 1 && !subject.includes('{site}')) {
+    const oneForAll =
+      kind === 'certManager' &&
+      (textAt(spec, ['next', kind, 'site']) !== null || systemIn(spec)?.settings.issuing === false)
+    if (names.length > 1 && !oneForAll && !subject.includes('{site}')) {
       // RFC 5280 §4.1.2.6: a CA's subject names the CA. Verifiers that pick an issuer by name mistake one site's CA for another's.
       findings.push({
         path,
@@ -460,6 +465,43 @@ function validities(spec: Readonly<Record<string, unknown>>): readonly Finding[]
       expected: 'issuing CAs that end before their root, or with it',
     },
   ]
+}
+
+/** Where cert-manager's Certificate goes: a folder of the user's, told apart by site, and a site that there is. */
+function mintPlaces(spec: Readonly<Record<string, unknown>>, sites: readonly RawSite[]): readonly Finding[] {
+  const mint = mapAt(spec, ['next', 'certManager'])
+  if (mint === null) return []
+  const names = siteNames(sites)
+  const findings: Finding[] = []
+  const site = textAt(mint, ['site'])
+  if (site !== null && !names.includes(site))
+    findings.push(unknownSite(['spec', 'next', 'certManager', 'site'], site, names))
+  const system = systemIn(spec)
+  const path = ['spec', 'next', 'certManager', 'path']
+  const folder = textAt(mint, ['path'])
+  if (folder === null || repositoryPathProblem(folder.replaceAll('{site}', 'site')) !== null) return findings
+  const oneForAll = site !== null || system?.settings.issuing === false
+  if (!oneForAll && names.length > 1 && !folder.includes('{site}'))
+    findings.push({
+      path,
+      what: 'is one folder for several clusters, each of which would mint the CAs of all',
+      expected: '{site} somewhere in it',
+      example: 'path: clusters/{site}/cert-manager',
+    })
+  for (const name of site === null ? names : [site]) {
+    const at = folder.replaceAll('{site}', name)
+    const owner = sites.find(each => each.folder !== null && isWithin(at, each.folder))
+    if (owner === undefined && !isWithin(at, 'rotations')) continue
+    findings.push({
+      path,
+      what:
+        owner === undefined ? 'lies in rotations/, which nothing applies' : `lies in the folder of site ${owner.name}`,
+      expected: 'a folder of your own, which Flux or Argo CD applies before this rotation begins',
+      example: 'path: clusters/{site}/cert-manager',
+    })
+    break
+  }
+  return findings
 }
 
 function gateTimes(spec: Readonly<Record<string, unknown>>): readonly Finding[] {

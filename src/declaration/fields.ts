@@ -92,6 +92,18 @@ export function repositoryPath(description: string, example: string) {
   )
 }
 
+/** As `repositoryPath`, in which `{site}` stands for the name of a site. */
+export function mintPath(description: string, example: string) {
+  return text(
+    {
+      title: "a folder of the repository, relative to its root, with {site} for a site's name",
+      description,
+      examples: [example],
+    },
+    value => repositoryPathProblem(value.replaceAll('{site}', 'site')),
+  )
+}
+
 /** As `repositoryPath`, or `.` for the repository's root. */
 export function folder(description: string, example: string) {
   return text(

@@ -427,7 +427,7 @@ function currentOf(current: SurfaceSpec['current']): CurrentSource {
 type Subjects = ReturnType<System['settings']['subjects']>
 
 function nextOf(spec: SurfaceSpec, subjects: Subjects): NextSource {
-  const { generate, files, csr } = spec.next
+  const { generate, files, csr, certManager } = spec.next
   if (generate !== undefined) {
     return {
       from: 'generate',
@@ -445,6 +445,22 @@ function nextOf(spec: SurfaceSpec, subjects: Subjects): NextSource {
         [site, { certificate: entry.certificate, key: entry.key, chain: entry.chain ?? null }] as const,
     )
     return { from: 'files', root: files.root, issuing: Object.fromEntries(entries) }
+  }
+  if (certManager !== undefined) {
+    const { settings } = systemOf(spec.system)
+    const { issuer, namespace, path, root = null, site, issuing } = certManager
+    const { defaults } = settings
+    const usual = (settings.issuing ? defaults.issuingAlgorithm : defaults.algorithm) ?? 'ecdsa-p256'
+    return {
+      from: 'certManager',
+      issuer,
+      namespace,
+      path,
+      root,
+      // One CA that signs and is trusted at once is the same in every cluster.
+      site: site ?? (settings.issuing ? null : (spec.sites[0]?.name ?? null)),
+      issuing: issuingOf(issuing, usual, settings.issuing ? subjects : { ...subjects, issuing: subjects.root }),
+    }
   }
   return {
     from: 'csr',

@@ -10,6 +10,7 @@ import {
   file,
   folder,
   kubernetesName,
+  mintPath,
   object,
   plainText,
   repositoryPath,
@@ -360,6 +361,61 @@ const next = choice(
         description:
           'Offline root: `plan` writes `certificates/<site>.csr` and takes the signed chain back with `--chain FILE`.',
         examples: [{}],
+      })
+      .optional(),
+    certManager: z
+      .strictObject({
+        issuer: z
+          .strictObject({
+            name: kubernetesName(
+              'the name of an issuer',
+              'metadata.name of what signs the new CA. Its own certificate must be of the new root.',
+              'mesh-root-2026',
+            ),
+            kind: plainText(
+              'a kind',
+              'Issuer, ClusterIssuer, or the kind of an external issuer.',
+              'ClusterIssuer',
+            ).default('ClusterIssuer'),
+            group: kubernetesName('an API group', 'API group of that kind.', 'cert-manager.io').default(
+              'cert-manager.io',
+            ),
+          })
+          .meta({
+            title: 'an issuer of cert-manager',
+            description: 'What signs the new CA: an issuer that each minting cluster has under this name.',
+            examples: [{ name: 'mesh-root-2026', kind: 'ClusterIssuer' }],
+          }),
+        namespace: kubernetesName(
+          'a namespace',
+          'Namespace of the Certificate and its Secret, which nothing else may read; with an Issuer, its own.',
+          'cert-manager',
+        ).default('cert-manager'),
+        path: mintPath(
+          'Folder into which the Certificate goes; Flux or Argo CD applies it in that cluster already. `{site}` stands for the name of the site.',
+          'clusters/{site}/cert-manager',
+        ),
+        root: file(
+          "PEM file of the new root, where the issuer does not tell it in the Secret's ca.crt; public.",
+          '../material/root-cert.pem',
+        ).optional(),
+        site: text(
+          {
+            title: 'the name of a site',
+            description:
+              'The site whose cluster mints one CA for all sites. Default: each cluster mints its own; for Kyma and Cassandra, which have one for all, the first site.',
+            examples: ['eu-1'],
+            pattern: labelPattern,
+          },
+          value => labelProblem(value, 63),
+        ).optional(),
+        issuing: issuing.prefault({}),
+      })
+      .meta({
+        title: 'what cert-manager mints',
+        description:
+          'cert-manager makes the new CA: `plan` opens a `mint` pull request with a new Certificate, and run again, once that is issued, takes the CA over and seals it.',
+        examples: [{ issuer: { name: 'mesh-root-2026' }, path: 'clusters/{site}/cert-manager' }],
       })
       .optional(),
   },

@@ -174,6 +174,21 @@ function writeNext(out: Writer, next: NextSource, issues: boolean, usual: UsualN
       })
       return
     }
+    if (next.from === 'certManager') {
+      out.map('certManager', () => {
+        out.map('issuer', () => {
+          out.field('name', next.issuer.name)
+          out.field('kind', next.issuer.kind)
+          if (next.issuer.group !== 'cert-manager.io') out.field('group', next.issuer.group)
+        })
+        out.field('namespace', next.namespace)
+        out.field('path', next.path)
+        if (next.root !== null) out.field('root', next.root)
+        if (next.site !== null) out.field('site', next.site)
+        out.map('issuing', () => writeIssuing(out, next.issuing, null))
+      })
+      return
+    }
     out.map('files', () => {
       out.field('root', next.root)
       out.map('issuing', () => {
@@ -189,7 +204,7 @@ function writeNext(out: Writer, next: NextSource, issues: boolean, usual: UsualN
   })
 }
 
-function writeIssuing(out: Writer, issuing: IssuingSettings, algorithm: IssuingSettings['algorithm']): void {
+function writeIssuing(out: Writer, issuing: IssuingSettings, algorithm: IssuingSettings['algorithm'] | null): void {
   if (issuing.algorithm !== algorithm) out.field('algorithm', issuing.algorithm)
   out.field('subject', issuing.subject)
   out.field('validity', `${issuing.validityDays}d`)

@@ -65,6 +65,11 @@ export function planBranch(rotation: string): string {
   return `reanchor/${rotation}/plan`
 }
 
+/** Branch of the pull request with which cert-manager is asked to mint the new CA. */
+export function mintBranch(rotation: string): string {
+  return `reanchor/${rotation}/mint`
+}
+
 export function closeBranch(rotation: string, plan: Plan): string {
   return `reanchor/${rotation}/${plan.phases.length}-close`
 }

@@ -130,6 +130,11 @@ export function phaseTimes(course: Course): readonly PhaseTime[] {
   })
 }
 
+/** How long a whole rotation may be expected to take, its closing pull request with it: milliseconds. Pure. */
+export function wholeTime(course: Course): number {
+  return [...phaseTimes(course), closingTime].reduce((sum, { usual }) => sum + usual, 0)
+}
+
 /** Of the closing pull request: nothing waits for it. */
 export const closingTime: PhaseTime = { gates: 0, usual: reviewed }
 

@@ -25,7 +25,7 @@ export interface Life {
   readonly notAfter: Date
 }
 
-type RelativeName = readonly (readonly [oid: string, text: string])[]
+export type RelativeName = readonly (readonly [oid: string, text: string])[]
 
 const oids = {
   organization: '2.5.4.10',
@@ -116,13 +116,27 @@ interface CaRequest {
   readonly keys: { readonly publicKey: KeyObject; readonly privateKey: KeyObject }
   readonly issuer: Pair | null
   readonly pathLength: number | null
+  readonly dns?: readonly string[]
   readonly life: Life
+}
+
+/** A CA as cert-manager asks for it: no path length, its names beside where it has any. */
+export function certificateAuthority(request: {
+  readonly name: RelativeName
+  readonly key: KeyObject
+  readonly issuer: Pair | null
+  readonly dns: readonly string[]
+  readonly life: Life
+}): Pair {
+  const { name, key, issuer, dns, life } = request
+  return ca({ name, keys: { privateKey: key, publicKey: createPublicKey(key) }, issuer, pathLength: null, dns, life })
 }
 
 function ca(request: CaRequest): Pair {
   const { publicKey, privateKey } = request.keys
   const subject = nameOf(request.name)
   const key = pemOfKey(privateKey)
+  const names = (request.dns ?? []).map(dns => der(0x82, Buffer.from(dns)))
   const constraints =
     request.pathLength === null ? [boolean(true)] : [boolean(true), der(0x02, Buffer.from([request.pathLength]))]
   const extensions = [
@@ -130,6 +144,7 @@ function ca(request: CaRequest): Pair {
     extension('2.5.29.19', true, sequence(...constraints)),
     extension('2.5.29.14', false, der(0x04, keyId(publicKey))),
     ...(request.issuer === null ? [] : [authorityKeyId(request.issuer)]),
+    ...(names.length === 0 ? [] : [extension('2.5.29.17', false, sequence(...names))]),
   ]
   const issuer = request.issuer ?? { certificate: null, key }
   return { certificate: build({ subject, publicKey, issuer, life: request.life, extensions }), key }

@@ -93,6 +93,8 @@ const kinds: readonly KindEntry[] = [
   ...group('sailoperator.io', 'Istio IstioRevision IstioRevisionTag IstioCNI ZTunnel', false),
   ...group('bitnami.com', 'SealedSecret', true),
   ...group('external-secrets.io', 'ExternalSecret', true),
+  ...group('cert-manager.io', 'Certificate CertificateRequest Issuer', true),
+  ...group('cert-manager.io', 'ClusterIssuer', false),
   ...group('argoproj.io', 'Application AppProject', true),
   ...group('gateway.networking.k8s.io', 'Gateway HTTPRoute', true),
   { group: 'gateway.networking.k8s.io', kind: 'GatewayClass', plural: 'gatewayclasses', namespaced: false },

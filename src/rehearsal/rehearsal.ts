@@ -4,6 +4,7 @@ import type { Cluster } from '../cluster/cluster.ts'
 import { ReanchorError } from '../errors.ts'
 import type { SystemPart } from '../rotation.ts'
 import { ArgoCd } from './argocd.ts'
+import { CertManager } from './cert-manager.ts'
 import { fingerprintOf, type Life } from './certificates.ts'
 import { createClock, seededRandom, type VirtualClock } from './clock.ts'
 import { readableCluster } from './cluster.ts'
@@ -223,6 +224,7 @@ function makeSite(parts: Parts): MadeSite {
   const argo = new ArgoCd(site, readOnce)
   const sealedSecrets = options.sealingKey === undefined ? null : new SealedSecrets(site, options.sealingKey)
   new ExternalSecrets(site, remote)
+  new CertManager(site)
   let struck: Struck | null = null
 
   const controls: SiteControls = {

@@ -68,6 +68,8 @@ export interface System {
   ): Promise<CurrentCa>
   /** The Secret in which a signing key waits, sealed, for an offline root's answer. Null: the system takes no CA by request. */
   requestSecret(declared: SystemPart, scene: RequestScene): Promise<RequestSecret | null> | RequestSecret | null
+  /** DNS names that an issuing CA must carry, whoever signs it. @default none */
+  issuerNames?(declared: SystemPart): readonly string[]
   /** A new CA for all sites. Keys and random come from `means`; nothing is written. Sources other than `generate` and `files` are the caller's. */
   newCa(
     declaration: Declaration,

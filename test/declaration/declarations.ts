@@ -110,6 +110,19 @@ function nextOf(sites: readonly string[]): fc.Arbitrary<NextSource> {
     }),
     fc.record({ from: fc.constant('csr' as const), root: orNull(path), issuing }),
     fc.record({
+      from: fc.constant('certManager' as const),
+      issuer: fc.record({
+        name: label,
+        kind: fc.constantFrom('ClusterIssuer', 'Issuer', 'VaultIssuer'),
+        group: fc.constantFrom('cert-manager.io', 'awspca.cert-manager.io'),
+      }),
+      namespace: label,
+      path: fc.constantFrom('certificates/{site}', 'mint-{site}/certificates'),
+      root: orNull(path),
+      site: orNull(fc.constantFrom(...sites)),
+      issuing,
+    }),
+    fc.record({
       from: fc.constant('files' as const),
       root: outside,
       issuing: fc.oneof(

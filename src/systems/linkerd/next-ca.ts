@@ -7,23 +7,12 @@ import type { Declaration, KeyAlgorithm, NextSource } from '../../rotation.ts'
 import type { NewCaMeans } from '../system.ts'
 import { anchorProblem, issuerProblem } from './algorithms.ts'
 import { issuerKeyPem } from './issuer-secret.ts'
-import { linkerdOf } from './settings.ts'
+import { issuerName, type LinkerdNames, linkerdOf } from './settings.ts'
 import type { VersionRules } from './version.ts'
 
 /** Certificates are valid from a little before they are made: a node whose clock is behind must not refuse them. */
 const backdate = 60 * 60 * 1000
 const day = 24 * 60 * 60 * 1000
-
-export interface LinkerdNames {
-  /** Namespace of the control plane. */
-  readonly namespace: string
-  readonly trustDomain: string
-}
-
-/** Common name of the issuer, and its DNS name too: up to 2.9 identity verifies the issuer for it (pkg/identity/service.go). */
-export function issuerName({ namespace, trustDomain }: LinkerdNames): string {
-  return `identity.${namespace}.${trustDomain}`
-}
 
 export interface LinkerdCaMeans {
   readonly now: Date

@@ -2,8 +2,7 @@ import { helmCarrier } from '../../render/helm-wiring.ts'
 import type { RequestScene, RequestSecret } from '../system.ts'
 import { issuerKeyPem, issuerSecretName, issuerValuesName, schemeKeys } from './issuer-secret.ts'
 import { bareInstall } from './linkerd-chart.ts'
-import { issuerName } from './next-ca.ts'
-import type { LinkerdSettings } from './settings.ts'
+import { issuerName, type LinkerdSettings } from './settings.ts'
 
 /**
  * Where the key of a requested issuer waits: in the Secret that the site's folder will deliver, under the key that the form in use has, as SEC1, which every

@@ -159,7 +159,7 @@ function controlPlanes(spec: Readonly<Record<string, unknown>>, names: readonly 
 
 /** Said before an offline root has signed: identity starts with an issuer of P-256 alone (linkerd2 pkg/issuercerts/issuercerts.go). */
 function issuerAlgorithms(spec: Readonly<Record<string, unknown>>): readonly Finding[] {
-  return ['generate', 'csr'].flatMap(kind => {
+  return ['generate', 'csr', 'certManager'].flatMap(kind => {
     const path = ['next', kind, 'issuing', 'algorithm']
     const algorithm = textAt(spec, path)
     if (algorithm === null || algorithm === 'ecdsa-p256') return []
@@ -196,4 +196,15 @@ function incompletePlanes(planes: Readonly<Record<string, unknown>>, install: st
       atKey: true,
     }))
   })
+}
+
+export interface LinkerdNames {
+  /** Namespace of the control plane. */
+  readonly namespace: string
+  readonly trustDomain: string
+}
+
+/** Common name of the issuer, and its DNS name too: up to 2.9 identity verifies the issuer for it (pkg/identity/service.go). */
+export function issuerName({ namespace, trustDomain }: LinkerdNames): string {
+  return `identity.${namespace}.${trustDomain}`
 }

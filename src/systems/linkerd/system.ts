@@ -6,7 +6,7 @@ import { linkerdRules } from './gates.ts'
 import { schemeKeys } from './issuer-secret.ts'
 import { linkerdModel } from './model.ts'
 import { linkerdPhases, missingStrategies } from './phases.ts'
-import { linkerdOf, linkerdSettings } from './settings.ts'
+import { issuerName, linkerdOf, linkerdSettings } from './settings.ts'
 import { chartRestarts, linkerdVersion, rulesOf } from './version.ts'
 import { linkerdWords } from './words.ts'
 
@@ -31,6 +31,7 @@ export const linkerd: System = {
     const { requestedIssuer } = await import('./request.ts')
     return await requestedIssuer(linkerdOf(declared), scene)
   },
+  issuerNames: declared => [issuerName(linkerdOf(declared))],
   async newCa(declaration, next, means) {
     const { newLinkerdCa } = await import('./next-ca.ts')
     return await newLinkerdCa(declaration, next, means)

@@ -2,8 +2,8 @@ import { describe, expect, it } from 'vitest'
 import { readDeclaration } from '../../../src/declaration/read.ts'
 import { writeDeclaration } from '../../../src/declaration/write.ts'
 import { healthOf, otherRoots, refuseExpired } from '../../../src/systems/linkerd/health.ts'
-import { issuerName, newLinkerdCa } from '../../../src/systems/linkerd/next-ca.ts'
-import { linkerdSettings } from '../../../src/systems/linkerd/settings.ts'
+import { newLinkerdCa } from '../../../src/systems/linkerd/next-ca.ts'
+import { issuerName, linkerdSettings } from '../../../src/systems/linkerd/settings.ts'
 import { linkerdCa, means, names, now, selfMadeCa } from './material.ts'
 
 function rootName(rotation: string): string {
