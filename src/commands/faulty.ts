@@ -87,6 +87,7 @@ async function rotateUnderFaults(world: World, faults: FaultPlan): Promise<Fault
   return await new FaultyRun(world, faults, declaration.gates.hold).run()
 }
 
+const hintedRestart = /kubectl --namespace (\S+) rollout restart deployment ([\w.-]+)/g
 const hintedPatch = /kubectl --namespace (\S+) patch deployment (\S+) --type=json --patch '(\[[^']*\])'/g
 
 class Killed extends Error {}
@@ -223,6 +224,10 @@ class FaultyRun {
           if (await this.#variant('nudge')) until = this.#millis() + patience
           continue
         }
+        if (this.#restartHinted(outcome.gates)) {
+          await rehearsal.run(5 * minute)
+          continue
+        }
         this.#patchHinted(outcome.gates)
         this.#restartNamed(outcome.gates)
       }
@@ -249,6 +254,31 @@ class FaultyRun {
       }
     }
     return deleted
+  }
+
+  /** Deployments that a hint says to restart: whether there are any. */
+  #restartHinted(gates: readonly GateResult[]): boolean {
+    const commands = new Set(
+      gates.flatMap(({ site, verdict, hint }) =>
+        verdict === 'holds'
+          ? []
+          : [...(hint?.matchAll(hintedRestart) ?? [])].map(found => `${site} ${found[1]} ${found[2]}`),
+      ),
+    )
+    for (const command of commands) {
+      const [site = '', namespace = '', name = ''] = command.split(' ')
+      const { store } = this.#world.rehearsal.sites.get(site) ?? {}
+      const live = store?.get('apps', 'Deployment', namespace, name) ?? null
+      if (store === undefined || live === null) continue
+      this.#tell(`${site}: ${namespace}/${name} is restarted, as the hint says`)
+      this.#waitedFor.push(`${namespace}/${name}: restarted, as the hint says`)
+      store.update(live, 'kubectl-rollout', next => {
+        const { template } = next.spec as { template: { metadata?: { annotations?: Record<string, string> } } }
+        const annotations = { ...template.metadata?.annotations, 'kubectl.kubernetes.io/restartedAt': this.#elapsed() }
+        template.metadata = { ...template.metadata, annotations }
+      })
+    }
+    return commands.size > 0
   }
 
   /** Annotations that a hint says to take off a pod template. */

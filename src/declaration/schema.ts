@@ -792,9 +792,12 @@ const rollout = z
 
 const gates = z
   .strictObject({
-    hold: duration('0s', '30d', 'How long the last change must lie back before the next step opens. Longer than the slowest kubelet takes to renew files: no API shows those of Istio’s proxies.', '10m').default(
+    hold: duration(
+      '0s',
+      '30d',
+      'How long the last change must lie back before the next step opens. Longer than the slowest kubelet takes to renew files: no API shows those of Istio’s proxies.',
       '10m',
-    ),
+    ).default('10m'),
     fresh: duration('10s', '7d', 'After this an observation is stale and must be made anew.', '1h').default('1h'),
     settle: duration('100ms', '1h', 'Time between the two observations that must agree.', '15s').default('15s'),
     attest: z

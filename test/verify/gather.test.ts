@@ -298,6 +298,18 @@ describe('consumers', () => {
     expect(open(evidence, mesh)).toEqual(['istio/root-configmaps pending'])
   })
 
+  it('names the restart of istiod where it has not taken up what was in cacerts before the rotation', async () => {
+    const { evidence, mesh } = await stragglerAt(0, bent => {
+      const map = bent.objects.get('configmaps')!.find(({ metadata }) => metadata.namespace === 'edge') as unknown as {
+        data: Record<string, string>
+      }
+      map.data['root-cert.pem'] = fresh.certificate.pem
+    })
+    const found = judge(plan, [evidence], mesh.now).gates.find(({ id }) => id === 'istio/root-configmaps')
+    expect(found?.verdict).toBe('pending')
+    expect(found?.hint).toContain('kubectl --namespace istio-system rollout restart deployment istiod')
+  })
+
   it('misses the ConfigMap of a namespace that has proxies', async () => {
     const { evidence } = await stragglerAt(2, bent => {
       bent.objects.set(

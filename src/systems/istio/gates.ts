@@ -352,7 +352,18 @@ const rootConfigMaps: IstioRule = {
   id: 'istio/root-configmaps',
   claim: 'every ConfigMap istio-ca-root-cert is exactly the planned bundle',
   hint: 'istiod writes them; the leader among its replicas may still hold the bundle of before',
-  judge: subject => judgeConsumers(subject, ['configmap'], ['roots', 'bundle']),
+  judge(subject) {
+    const judged = judgeConsumers(subject, ['configmap'], ['roots', 'bundle'])
+    // No step of this phase restarts istiod, which takes up no second root that somebody has put into cacerts before.
+    if (judged.verdict !== 'pending' || subject.place.phase > 0) return judged
+    const commands = subject.evidence.objects.flatMap(({ id }) => {
+      const [kind, namespace, name] = id.split('/')
+      return kind === 'Deployment' ? [`kubectl --namespace ${namespace} rollout restart deployment ${name}`] : []
+    })
+    if (commands.length === 0) return judged
+    const hint = `istiod writes them; what somebody changed in cacerts before the rotation it may take up at a start only: ${commands.join(' and ')}`
+    return { ...judged, hint }
+  },
 }
 
 const webhooks: IstioRule = {
