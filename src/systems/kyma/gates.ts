@@ -1,4 +1,5 @@
 import { trustAnnotation } from '../../names.ts'
+import { findStep } from '../../plan/steps.ts'
 import type { ConsumerClass, Evidence, ObjectEvidence, Plan, Verdict } from '../../rotation.ts'
 import {
   attested,
@@ -227,7 +228,14 @@ const gatewayTrusts: KymaRule = {
     const judged = judgeConsumers(subject, ['gateway'], ['running', 'restart', 'roots'])
     const stale = subject.evidence.groups.some(({ facts }) => facts.file === 'old')
     if (!stale) return judged
-    return { ...judged, hint: 'open the nudge, which rolls the gateway once more: reanchor next --nudge' }
+    const { plan, place, evidence, expected } = subject
+    const nudge = findStep(plan, place.phase, place.step)?.step.sites[evidence.site]?.nudge ?? null
+    const { namespace, deployment } = expected.places.gateway
+    const hint =
+      nudge === null
+        ? `roll the gateway once more: kubectl --namespace ${namespace} rollout restart deployment ${deployment}`
+        : 'open the nudge, which rolls the gateway once more: reanchor next --nudge'
+    return { ...judged, hint }
   },
 }
 

@@ -207,6 +207,8 @@ describe('the gateway that reads files', () => {
     const found = judged(plan(), 1, 2, 'kyma/gateway-trusts', { groups: [pod] })
     expect(found?.verdict).toBe('violated')
     expect(found?.hint).toContain('--nudge')
+    const adopted = judged(plan(), 0, 1, 'kyma/gateway-trusts', { groups: [pod] })
+    expect(adopted?.hint).toContain('kubectl --namespace istio-system rollout restart deployment istio-ingressgateway')
   })
 })
 
