@@ -277,10 +277,12 @@ async function currentCas(context: Context, declaration: Declaration): Promise<R
     }
     const cluster = await context.openCluster(site)
     try {
-      const { uid } = await cluster.identity()
-      const twin = siteOf.get(uid)
-      if (twin !== undefined) throw sameCluster(site, twin, uid)
-      siteOf.set(uid, site.name)
+      if (declaration.sites.length > 1) {
+        const { uid } = await cluster.identity()
+        const twin = siteOf.get(uid)
+        if (twin !== undefined) throw sameCluster(site, twin, uid)
+        siteOf.set(uid, site.name)
+      }
       current[site.name] = await system.currentFromCluster(cluster, declaration, site)
     } catch (error) {
       throw unreadable(error, site.name)
