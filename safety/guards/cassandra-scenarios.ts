@@ -1,4 +1,3 @@
-import { canaryName } from '../../src/names.ts'
 import { demoCluster } from '../../src/rehearsal/cassandra/fleet.ts'
 import { meanwhile } from '../../src/rehearsal/cassandra/people.ts'
 import { cassandraRegionOf } from '../../src/rehearsal/cassandra/region.ts'
@@ -9,7 +8,7 @@ import type { TestWorldOptions } from '../../test/rotations/world.ts'
 import { quickKeys } from '../../test/systems/kyma/material.ts'
 import type { Opened } from './drive.ts'
 import type { Scenario } from './scenario.ts'
-import { struck, suspendFlux } from './strike.ts'
+import { struck, suspendFlux, unopened } from './strike.ts'
 
 const one: TestWorldOptions = { system: 'cassandra', keys: quickKeys }
 const two: TestWorldOptions = { ...one, sites: ['eu-1', 'us-1'] }
@@ -67,18 +66,7 @@ export const cassandraScenarios: readonly Scenario[] = [
     until: 'swap/data',
     heal: at => suspendFlux(eu(at).store, false),
   }),
-  struck('cassandra-sealed', 'the cluster has no key that opens what was sealed', one, {
-    before: 'adopt/adopt',
-    act: at => eu(at).kubectlDelete('', 'Secret', 'flux-system', 'sops-age'),
-    held: ({ step, test }) =>
-      step === 'add/data' &&
-      test
-        .store('eu-1')
-        .list('', 'Secret')
-        .every(({ metadata }) => metadata.name !== canaryName)
-        ? 'a CA’s key is to be sealed for a cluster that has opened nothing so far'
-        : undefined,
-  }),
+  unopened('cassandra-sealed', one, 'eu-1', 'add/data', 'a CA’s key'),
   struck('cassandra-prober', 'nobody restarts prober and reaper for the new client CA', clients, {
     people: butFor('cassandra/helpers-restarted'),
     act: () => {},

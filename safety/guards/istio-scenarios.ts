@@ -1,9 +1,8 @@
-import { canaryName } from '../../src/names.ts'
 import type { FileTree } from '../../src/rotation.ts'
 import type { TestWorldOptions } from '../../test/rotations/world.ts'
 import type { Opened } from './drive.ts'
 import type { Scenario } from './scenario.ts'
-import { struck, suspendFlux } from './strike.ts'
+import { struck, suspendFlux, unopened } from './strike.ts'
 
 /** Two workloads are enough to fail a handshake. */
 function small(fleet: FileTree): FileTree {
@@ -117,16 +116,5 @@ export const istioScenarios: readonly Scenario[] = [
           : undefined,
     },
   ),
-  struck('istio-sealed', 'the cluster has no key that opens what was sealed', mesh, {
-    before: 'adopt/adopt',
-    act: at => site(at).kubectlDelete('', 'Secret', 'flux-system', 'sops-age'),
-    held: ({ test, step }) =>
-      step === 'enable-multiroot/data' &&
-      test
-        .store('eu-1')
-        .list('', 'Secret')
-        .every(({ metadata }) => metadata.name !== canaryName)
-        ? 'a CA’s key is to be sealed for a cluster that has opened nothing so far'
-        : undefined,
-  }),
+  unopened('istio-sealed', mesh, 'eu-1', 'enable-multiroot/data', 'a CA’s key'),
 ]

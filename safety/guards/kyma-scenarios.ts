@@ -1,13 +1,13 @@
 import { ClusterError } from '../../src/cluster/cluster.ts'
-import { canaryName } from '../../src/names.ts'
 import { kymaSiteOf } from '../../src/rehearsal/kyma/system.ts'
 import { startingRoot } from '../../src/rehearsal/rehearsal.ts'
 import { kymaProfiles } from '../../src/systems/kyma/profile.ts'
 import type { TestWorld, TestWorldOptions } from '../../test/rotations/world.ts'
 import { quickKeys } from '../../test/systems/kyma/material.ts'
 import { type Ending, mergeAll, type Opened } from './drive.ts'
+import { leadTo } from './people.ts'
 import type { Scenario } from './scenario.ts'
-import { hour, struck, suspendFlux } from './strike.ts'
+import { hour, struck, suspendFlux, unopened } from './strike.ts'
 
 const central: TestWorldOptions = { system: 'kyma', variant: 'graceful', keys: quickKeys, daysAgo: 30 }
 
@@ -129,19 +129,7 @@ export const kymaScenarios: readonly Scenario[] = [
       writeOver(test)
     },
   }),
-  struck('kyma-sealed', 'the cluster has no key that opens what was sealed', central, {
-    before: 'adopt/adopt',
-    patience: 3 * hour,
-    act: ({ test }) => test.site('central').kubectlDelete('', 'Secret', 'flux-system', 'sops-age'),
-    held: ({ test, step }) =>
-      step === 'trust-both/data' &&
-      test
-        .store('central')
-        .list('', 'Secret')
-        .every(({ metadata }) => metadata.name !== canaryName)
-        ? 'a CA’s key is to be sealed for a cluster that has opened nothing so far'
-        : undefined,
-  }),
+  unopened('kyma-sealed', central, 'central', 'trust-both/data', 'a CA’s key'),
   struck(
     'kyma-stuck-gateway',
     'new pods of the gateway do not get ready when they are to read the new CA alone',
@@ -204,15 +192,12 @@ export const kymaScenarios: readonly Scenario[] = [
     fault: 'a context leads to another central cluster while the rotation is planned',
     world: { ...central, sites: ['central', 'central-2'] },
     async run(test) {
-      const { context, rehearsal } = test.world
-      const elsewhere = { ...context, openCluster: leadsTo(context.openCluster, 'central-2', 'central') }
-      const { openCluster } = context
-      Object.assign(context, elsewhere)
+      const setRight = leadTo(test.world, 'central-2', 'central')
       return await mergeAll(test, {
         patience: 3 * hour,
         // Whoever reviews it has the right one.
-        opened: () => void Object.assign(context, { openCluster }),
-        merged: async () => await rehearsal.run(hour),
+        opened: () => void setRight(),
+        merged: async () => await test.world.rehearsal.run(hour),
       })
     },
   },
@@ -250,10 +235,4 @@ function leftBehind(test: TestWorld, ended: Ending['ended']): readonly string[] 
     endpoint?.material.trusts.includes(old),
   )
   return ended === 'closed' && found !== undefined ? [`the rotation is closed while ${found.id} trusts the old CA`] : []
-}
-
-type OpenCluster = TestWorld['world']['context']['openCluster']
-
-function leadsTo(open: OpenCluster, site: string, other: string): OpenCluster {
-  return async asked => await open(asked.name === site ? { ...asked, name: other } : asked)
 }

@@ -1,11 +1,10 @@
-import { canaryName } from '../../src/names.ts'
 import { companyRoot } from '../../src/rehearsal/certificates.ts'
 import { injectorWebhook } from '../../src/systems/linkerd/webhooks.ts'
 import { twoBatches } from '../../test/rotations/linkerd-fleet.ts'
 import type { TestWorld, TestWorldOptions } from '../../test/rotations/world.ts'
 import type { Opened } from './drive.ts'
 import type { Scenario } from './scenario.ts'
-import { hour, struck, suspendFlux } from './strike.ts'
+import { hour, struck, suspendFlux, unopened } from './strike.ts'
 
 const mesh: TestWorldOptions = {
   system: 'linkerd',
@@ -138,18 +137,7 @@ export const linkerdScenarios: readonly Scenario[] = [
           : undefined,
     },
   ),
-  struck('linkerd-sealed', 'the cluster has no key that opens what was sealed', mesh, {
-    before: 'adopt/adopt',
-    act: ({ test }) => test.site('eu-1').kubectlDelete('', 'Secret', 'flux-system', 'sops-age'),
-    held: ({ test, step }) =>
-      step === 'trust-both/data' &&
-      test
-        .store('eu-1')
-        .list('', 'Secret')
-        .every(({ metadata }) => metadata.name !== canaryName)
-        ? 'an issuer’s key is to be sealed for a cluster that has opened nothing so far'
-        : undefined,
-  }),
+  unopened('linkerd-sealed', mesh, 'eu-1', 'trust-both/data', 'an issuer’s key'),
 ]
 
 /** As an installer that runs again with another CA writes the configuration, and not the Secret. */

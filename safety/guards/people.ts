@@ -53,3 +53,13 @@ export async function holdsText({ repository }: World, wanted: string): Promise<
   }
   return found
 }
+
+/** From now on the context of one site leads to the cluster of another; what is given back sets it right. */
+export function leadTo({ context }: World, site: string, other: string): () => void {
+  const { openCluster } = context
+  Object.assign(context, {
+    openCluster: async (asked: Parameters<typeof openCluster>[0]) =>
+      await openCluster(asked.name === site ? { ...asked, name: other } : asked),
+  })
+  return () => void Object.assign(context, { openCluster })
+}

@@ -20,7 +20,7 @@ import type { TestWorld, TestWorldOptions } from '../../test/rotations/world.ts'
 import { newKey, signerLine, signerOf } from '../../test/signature/keys.ts'
 import { quickKeys } from '../../test/systems/kyma/material.ts'
 import { type Ending, endingOf, failuresOf, mergeAll, shutBy } from './drive.ts'
-import { folderOf, holdsText, openSteps, push, pushTo } from './people.ts'
+import { folderOf, holdsText, leadTo, openSteps, push, pushTo } from './people.ts'
 import type { Scenario } from './scenario.ts'
 import { hour, struck } from './strike.ts'
 
@@ -230,15 +230,7 @@ export const sharedScenarios: readonly Scenario[] = [
       site: 'us-1',
       act: ({ test, world }) => {
         cassandraRegionOf(test.site('us-1').store).operator.paused = true
-        const { openCluster } = world.context
-        Object.assign(world.context, {
-          openCluster: async (site: Parameters<typeof openCluster>[0]) => {
-            const wrong = world.rehearsal.clusters.get('eu-1')
-            return site.name === 'us-1' && wrong !== undefined
-              ? { ...wrong, close: async () => {} }
-              : await openCluster(site)
-          },
-        })
+        leadTo(world, 'us-1', 'eu-1')
       },
     },
   ),
@@ -280,7 +272,7 @@ export const sharedScenarios: readonly Scenario[] = [
       await planAndMerge(world)
       await openStep(world, 'swap/data')
       const strike = strikeNode(test)
-      for (const request of await world.forge.listOpen('main')) await recordMerge(world, request)
+      await mergeOpen(world)
       // Between the two looks that must agree; with one look alone, as soon as the request is there.
       let struck = false
       const once = (): void => {
@@ -570,8 +562,8 @@ async function openedByTwo(world: World): Promise<number> {
 }
 
 /**
- * The swap is complete and `drop` is open; then a node is started anew on a node whose kubelet has the keystore of before the swap. `before`: what is done before the merge, and what comes of it; `merges`: the
- * person does not care.
+ * The swap is complete and `drop` is open; then a node is started anew on a node whose kubelet has the keystore of before the swap. `before`: what is done
+ * before the merge, and what comes of it; `merges`: the person does not care.
  */
 async function fallenBehind(
   test: TestWorld,
@@ -581,7 +573,8 @@ async function fallenBehind(
   await planAndMerge(world)
   await openStep(world, 'swap/data')
   const strike = strikeNode(test)
-  const request = await openStepMerging(world)
+  await mergeOpen(world)
+  const request = await openStep(world, 'drop')
   strike()
   await world.rehearsal.run(20 * minute)
   return await ended(world, 'swap/data', async () => {
@@ -593,10 +586,8 @@ async function fallenBehind(
   })
 }
 
-async function openStepMerging(world: World) {
-  const open = await world.forge.listOpen('main')
-  for (const request of open) await recordMerge(world, request)
-  return await openStep(world, 'drop')
+async function mergeOpen(world: World): Promise<void> {
+  for (const request of await world.forge.listOpen('main')) await recordMerge(world, request)
 }
 
 /** Remembers the keystore of now, and starts a node anew with it when it is called. */

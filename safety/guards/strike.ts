@@ -1,3 +1,4 @@
+import { canaryName } from '../../src/names.ts'
 import type { ObjectStore } from '../../src/rehearsal/objects.ts'
 import type { TestWorldOptions } from '../../test/rotations/world.ts'
 import { type Acts, mergeAll, type Opened } from './drive.ts'
@@ -60,4 +61,20 @@ export function struck(name: string, fault: string, world: TestWorldOptions, str
       })
     },
   }
+}
+
+/** A rotation in a cluster that lost the key of its sealed Secrets before adopt. `then`: the first step that carries a CA's key. */
+export function unopened(name: string, world: TestWorldOptions, site: string, then: string, what: string): Scenario {
+  return struck(name, 'the cluster has no key that opens what was sealed', world, {
+    before: 'adopt/adopt',
+    act: ({ test }) => test.site(site).kubectlDelete('', 'Secret', 'flux-system', 'sops-age'),
+    held: ({ test, step }) =>
+      step === then &&
+      test
+        .store(site)
+        .list('', 'Secret')
+        .every(({ metadata }) => metadata.name !== canaryName)
+        ? `${what} is to be sealed for a cluster that has opened nothing so far`
+        : undefined,
+  })
 }

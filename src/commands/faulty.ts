@@ -6,9 +6,10 @@ import { exitCodes, ReanchorError } from '../errors.ts'
 import type { PullRequest } from '../forge/forge.ts'
 import type { MergeMethod } from '../forge/local.ts'
 import { openForgeOf } from '../forge/open.ts'
+import { pointerParts } from '../gitops/json-patch.ts'
 import { stepFolder, stepsOf, treeFolder } from '../plan/steps.ts'
 import { type SeededRandom, seededRandom } from '../rehearsal/clock.ts'
-import { type FaultActor, faultActor } from '../rehearsal/fault-actor.ts'
+import { type FaultActor, faultActor, restart } from '../rehearsal/fault-actor.ts'
 import {
   atShare,
   type Crash,
@@ -20,6 +21,7 @@ import {
   troubleKinds,
 } from '../rehearsal/fault-plan.ts'
 import type { HandshakeFailure } from '../rehearsal/handshakes.ts'
+import type { SiteControls } from '../rehearsal/rehearsal.ts'
 import { ownerOf } from '../rehearsal/site.ts'
 import { openRepository } from '../repository/repository.ts'
 import type { WriteHook } from '../repository/write-hook.ts'
@@ -87,6 +89,7 @@ async function rotateUnderFaults(world: World, faults: FaultPlan): Promise<Fault
   return await new FaultyRun(world, faults, declaration.gates.hold).run()
 }
 
+const hintedDeletion = /kubectl --namespace (\S+) delete pod ([\w.-]+)/g
 const hintedRestart = /kubectl --namespace (\S+) rollout restart deployment ([\w.-]+)/g
 const hintedPatch = /kubectl --namespace (\S+) patch deployment (\S+) --type=json --patch '(\[[^']*\])'/g
 
@@ -236,68 +239,61 @@ class FaultyRun {
     }
   }
 
+  /** What hints of open gates say to do, each once: the site, and what the pattern has picked out of the words. */
+  #hinted(gates: readonly GateResult[], pattern: RegExp): readonly { site: SiteControls; picked: readonly string[] }[] {
+    const found = new Map<string, { site: SiteControls; picked: readonly string[] }>()
+    for (const { site: name, verdict, hint } of gates) {
+      const site = this.#world.rehearsal.sites.get(name)
+      if (verdict === 'holds' || site === undefined) continue
+      for (const [words, ...picked] of hint?.matchAll(pattern) ?? []) found.set(`${name} ${words}`, { site, picked })
+    }
+    return [...found.values()]
+  }
+
   /** Pods that a hint says to delete: whether there are any. */
   #deleteHinted(gates: readonly GateResult[]): boolean {
     let deleted = false
-    for (const { site, verdict, hint } of gates) {
-      if (verdict === 'holds') continue
-      for (const [, namespace = '', name = ''] of hint?.matchAll(/kubectl --namespace (\S+) delete pod ([\w.-]+)/g) ??
-        []) {
-        const controls = this.#world.rehearsal.sites.get(site)
-        const pod = controls?.store.get('', 'Pod', namespace, name) ?? null
-        if (controls === undefined || pod === null || pod.metadata.deletionTimestamp !== undefined) continue
-        const owner = ownerOf(controls.store, pod)
-        this.#tell(`a pod of ${owner} is deleted, as the hint says`)
-        this.#waitedFor.push(`a pod of ${owner}: deleted, as the hint says`)
-        controls.workloads.evict(pod)
-        deleted = true
-      }
+    for (const { site, picked } of this.#hinted(gates, hintedDeletion)) {
+      const [namespace = '', name = ''] = picked
+      const pod = site.store.get('', 'Pod', namespace, name)
+      if (pod === null || pod.metadata.deletionTimestamp !== undefined) continue
+      const owner = ownerOf(site.store, pod)
+      this.#tell(`a pod of ${owner} is deleted, as the hint says`)
+      this.#waitedFor.push(`a pod of ${owner}: deleted, as the hint says`)
+      site.workloads.evict(pod)
+      deleted = true
     }
     return deleted
   }
 
   /** Deployments that a hint says to restart: whether there are any. */
   #restartHinted(gates: readonly GateResult[]): boolean {
-    const commands = new Set(
-      gates.flatMap(({ site, verdict, hint }) =>
-        verdict === 'holds'
-          ? []
-          : [...(hint?.matchAll(hintedRestart) ?? [])].map(found => `${site} ${found[1]} ${found[2]}`),
-      ),
-    )
-    for (const command of commands) {
-      const [site = '', namespace = '', name = ''] = command.split(' ')
-      const { store } = this.#world.rehearsal.sites.get(site) ?? {}
-      const live = store?.get('apps', 'Deployment', namespace, name) ?? null
-      if (store === undefined || live === null) continue
-      this.#tell(`${site}: ${namespace}/${name} is restarted, as the hint says`)
+    const hinted = this.#hinted(gates, hintedRestart)
+    for (const { site, picked } of hinted) {
+      const [namespace = '', name = ''] = picked
+      const live = site.store.get('apps', 'Deployment', namespace, name)
+      if (live === null) continue
+      this.#tell(`${site.name}: ${namespace}/${name} is restarted, as the hint says`)
       this.#waitedFor.push(`${namespace}/${name}: restarted, as the hint says`)
-      store.update(live, 'kubectl-rollout', next => {
-        const { template } = next.spec as { template: { metadata?: { annotations?: Record<string, string> } } }
-        const annotations = { ...template.metadata?.annotations, 'kubectl.kubernetes.io/restartedAt': this.#elapsed() }
-        template.metadata = { ...template.metadata, annotations }
-      })
+      site.store.update(live, 'kubectl-rollout', next => restart(next, this.#elapsed()))
     }
-    return commands.size > 0
+    return hinted.length > 0
   }
 
   /** Annotations that a hint says to take off a pod template. */
   #patchHinted(gates: readonly GateResult[]): void {
-    for (const { site, verdict, hint } of gates) {
-      if (verdict === 'holds') continue
-      for (const [, namespace = '', name = '', patch = ''] of hint?.matchAll(hintedPatch) ?? []) {
-        const { store } = this.#world.rehearsal.sites.get(site) ?? {}
-        const live = store?.get('apps', 'Deployment', namespace, name) ?? null
-        if (store === undefined || live === null) continue
-        const [{ path = '' } = {}] = JSON.parse(patch) as { path?: string }[]
-        const key = path.slice(path.lastIndexOf('/') + 1).replace('~1', '/')
-        this.#tell(`${key} is taken off the pods of ${namespace}/${name}, as the hint says`)
-        this.#waitedFor.push(`${key}: taken off ${namespace}/${name}, as the hint says`)
-        store.update(live, 'kubectl-patch', next => {
-          const { template } = next.spec as { template: { metadata?: { annotations?: Record<string, string> } } }
-          delete template.metadata?.annotations?.[key]
-        })
-      }
+    for (const { site, picked } of this.#hinted(gates, hintedPatch)) {
+      const [namespace = '', name = '', patch = ''] = picked
+      const live = site.store.get('apps', 'Deployment', namespace, name)
+      if (live === null) continue
+      const [{ path = '' } = {}] = JSON.parse(patch) as { path?: string }[]
+      const key = pointerParts(path).at(-1) ?? ''
+      this.#tell(`${key} is taken off the pods of ${namespace}/${name}, as the hint says`)
+      this.#waitedFor.push(`${key}: taken off ${namespace}/${name}, as the hint says`)
+      site.store.update(live, 'kubectl-patch', next => {
+        const { template } = next.spec as { template: { metadata?: { annotations?: Record<string, string> } } }
+        delete template.metadata?.annotations?.[key]
+      })
     }
   }
 

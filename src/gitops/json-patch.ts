@@ -49,10 +49,21 @@ function pointer(operation: Plain, name: 'path' | 'from'): string[] {
   if (typeof text !== 'string' || !text.startsWith('/')) {
     throw new JsonPatchConflict(`${String(operation.op)} needs a ${name} that starts with /`)
   }
+  return pointerParts(text)
+}
+
+/** The keys that a pointer leads through, from `/` on. */
+export function pointerParts(text: string): string[] {
   return text
     .slice(1)
     .split('/')
     .map(part => part.replaceAll('~1', '/').replaceAll('~0', '~'))
+}
+
+/** A patch that takes away what these paths lead to, as `kubectl patch --type=json --patch` takes it. */
+export function removalPatch(paths: readonly (readonly string[])[]): string {
+  const escaped = (part: string): string => part.replaceAll('~', '~0').replaceAll('/', '~1')
+  return JSON.stringify(paths.map(path => ({ op: 'remove', path: path.map(part => `/${escaped(part)}`).join('') })))
 }
 
 function get(root: unknown, path: readonly string[]): unknown {

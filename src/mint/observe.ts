@@ -3,7 +3,8 @@ import { resources } from '../cluster/resources.ts'
 import { readBundle } from '../pki/bundle.ts'
 import { type Certificate, isSelfSigned } from '../pki/certificate.ts'
 import type { Instant } from '../rotation.ts'
-import { at, instant, list, record, text } from '../verify/values.ts'
+import { type Condition, condition } from '../verify/objects.ts'
+import { at, instant, record, text } from '../verify/values.ts'
 import type { Mint } from './certificate.ts'
 
 /** What was seen of a Certificate without a look at its Secret: the requests that it made hold what was issued, in public. */
@@ -33,12 +34,8 @@ export interface SeenCertificate {
   readonly renewalTime: Instant | null
 }
 
-export interface SeenCondition {
-  readonly status: string
-  readonly observedGeneration: number | null
-  /** cert-manager's own words; empty: none. */
-  readonly message: string
-}
+/** With cert-manager's own words. */
+export type SeenCondition = Pick<Condition, 'status' | 'observedGeneration' | 'message'>
 
 export interface SeenRequest {
   readonly name: string
@@ -73,21 +70,11 @@ function certificateOf(found: KubernetesObject): SeenCertificate {
     createdAt: instant(metadata.creationTimestamp),
     deleted: metadata.deletionTimestamp !== undefined,
     spec: record(found.spec),
-    ready: conditionOf(found, 'Ready'),
-    issuing: conditionOf(found, 'Issuing'),
+    ready: condition(found, 'Ready'),
+    issuing: condition(found, 'Issuing'),
     revision: numberOf(at(found, 'status', 'revision')),
     notAfter: instant(at(found, 'status', 'notAfter')),
     renewalTime: instant(at(found, 'status', 'renewalTime')),
-  }
-}
-
-function conditionOf(found: KubernetesObject, type: string): SeenCondition | null {
-  const condition = list(at(found, 'status', 'conditions')).find(each => at(each, 'type') === type)
-  if (condition === undefined) return null
-  return {
-    status: text(at(condition, 'status')) ?? '',
-    observedGeneration: numberOf(at(condition, 'observedGeneration')),
-    message: text(at(condition, 'message')) ?? '',
   }
 }
 

@@ -3,7 +3,8 @@ import { certificatesIn, companyRoot } from './certificates.ts'
 import type { ClusterTrouble } from './fault-plan.ts'
 import { atShare } from './fault-plan.ts'
 import type { ApiFault } from './faults.ts'
-import { listAt, type StoredObject, textAt } from './objects.ts'
+import { sourcesOf } from './kubelet.ts'
+import { type StoredObject, textAt } from './objects.ts'
 import type { Rehearsal, SiteControls } from './rehearsal.ts'
 import { nodeOf, ownerOf } from './site.ts'
 import type { LiveBundle } from './system.ts'
@@ -255,14 +256,9 @@ function workloadsOf({ store }: SiteControls): readonly Keyed[] {
 
 /** Whether a pod of this workload has a file that nobody can ask for. */
 function mountsUnseen({ store, system }: SiteControls, owner: string): boolean {
-  return store.list('', 'Pod').some(
-    pod =>
-      ownerOf(store, pod) === owner &&
-      listAt(pod, 'spec', 'volumes').some(volume => {
-        const name = textAt(volume, 'configMap', 'name')
-        return name !== undefined && system.readsUnseen?.(`ConfigMap/${pod.metadata.namespace}/${name}`) === true
-      }),
-  )
+  const isUnseen = (pod: StoredObject): boolean =>
+    sourcesOf(pod).some(({ kind, name }) => system.readsUnseen?.(`${kind}/${pod.metadata.namespace}/${name}`) === true)
+  return store.list('', 'Pod').some(pod => ownerOf(store, pod) === owner && isUnseen(pod))
 }
 
 function byKey(one: { readonly key: string }, other: { readonly key: string }): number {
@@ -281,7 +277,7 @@ function volumesOf({ store }: SiteControls): ReadonlyMap<string, StoredObject | 
 }
 
 /** `kubectl rollout restart` */
-function restart(workload: StoredObject, now: string): void {
+export function restart(workload: StoredObject, now: string): void {
   const template = (workload.spec as { template: { metadata?: { annotations?: Record<string, string> } } }).template
   const annotations = { ...template.metadata?.annotations, 'kubectl.kubernetes.io/restartedAt': now }
   template.metadata = { ...template.metadata, annotations }

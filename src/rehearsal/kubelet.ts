@@ -114,7 +114,7 @@ export class Kubelets {
   }
 }
 
-function sourcesOf(pod: StoredObject): Source[] {
+export function sourcesOf(pod: StoredObject): readonly Source[] {
   return listAt(pod, 'spec', 'volumes').flatMap((volume): Source[] => {
     const name = textAt(volume, 'name') ?? ''
     const secret = textAt(volume, 'secret', 'secretName')

@@ -101,11 +101,17 @@ export interface Condition {
   readonly status: string
   readonly reason: string
   readonly message: string
+  readonly observedGeneration: number | null
 }
 
 export function condition(object: KubernetesObject, type: string): Condition | null {
   const found = list(at(object.status, 'conditions')).find(candidate => record(candidate).type === type)
   if (found === undefined) return null
-  const { status, reason, message } = record(found)
-  return { status: text(status) ?? '', reason: text(reason) ?? '', message: text(message) ?? '' }
+  const { status, reason, message, observedGeneration } = record(found)
+  return {
+    status: text(status) ?? '',
+    reason: text(reason) ?? '',
+    message: text(message) ?? '',
+    observedGeneration: typeof observedGeneration === 'number' ? observedGeneration : null,
+  }
 }

@@ -14,6 +14,7 @@ import {
   countWrites,
   declaredWorld,
   forkAt,
+  inRepository,
   Killed,
   planOptions,
   refsOf,
@@ -39,12 +40,10 @@ async function storeWorld(): Promise<World> {
 const optionsIn = (folder: string) => ({ ...planOptions({ folder }), keysOut: join(folder, 'keys') })
 
 async function run(folder: string, hook: WriteHook, seed: string): Promise<readonly string[]> {
-  const repository = await openRepository(join(folder, 'fleet.git'), { onWrite: hook })
-  try {
-    return (await plan(contextOf(repository, { seed }), optionsIn(folder))).remarks
-  } finally {
-    repository.close()
-  }
+  const outcome = await inRepository(folder, hook, repository =>
+    plan(contextOf(repository, { seed }), optionsIn(folder)),
+  )
+  return outcome.remarks
 }
 
 describe('plan with its keys in a store', () => {

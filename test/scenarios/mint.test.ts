@@ -1,5 +1,4 @@
 import { generateKeyPairSync } from 'node:crypto'
-import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { Cluster, KubernetesObject } from '../../src/cluster/cluster.ts'
 import { plan } from '../../src/commands/plan.ts'
@@ -21,6 +20,7 @@ import {
   countWrites,
   declaredWorld,
   forkAt,
+  inRepository,
   Killed,
   refsOf,
   rotation,
@@ -108,13 +108,9 @@ async function mintedCluster(world: World, pair: Pair, held: Pair = pair): Promi
 }
 
 async function run(folder: string, hook: WriteHook, clusters?: (site: string) => Cluster) {
-  const repository = await openRepository(join(folder, 'fleet.git'), { onWrite: hook })
-  try {
-    const options = { ...asked, rootKeyOut: null, chain: null, acceptOutage: false }
-    return await plan(contextOf(repository, clusters === undefined ? {} : { clusters }), options)
-  } finally {
-    repository.close()
-  }
+  const options = { ...asked, rootKeyOut: null, chain: null, acceptOutage: false }
+  const given = clusters === undefined ? {} : { clusters }
+  return await inRepository(folder, hook, repository => plan(contextOf(repository, given), options))
 }
 
 const waiting = { exit: 3, what: 'cert-manager has to mint the new CA first' }

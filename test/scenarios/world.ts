@@ -287,3 +287,17 @@ export function countWrites(kill: { readonly number: number; readonly when: 'bef
     },
   }
 }
+
+/** Opens the repository of a world's folder for one command, whose writes go through this hook. */
+export async function inRepository<T>(
+  folder: string,
+  hook: WriteHook,
+  run: (repository: Repository) => Promise<T>,
+): Promise<T> {
+  const repository = await openRepository(join(folder, 'fleet.git'), { onWrite: hook })
+  try {
+    return await run(repository)
+  } finally {
+    repository.close()
+  }
+}

@@ -85,26 +85,21 @@ function restartDepartures({ consumer, facts }: Looked): readonly Departure[] {
   })
   if (facts.started !== 'after') return [departed('has not restarted since its node certificate was made anew')]
   if (consumer === 'node' && facts.revision !== 'current') return [departed('is not of the newest revision')]
-  // What is served counts: a node that restarted with a keystore of before trusts what stood beside it then.
-  if (facts.leaf === 'other')
-    return [
-      departed(
-        'has restarted, but presents another certificate than the nodes whose is newest: it read an old keystore',
-      ),
-    ]
-  if (facts.leaf === 'replaced')
-    return [
-      departed(
-        'has restarted, but presents a certificate that the operator has replaced since: it read an old keystore, or the operator’s clock is more than 5 minutes behind that of the API server',
-      ),
-    ]
-  return []
+  const kept = oldKeystore[facts.leaf ?? '']
+  return kept === undefined ? [] : [departed(kept)]
+}
+
+/** What is served counts: a node that restarted with a keystore of before trusts what stood beside it then. By the fact `leaf`. */
+const oldKeystore: Readonly<Record<string, string>> = {
+  other: 'has restarted, but presents another certificate than the nodes whose is newest: it read an old keystore',
+  replaced:
+    'has restarted, but presents a certificate that the operator has replaced since: it read an old keystore, or the operator’s clock is more than 5 minutes behind that of the API server',
 }
 
 function rootDepartures(seen: Looked, expected: Expected): readonly Departure[] {
   const { trusts, facts } = seen
   // What it trusted before it restarted, or has kept since, is no matter of its own.
-  if (facts.started !== 'after' || facts.leaf === 'other' || facts.leaf === 'replaced') return []
+  if (facts.started !== 'after' || oldKeystore[facts.leaf ?? ''] !== undefined) return []
   if (trusts === null) {
     const detail = 'what it trusts is not known: the operator took up a Secret that is of no step'
     return [{ aspect: 'roots', reason: 'unreadable', detail, verdict: 'unknown' }]

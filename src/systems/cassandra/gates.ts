@@ -1,3 +1,4 @@
+import { removalPatch } from '../../gitops/json-patch.ts'
 import type { ConsumerClass, ObjectEvidence, Plan, Verdict } from '../../rotation.ts'
 import {
   attested,
@@ -113,14 +114,11 @@ const secretDelivered: CassandraRule = {
     })
     const foreignExtra = extra.filter(key => !leaving.includes(key))
     if (foreignExtra.length > 0) {
-      const removals = foreignExtra.map(key => ({
-        op: 'remove',
-        path: `/data/${key.replaceAll('~', '~0').replaceAll('/', '~1')}`,
-      }))
+      const removals = removalPatch(foreignExtra.map(key => ['data', key]))
       return {
         verdict: 'violated',
         because: foreignExtra.map(key => `${found.id}: key ${key} is not planned (owned by ${owners(found, key)})`),
-        hint: `take it away: kubectl --namespace ${namespace} patch secret ${secret} --type=json --patch '${JSON.stringify(removals)}'; the operator then signs all nodes anew and restarts them`,
+        hint: `take it away: kubectl --namespace ${namespace} patch secret ${secret} --type=json --patch '${removals}'; the operator then signs all nodes anew and restarts them`,
       }
     }
     if (leaving.length > 0)

@@ -222,12 +222,15 @@ async function observePods(looking: Looking, scene: Scene): Promise<void> {
   })
   const shared = sharedLeaf(seen)
   for (const { node, leaf } of seen) {
-    if (leaf === null || shared === null) looking.add(node)
-    else if (isReplaced(looking, scene, leaf.notBefore))
-      looking.add({ ...node, trusts: null, facts: { ...node.facts, leaf: 'replaced' } })
-    else if (leaf.sha256 === shared) looking.add({ ...node, facts: { ...node.facts, leaf: 'shared' } })
+    if (leaf === null || shared === null) {
+      looking.add(node)
+      continue
+    }
+    const other = leaf.sha256 === shared ? 'shared' : 'other'
+    const kind = isReplaced(looking, scene, leaf.notBefore) ? 'replaced' : other
     // What it trusts came with the keystore that it kept.
-    else looking.add({ ...node, trusts: null, facts: { ...node.facts, leaf: 'other' } })
+    const trusts = kind === 'shared' ? node.trusts : null
+    looking.add({ ...node, trusts, facts: { ...node.facts, leaf: kind } })
   }
   if (cassandra.ca === 'client') {
     for (const consumer of ['prober', 'reaper'] as const) {

@@ -1,4 +1,4 @@
-import { findStep } from '../../plan/steps.ts'
+import { removalPatch } from '../../gitops/json-patch.ts'
 import type {
   ConsumerClass,
   Evidence,
@@ -25,7 +25,7 @@ import {
   writtenWhole,
 } from '../../verify/common-gates.ts'
 import type { Case, Judged, Rule } from '../../verify/gate.ts'
-import { bundleDigest, type PlannedPlace } from '../../verify/planned.ts'
+import { bundleDigest, type PlannedPlace, plannedAt } from '../../verify/planned.ts'
 import { worst } from '../../verify/verdict.ts'
 import { type Departure, departures, type Expected, expectedOf, restartedFor } from './expected.ts'
 import { multirootSetting, xdsAgentSetting } from './phases.ts'
@@ -137,14 +137,11 @@ const secretDelivered: IstioRule = {
     const namespace = found.id.split('/')[1] ?? 'istio-system'
     const extra = keys.filter(key => !secretKeys.some(wanted => wanted === key))
     if (extra.length > 0) {
-      const removals = extra.map(key => ({
-        op: 'remove',
-        path: `/data/${key.replaceAll('~', '~0').replaceAll('/', '~1')}`,
-      }))
+      const removals = removalPatch(extra.map(key => ['data', key]))
       return {
         verdict: 'violated',
         because: extra.map(key => `${found.id}: key ${key} is not ours (owned by ${owners(found, key)})`),
-        hint: `free it: kubectl --namespace ${namespace} patch secret cacerts --type=json --patch '${JSON.stringify(removals)}'`,
+        hint: `free it: kubectl --namespace ${namespace} patch secret cacerts --type=json --patch '${removals}'`,
       }
     }
     const missing = secretKeys.filter(key => !keys.includes(key))
@@ -380,7 +377,7 @@ const rootsTrusted: IstioRule = {
   judge(subject) {
     const judged = judgeConsumers(subject, proxies, ['roots', 'running', 'restart'], true)
     const { plan, place, evidence } = subject
-    const nudge = findStep(plan, place.phase, place.step)?.step.sites[evidence.site]?.nudge ?? null
+    const nudge = plannedAt(plan, evidence.site, place.phase, place.step, 'nudge')
     if (judged.verdict === 'holds' || judged.hint !== undefined || nudge === null) return judged
     return { ...judged, hint: rootsHint('`reanchor next --nudge` or a restart of the workload gives') }
   },

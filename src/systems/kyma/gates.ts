@@ -1,5 +1,5 @@
+import { removalPatch } from '../../gitops/json-patch.ts'
 import { trustAnnotation } from '../../names.ts'
-import { findStep } from '../../plan/steps.ts'
 import type { ConsumerClass, Evidence, ObjectEvidence, Plan, Verdict } from '../../rotation.ts'
 import {
   attested,
@@ -16,7 +16,7 @@ import {
 } from '../../verify/common-gates.ts'
 import type { Case, Judged, Rule } from '../../verify/gate.ts'
 import { isExternalManager } from '../../verify/objects.ts'
-import type { PlannedPlace } from '../../verify/planned.ts'
+import { type PlannedPlace, plannedAt } from '../../verify/planned.ts'
 import { instantOf } from '../../verify/values.ts'
 import { worst } from '../../verify/verdict.ts'
 import { type Departure, departures, type Expected, expectedOf } from './expected.ts'
@@ -174,9 +174,7 @@ const gatewayRolled: KymaRule = {
         `${found.id}: its pod template still carries the restart of a later step, as after a revert by hand`,
       ]
       const { namespace, deployment } = expected.places.gateway
-      const patch = JSON.stringify([
-        { op: 'remove', path: `/spec/template/metadata/annotations/${trustAnnotation.replace('/', '~1')}` },
-      ])
+      const patch = removalPatch([['spec', 'template', 'metadata', 'annotations', trustAnnotation]])
       const hint = `nothing takes that away by itself: kubectl --namespace ${namespace} patch deployment ${deployment} --type=json --patch '${patch}', which rolls the gateway with the file as it is now`
       return { verdict: 'pending', because, hint }
     }
@@ -229,7 +227,7 @@ const gatewayTrusts: KymaRule = {
     const stale = subject.evidence.groups.some(({ facts }) => facts.file === 'old')
     if (!stale) return judged
     const { plan, place, evidence, expected } = subject
-    const nudge = findStep(plan, place.phase, place.step)?.step.sites[evidence.site]?.nudge ?? null
+    const nudge = plannedAt(plan, evidence.site, place.phase, place.step, 'nudge')
     const { namespace, deployment } = expected.places.gateway
     const hint =
       nudge === null

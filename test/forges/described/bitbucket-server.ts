@@ -5,9 +5,9 @@
  */
 import type { People } from '../../forge/contract.ts'
 import { userGit } from '../../repository/temporary.ts'
-import type { Described } from './openapi.ts'
-import { type Answer, type Asked, serve, type TestServer } from './server.ts'
-import type { ForgeState, StoredComment, StoredPull, StoredStatus } from './state.ts'
+import { type Described, type DescribedRequest, heldTo, isGateways } from './openapi.ts'
+import { type Answer, serve, type TestServer } from './server.ts'
+import { type ForgeState, lookedAt, type StoredComment, type StoredPull, type StoredStatus } from './state.ts'
 
 export const bitbucketToken = 'ATCTT-of-the-tests'
 const workspace = 'acme'
@@ -36,23 +36,12 @@ export async function bitbucketServer(
   access: BitbucketAccess = everything,
 ): Promise<TestServer> {
   return await serve((asked, url) => {
-    const path = asked.path.replace(/^\/2\.0/, '')
-    const found = path === asked.path ? null : api.route(asked.method, path)
-    if (found === null) throw new Error(`${asked.method} ${asked.path} is no operation of Bitbucket's API`)
-    const wrong = api.request(asked.method, found.template, asked.query, asked.body)
-    if (wrong.length > 0) throw new Error(`the request is not as described: ${wrong.join('; ')}`)
-    const answer = respond(state, access, { ...asked, ...found, url })
-    // Errors outside of the description are the gateway's: no right, no such repository.
-    const unsaid = [401, 403, 404].includes(answer.status)
-    const bad = unsaid ? [] : api.response(asked.method, found.template, answer.status, answer.body)
-    if (bad.length > 0) throw new Error(`the answer is not as described: ${bad.join('; ')}`)
-    return answer
+    const path = asked.path.startsWith('/2.0') ? asked.path.slice('/2.0'.length) : null
+    return heldTo(api, path, asked, request => respond(state, access, { ...request, url }), isGateways)
   })
 }
 
-interface Request extends Asked {
-  readonly template: string
-  readonly parameters: Readonly<Record<string, string>>
+interface Request extends DescribedRequest {
   readonly url: string
 }
 
@@ -304,14 +293,7 @@ export function bitbucketPeople(state: ForgeState, url: string): People {
         .map(({ body }) => body.replaceAll(/^\[\/\/\]: # \(.*\)$/gm, '').trimEnd()),
     comment: (number, raw) =>
       call('POST', `/pullrequests/${number}/comments`, { type: 'pullrequest_comment', content: { raw } }),
-    async look(number) {
-      const found = state.pulls.find(one => one.number === number)
-      return {
-        labels: [...(found?.labels ?? [])],
-        reviewers: [...(found?.reviewers ?? [])],
-        draft: found?.draft ?? false,
-      }
-    },
+    look: async number => lookedAt(state, number),
     async markReady(number) {
       const found = state.pulls.find(one => one.number === number)
       await call('PUT', `/pullrequests/${number}`, {

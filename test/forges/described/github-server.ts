@@ -3,8 +3,8 @@
  * description. What answers need beyond what is said here comes from the description's own examples.
  */
 import type { People } from '../../forge/contract.ts'
-import type { Described } from './openapi.ts'
-import { type Answer, type Asked, serve, type TestServer } from './server.ts'
+import { type Described, type DescribedRequest, heldTo, isGateways } from './openapi.ts'
+import { type Answer, serve, type TestServer } from './server.ts'
 import type { ForgeState, StoredIssue, StoredPull } from './state.ts'
 
 export const githubToken = 'github_pat_of-the-tests'
@@ -31,23 +31,15 @@ export async function githubServer(
 ): Promise<TestServer> {
   return await serve((asked, url) => {
     if (!asked.path.startsWith(`${prefix}/`)) return { status: 404, body: { message: 'Not Found' } }
-    const found = api.route(asked.method, asked.path.slice(prefix.length))
-    if (found === null) throw new Error(`${asked.method} ${asked.path} is no operation of GitHub's API`)
-    const wrong = api.request(asked.method, found.template, asked.query, asked.body)
-    if (wrong.length > 0) throw new Error(`the request is not as described: ${wrong.join('; ')}`)
-    if (asked.headers['x-github-api-version'] !== '2022-11-28') throw new Error('no API version was asked for')
-    const answer = respond(state, api, rights, { ...asked, ...found, url })
-    // Errors outside of the description are the gateway's: no right, no such repository.
-    const unsaid = [401, 403, 404].includes(answer.status)
-    const bad = unsaid ? [] : api.response(asked.method, found.template, answer.status, answer.body)
-    if (bad.length > 0) throw new Error(`the answer is not as described: ${bad.join('; ')}`)
-    return answer
+    const answered = (request: DescribedRequest): Answer => {
+      if (asked.headers['x-github-api-version'] !== '2022-11-28') throw new Error('no API version was asked for')
+      return respond(state, api, rights, { ...request, url })
+    }
+    return heldTo(api, asked.path.slice(prefix.length), asked, answered, isGateways)
   })
 }
 
-interface Request extends Asked {
-  readonly template: string
-  readonly parameters: Readonly<Record<string, string>>
+interface Request extends DescribedRequest {
   readonly url: string
 }
 

@@ -1,7 +1,14 @@
 /** An OpenAPI 3.0 description as something that requests and responses are held to. */
 import { Ajv, type ValidateFunction } from 'ajv'
+import type { Answer, Asked } from './server.ts'
 
 type Json = Readonly<Record<string, unknown>>
+
+/** A request, and which operation of the description it is for. */
+export interface DescribedRequest extends Asked {
+  readonly template: string
+  readonly parameters: Readonly<Record<string, string>>
+}
 
 export interface Described {
   /** The path of the description that a request is for, with its parameters; null: there is none. */
@@ -155,6 +162,34 @@ export function described(document: Json, shortcomings: Shortcomings = {}): Desc
       return first === undefined ? null : structuredClone(follow(first).value)
     },
   }
+}
+
+/**
+ * Holds a request to the description, has it answered, and holds the answer to it too, but for statuses that `isUnsaid` names. Throws for what is not as
+ * described.
+ */
+export function heldTo(
+  api: Described,
+  /** Null: a path that the description cannot have. */
+  path: string | null,
+  asked: Asked,
+  answered: (request: DescribedRequest) => Answer,
+  isUnsaid: (status: number) => boolean,
+): Answer {
+  const { method, query, body } = asked
+  const found = path === null ? null : api.route(method, path)
+  if (found === null) throw new Error(`${method} ${asked.path} is no operation that is described`)
+  const wrong = api.request(method, found.template, query, body)
+  if (wrong.length > 0) throw new Error(`the request is not as described: ${wrong.join('; ')}`)
+  const answer = answered({ ...asked, ...found })
+  const bad = isUnsaid(answer.status) ? [] : api.response(method, found.template, answer.status, answer.body)
+  if (bad.length > 0) throw new Error(`the answer is not as described: ${bad.join('; ')}`)
+  return answer
+}
+
+/** Errors outside of a description are the gateway's: no right, no such repository. */
+export function isGateways(status: number): boolean {
+  return [401, 403, 404].includes(status)
 }
 
 function apart(body: unknown, fields: readonly string[]): unknown {

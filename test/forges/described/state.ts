@@ -140,3 +140,13 @@ export function forgeState(bare: string): ForgeState {
     },
   }
 }
+
+/** What a person sees on a request's page; of one that is not there, nothing. */
+export function lookedAt({ pulls }: ForgeState, number: number) {
+  const found = pulls.find(one => one.number === number)
+  return {
+    labels: [...(found?.labels ?? [])],
+    reviewers: [...(found?.reviewers ?? [])],
+    draft: found?.draft ?? false,
+  }
+}
