@@ -9,7 +9,7 @@ const usualHours = 26
 /**
  * A Job that ends once the gates of the step hold that was delivered, so that the delivery waits for it. For Argo CD it is a PostSync hook of the Application that
  * delivers the site's folder: the sync goes on until then, and fails with the Job. For Flux it stands in a folder of its own, which a Kustomization waits for
- * (`FluxGate`); `gateKustomization` makes it another Job with every step. It needs the account that `RunnerCronJob` or `VerifierCronJob` bring.
+ * (`FluxGate`). `gateFolder` makes the files around it. It needs the account that `RunnerCronJob` or `VerifierCronJob` bring.
  */
 export class GateJob extends Chart {
   constructor(scope: Construct, id: string, props: GateProps) {
@@ -52,20 +52,60 @@ function gateName({ site }: Pick<GateProps, 'site'>): string {
 }
 
 /**
- * kustomization.yaml beside the Job. For Flux trust.txt, whose first line names the step, goes into a ConfigMap that the Job mounts: its name ends in a hash
- * of what it holds, so every step makes another Job. `trustFolder`: the site's folder as seen from here.
+ * The folder of the gate, by path in it, around `job` (the text of a `GateJob`). Both deliverers take up line 1 of trust.txt, which names the step, as a
+ * ConfigMap: a step that only restarts what others deliver changes nothing else of theirs.
+ *
+ * Flux: a kustomization.yaml. The Job mounts the ConfigMap, whose name ends in a hash of what it holds, so every step makes another Job.
+ * Argo CD: a chart, as kustomize does not read files above its folder there. Its source names the file, see `gateSource`; a sync, and with it the hook, follows from the changed ConfigMap.
  */
-export function gateKustomization(props: Pick<GateProps, 'site' | 'delivery'>, trustFolder: string): string {
-  const lines = ['apiVersion: kustomize.config.k8s.io/v1beta1', 'kind: Kustomization', 'resources:', '  - job.yaml']
-  if (props.delivery === 'flux')
-    lines.push(
-      'configMapGenerator:',
-      `  - name: ${gateName(props)}`,
-      `    namespace: ${runnerNamespace}`,
-      '    files:',
-      `      - ${trustFolder}/trust.txt`,
-    )
-  return `${lines.join('\n')}\n`
+export function gateFolder(
+  job: string,
+  { site, delivery }: Pick<GateProps, 'site' | 'delivery'>,
+  trustFolder: string,
+): ReadonlyMap<string, string> {
+  const name = gateName({ site })
+  if (delivery === 'argocd')
+    return new Map([
+      [
+        'Chart.yaml',
+        `apiVersion: v2\nname: ${name}\ndescription: Waits until a step has reached everyone\nversion: 0.1.0\n`,
+      ],
+      ['templates/job.yaml', job],
+      [
+        'templates/step.yaml',
+        `apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: ${name}
+  namespace: ${runnerNamespace}
+data:
+  trust.txt: {{ required "name trust.txt as file parameter "trust" of this source" .Values.trust | quote }}
+`,
+      ],
+    ])
+  const kustomization = `apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources:
+  - job.yaml
+configMapGenerator:
+  - name: ${name}
+    namespace: ${runnerNamespace}
+    files:
+      - ${trustFolder}/trust.txt
+`
+  return new Map([
+    ['job.yaml', job],
+    ['kustomization.yaml', kustomization],
+  ])
+}
+
+/** For Argo CD: the source to put beside the one of the site's folder. `path`: of the gate's folder; `trustFolder`: the site's, as seen from there. */
+export function gateSource(
+  repository: { readonly repoURL: string; readonly targetRevision: string },
+  path: string,
+  trustFolder: string,
+) {
+  return { ...repository, path, helm: { fileParameters: [{ name: 'trust', path: `${trustFolder}/trust.txt` }] } }
 }
 
 export interface FluxGateProps {

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Testing } from 'cdk8s'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parse, stringify } from 'yaml'
-import { FluxGate, GateJob, type GateProps, gateKustomization } from '../../phases/runner/index.ts'
+import { FluxGate, GateJob, type GateProps, gateFolder, gateSource } from '../../phases/runner/index.ts'
 import { readTrustHeader } from '../../src/report/trust-txt.ts'
 import { type GateRun, type GateWatch, watchGates } from './rig/gate-watch.ts'
 import { type GitServer, startGitServer } from './rig/git-server.ts'
@@ -234,12 +234,10 @@ function gitSecret({ username, token }: GitServer): Manifest {
   }
 }
 
-function gateFolder(props: GateProps): Record<string, string> {
+function gateFiles(props: GateProps): Record<string, string> {
   const job = Testing.synth(new GateJob(Testing.app(), 'gate', props)).map((object: unknown) => stringify(object))
-  return {
-    'gates/eu-1/job.yaml': job.join('---\n'),
-    'gates/eu-1/kustomization.yaml': gateKustomization(props, '../../trust/eu-1'),
-  }
+  const files = gateFolder(job.join('---\n'), props, '../../trust/eu-1')
+  return Object.fromEntries([...files].map(([path, text]) => [`gates/eu-1/${path}`, text]))
 }
 
 /** The gate as docs/runner.md has it, and a Kustomization that depends on it and shows which step it passed with. */
@@ -257,7 +255,7 @@ function fluxGate(props: GateProps): Record<string, string> {
     '  dependsOn:\n    - name: trust-gate\n',
   )
   return {
-    ...gateFolder(props),
+    ...gateFiles(props),
     'clusters/eu-1/trust-gate.yaml': Testing.synth(gate)
       .map((object: unknown) => stringify(object))
       .join('---\n'),
@@ -277,12 +275,16 @@ async function argoGate(props: GateProps, repository: FleetRepository): Promise<
   await repository.pull()
   const file = 'clusters/eu-1/trust.yaml'
   const { spec, ...application } = parse(await readFile(join(repository.clone, file), 'utf8')) as {
-    readonly spec: { readonly source: object; readonly syncPolicy: object }
+    readonly spec: {
+      readonly source: { readonly repoURL: string; readonly targetRevision: string }
+      readonly syncPolicy: object
+    }
   }
   const { source, ...rest } = spec
   const syncPolicy = { ...spec.syncPolicy, retry: { limit: 5, refresh: true } }
-  const sources = [source, { ...source, path: 'gates/eu-1' }]
-  return { ...gateFolder(props), [file]: stringify({ ...application, spec: { ...rest, sources, syncPolicy } }) }
+  const { repoURL, targetRevision } = source
+  const sources = [source, gateSource({ repoURL, targetRevision }, 'gates/eu-1', '../../trust/eu-1')]
+  return { ...gateFiles(props), [file]: stringify({ ...application, spec: { ...rest, sources, syncPolicy } }) }
 }
 
 /** What a folder holds, by line 1 of its trust.txt: `3-issue-new/1-data`, `3-issue-new/1-data undo`. */

@@ -6,6 +6,7 @@ import { join, resolve } from 'node:path'
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest'
 import { parse, parseAllDocuments } from 'yaml'
 import { runnerOutput } from '../../phases/fixtures/runner.ts'
+import { gateSource } from '../../phases/runner/index.ts'
 import { called } from '../cli/program.ts'
 import { bareRepository, cloneOf, opened, temporaryFolder, userGit } from '../repository/temporary.ts'
 import { plannedWorld, rotation } from '../scenarios/world.ts'
@@ -98,7 +99,8 @@ describe.each(systems)('the verifier of a cluster that no runner reaches, for %s
 })
 
 describe.each(['flux', 'argocd'] as const)('the Job that a delivery by %s waits for', delivery => {
-  const job = documents(output.get(`runner/gate-${delivery}/job.yaml`) ?? '')[0]
+  const file = delivery === 'flux' ? 'job.yaml' : 'templates/job.yaml'
+  const job = documents(output.get(`runner/gate-${delivery}/${file}`) ?? '')[0]
   const pod = job?.spec.template.spec
 
   test('waits with options that exist, and is ended by Kubernetes only after the command has given up', async () => {
@@ -127,11 +129,18 @@ test('Flux: the gate depends on what delivers the folder, waits, and may replace
 })
 
 test('Argo CD: the Job is a hook after the sync, made anew by each', () => {
-  const [job] = documents(output.get('runner/gate-argocd/job.yaml') ?? '')
+  const [job] = documents(output.get('runner/gate-argocd/templates/job.yaml') ?? '')
   expect(job?.metadata.annotations).toEqual({
     'argocd.argoproj.io/hook': 'PostSync',
     'argocd.argoproj.io/hook-delete-policy': 'BeforeHookCreation',
   })
+})
+
+test('Argo CD: every step changes an object of the gate, or a step that only restarts what others deliver would run no sync and no hook', () => {
+  const template = output.get('runner/gate-argocd/templates/step.yaml') ?? ''
+  const value = /trust\.txt: \{\{ required ".*" \.Values\.(\w+) \| quote \}\}/.exec(template)?.[1]
+  const source = gateSource({ repoURL: 'https://x', targetRevision: 'main' }, 'gates/eu-1', '../../trust/eu-1')
+  expect(source.helm.fileParameters).toEqual([{ name: value, path: '../../trust/eu-1/trust.txt' }])
 })
 
 describe('what starts the runner sooner', () => {
