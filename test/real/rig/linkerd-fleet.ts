@@ -1,4 +1,5 @@
 import { stringify } from 'yaml'
+import type { Manifest } from './objects.ts'
 import { fluxKustomization, kustomization, syncOf } from './repository.ts'
 
 export const linkerdNamespace = 'linkerd'
@@ -324,7 +325,7 @@ const firstPeerPort = 9001
  * Workloads that all talk to each other. Without iptables an application dials a port of its own proxy on the loopback, and without the
  * destination service that proxy finds peers, and their names, by an annotation.
  */
-export function shopObjects(workloads: readonly LinkerdWorkload[], interval: number): readonly unknown[] {
+export function shopObjects(workloads: readonly LinkerdWorkload[], interval: number): readonly Manifest[] {
   return [
     { apiVersion: 'v1', kind: 'Namespace', metadata: { name: shopNamespace } },
     ...workloads.flatMap((workload, place) => workloadObjects(workload, place, workloads, interval)),
@@ -336,7 +337,7 @@ function workloadObjects(
   place: number,
   workloads: readonly LinkerdWorkload[],
   interval: number,
-): readonly unknown[] {
+): readonly Manifest[] {
   const metadata = { name, namespace: shopNamespace, labels: { app: name } }
   const peers = workloads
     .map((peer, index) => ({ name: peer.name, port: firstPeerPort + index }))

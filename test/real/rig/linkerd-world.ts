@@ -2,7 +2,7 @@ import { X509Certificate } from 'node:crypto'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { output } from './components.ts'
+import { output, rustlsProxy } from './components.ts'
 import { type ControlPlane, startControlPlane } from './control-plane.ts'
 import { type Flux, startFlux } from './flux.ts'
 import { type Kubelet, startKubelet } from './kubelet.ts'
@@ -17,6 +17,7 @@ import {
   trustDomain,
 } from './linkerd-fleet.ts'
 import type { Network } from './network.ts'
+import type { Manifest } from './objects.ts'
 import {
   decryptionSecret,
   type FleetRepository,
@@ -32,49 +33,57 @@ import { ready } from './watch.ts'
 
 export const linkerdSite = 'eu-1'
 
-/** A cluster with the rig's stand-ins of Linkerd's control plane and proxies, delivered by the real Flux. */
-export interface LinkerdWorld {
+/** A cluster with the rig's stand-ins of Linkerd's control plane and proxies, and nobody who delivers. */
+export interface LinkerdCluster {
   readonly plane: ControlPlane
   readonly kubelet: Kubelet
-  readonly flux: Flux
   readonly traffic: TrafficWatch
-  readonly repository: FleetRepository
-  /** kubeconfig of the verifier: the ServiceAccount of roles/, and nothing besides. */
-  readonly verifier: string
   /** What `linkerd install` was given. */
   readonly starting: StartingMaterial
+  /** Ends with the cluster, before what was started earlier. */
+  onStop(stop: () => Promise<void>): void
   stop(): Promise<void>
 }
 
-export interface LinkerdWorldOptions {
+/** A cluster, delivered by the real Flux. */
+export interface LinkerdWorld extends LinkerdCluster {
+  readonly flux: Flux
+  readonly repository: FleetRepository
+  /** kubeconfig of the verifier: the ServiceAccount of roles/, and nothing besides. */
+  readonly verifier: string
+}
+
+export interface LinkerdClusterOptions {
   readonly network: Network
   readonly scheme: IssuerScheme
-  /** As `-identity-issuance-lifetime` takes it. */
-  readonly leafLife: string
   /** In the repository: a step restarts them. */
   readonly owned: readonly LinkerdWorkload[]
   /** Applied by hand, by a team that keeps its manifests elsewhere. */
   readonly foreign?: readonly LinkerdWorkload[]
+}
+
+export interface LinkerdWorldOptions extends LinkerdClusterOptions {
+  /** As `-identity-issuance-lifetime` takes it. */
+  readonly leafLife: string
   /** Milliseconds between two requests of one workload to one peer. */
   readonly interval: number
 }
 
-export const controlPlaneDeployments = ['linkerd-identity', 'linkerd-destination', 'linkerd-proxy-injector'] as const
+const controlPlaneDeployments = ['linkerd-identity', 'linkerd-destination', 'linkerd-proxy-injector'] as const
 
-export async function startLinkerdWorld(options: LinkerdWorldOptions): Promise<LinkerdWorld> {
-  const { network, scheme, owned, foreign = [], interval } = options
+/** Starts what Linkerd runs on, with what is in the cluster by hand; who declares it is up to the caller. */
+export async function startLinkerdCluster(options: LinkerdClusterOptions): Promise<LinkerdCluster> {
+  const { network, scheme, owned, foreign = [] } = options
   const stops: (() => Promise<void>)[] = []
   const stop = async (): Promise<void> => {
     for (const each of stops.splice(0).reverse()) await each()
   }
   try {
+    // Cargo takes its time, and no pod should have to wait for it.
+    await rustlsProxy()
     const folder = await mkdtemp(join(tmpdir(), 'ra-linkerd-'))
     stops.push(() => rm(folder, { recursive: true, force: true }))
     const starting = await makeMaterial(folder)
-    const repository = await makeRepository((_url, recipient) =>
-      linkerdFleet({ ...options, site: linkerdSite, recipient, root: starting.root, webhookCa: starting.webhook.ca }),
-    )
-    stops.push(() => repository.close())
     const plane = await startControlPlane({ name: linkerdSite, network })
     stops.push(() => plane.stop())
     const kubelet = await startKubelet(plane, {})
@@ -82,42 +91,69 @@ export async function startLinkerdWorld(options: LinkerdWorldOptions): Promise<L
     const traffic = await watchTraffic(kubelet, null)
     stops.push(() => traffic.stop())
     await install(plane, starting, scheme)
-    const all = [...owned, ...foreign]
     const proxy = await startServiceProxy(plane, [
       { namespace: linkerdNamespace, name: 'linkerd-identity' },
       { namespace: linkerdNamespace, name: 'linkerd-proxy-injector' },
-      ...all.map(({ name }) => ({ namespace: shopNamespace, name })),
+      ...[...owned, ...foreign].map(({ name }) => ({ namespace: shopNamespace, name })),
     ])
     stops.push(() => proxy.stop())
+    return { plane, kubelet, traffic, starting, onStop: each => void stops.push(each), stop }
+  } catch (cause) {
+    await stop()
+    throw cause
+  }
+}
+
+/** `linkerd install | kubectl apply`, and the workloads likewise. */
+export async function applyByHand(cluster: LinkerdCluster, options: LinkerdWorldOptions): Promise<void> {
+  const { plane, starting } = cluster
+  const { root, webhook } = starting
+  const files = linkerdFleet({ ...options, site: linkerdSite, recipient: '', root, webhookCa: webhook.ca })
+  for (const file of ['config', 'control-plane', 'webhook']) {
+    await plane.objects.applyYaml(files[`linkerd/${linkerdSite}/${file}.yaml`] ?? '', 'kubectl-client-side-apply')
+  }
+  await ready(cluster, linkerdNamespace, controlPlaneDeployments)
+  await plane.objects.applyYaml(documents(shopObjects(options.owned, options.interval)), 'kubectl-client-side-apply')
+  await ready(
+    cluster,
+    shopNamespace,
+    options.owned.map(({ name }) => name),
+  )
+}
+
+export async function startLinkerdWorld(options: LinkerdWorldOptions): Promise<LinkerdWorld> {
+  const { owned, foreign = [], interval } = options
+  const cluster = await startLinkerdCluster(options)
+  try {
+    const { plane, starting } = cluster
+    const { root, webhook } = starting
+    const repository = await makeRepository((_url, recipient) =>
+      linkerdFleet({ ...options, site: linkerdSite, recipient, root, webhookCa: webhook.ca }),
+    )
+    cluster.onStop(() => repository.close())
     const flux = await startFlux(plane, { flags: ['--requeue-dependency=2s'] })
-    stops.push(() => flux.stop())
+    cluster.onStop(() => flux.stop())
     await plane.objects.apply(decryptionSecret(repository))
     const source = await startSourceController(plane, { repository: repository.bare, branch: 'main' })
-    stops.push(() => source.stop())
+    cluster.onStop(() => source.stop())
     await plane.objects.applyYaml(syncOf(linkerdSite), 'flux')
-    await ready({ plane }, linkerdNamespace, controlPlaneDeployments)
+    await ready(cluster, linkerdNamespace, controlPlaneDeployments)
     // As people begin: the mesh first, for what is applied before the injector is asked stays without a proxy.
-    const objects = shopObjects(all, interval)
-    const isForeign = (object: unknown): boolean =>
-      foreign.some(({ name }) => (object as { metadata: { name: string } }).metadata.name === name)
-    const shop = documents(objects.filter(object => !isForeign(object)))
-    await repository.commit(apps({ 'shop.yaml': shop }), 'The shop')
+    const objects = shopObjects([...owned, ...foreign], interval)
+    const names = new Set(foreign.map(({ name }) => name))
+    const isForeign = (object: Manifest): boolean => names.has(object.metadata.name)
+    await repository.commit(apps({ 'shop.yaml': documents(objects.filter(object => !isForeign(object))) }), 'The shop')
     await ready(
-      { plane },
+      cluster,
       shopNamespace,
       owned.map(({ name }) => name),
     )
-    const elsewhere = documents(objects.filter(isForeign))
-    if (foreign.length > 0) await plane.objects.applyYaml(elsewhere, 'kubectl-client-side-apply')
-    await ready(
-      { plane },
-      shopNamespace,
-      foreign.map(({ name }) => name),
-    )
+    await plane.objects.applyYaml(documents(objects.filter(isForeign)), 'kubectl-client-side-apply')
+    await ready(cluster, shopNamespace, [...names])
     const verifier = await plane.kubeconfigOf('reanchor', 'reanchor-verifier')
-    return { plane, kubelet, flux, traffic, repository, verifier, starting, stop }
+    return { ...cluster, flux, repository, verifier }
   } catch (cause) {
-    await stop()
+    await cluster.stop()
     throw cause
   }
 }
