@@ -11,8 +11,11 @@ export default defineConfig({
       ? []
       : [
           'test/real/istio-traps.test.ts',
+          'test/real/linkerd-narrow.test.ts',
+          'test/real/linkerd-traps.test.ts',
           'test/real/rotation-cassandra.test.ts',
           'test/real/rotation-clusters.test.ts',
+          'test/real/rotation-linkerd.test.ts',
         ],
     globalSetup: ['test/real/rig/setup.ts'],
     // Workers start after the set-up, and trust what it made.

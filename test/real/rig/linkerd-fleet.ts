@@ -4,7 +4,7 @@ import { fluxKustomization, kustomization, syncOf } from './repository.ts'
 
 export const linkerdNamespace = 'linkerd'
 export const trustDomain = 'cluster.local'
-export const linkerdVersion = 'edge-25.8.3'
+const linkerdVersion = 'edge-25.8.3'
 export const shopNamespace = 'shop'
 
 export type IssuerScheme = 'linkerd.io/tls' | 'kubernetes.io/tls'
