@@ -10,9 +10,13 @@ export default defineConfig({
     exclude: all
       ? []
       : [
+          'test/real/controls.test.ts',
+          'test/real/faults.test.ts',
+          'test/real/gate-jobs.test.ts',
           'test/real/istio-traps.test.ts',
           'test/real/linkerd-narrow.test.ts',
           'test/real/linkerd-traps.test.ts',
+          'test/real/pods.test.ts',
           'test/real/rotation-cassandra.test.ts',
           'test/real/rotation-clusters.test.ts',
           'test/real/rotation-linkerd.test.ts',
