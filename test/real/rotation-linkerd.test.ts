@@ -6,6 +6,7 @@ import { type LinkerdWorld, linkerdSite, startLinkerdWorld } from './rig/linkerd
 import { createNetwork, type Network } from './rig/network.ts'
 import { reanchor, told } from './rig/reanchor.ts'
 import { report, rotate, shortGates } from './rig/rotation.ts'
+import { until } from './rig/server.ts'
 import { byStep, failuresText, flowing, plannedTrust, recordOf, restart } from './rig/watch.ts'
 
 const owned: readonly LinkerdWorkload[] = [
@@ -34,6 +35,12 @@ describe('trust anchors of Linkerd', () => {
       network = await createNetwork()
       world = await startLinkerdWorld({ network, scheme, leafLife: '2m', owned, foreign, interval: 1000 })
       await flowing([world], pairs)
+      await until(
+        'no pod is new any more',
+        async () => (await world.traffic.read(Date.now() - 5000)).early === 0,
+        60_000,
+        500,
+      )
       const { starting, kubelet, repository, verifier } = world
       const before = { roots: [starting.rootSha256], issuers: [starting.issuerSha256], sets: 1 }
       expect(await heldByProxies(kubelet)).toMatchObject(before)
