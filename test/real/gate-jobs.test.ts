@@ -31,10 +31,10 @@ import { type MeshCluster, startArgoCluster, startFluxCluster } from './rig/worl
 const namespace = 'shop'
 const workloads = ['frontend', 'cart', 'orders']
 const pairs = workloads.length * (workloads.length - 1)
-/** While istiod's volumes are held here, the Job has to wait; the step before it is shown to be the reason. */
-const held = '2-trust-both/1-data'
-/** Held too, and then taken back: the Job has to let go. */
-const undone = '3-issue-new/1-data'
+/** The roll-out of istiod is kept from going on here for a while, and the Job has to wait for it. */
+const held = '2-trust-both/2-restart'
+/** Kept too, and then taken back: the Job has to let go. */
+const undone = '3-issue-new/2-restart'
 
 describe('a Kustomization that waits for the gate', () => {
   let network: Network
@@ -88,7 +88,7 @@ describe('a Kustomization that waits for the gate', () => {
       async onOpened(step) {
         if (step === '0-adopt/1-adopt')
           await repository.commit(fluxGate(props), 'Let what comes after trust wait for it')
-        disturbed.opened(step)
+        await disturbed.opened(step)
         return true
       },
       onWaiting: disturbed.waiting,
@@ -178,7 +178,7 @@ describe('a PostSync hook of Argo CD', () => {
       ...others,
       init: [...init, '--age', repository.recipient],
       async onOpened(step) {
-        disturbed.opened(step)
+        await disturbed.opened(step)
         return true
       },
       onWaiting: disturbed.waiting,
@@ -325,9 +325,9 @@ async function stepInSync(
   return stepIn(await git('--git-dir', bare, 'show', `${revision}:trust/eu-1/trust.txt`))
 }
 
-/** Holds istiod's volumes at two steps, of which the second is then undone. What came of it is checked at the end. */
+/** Keeps istiod from being rolled out at two steps, of which the second is then undone. What came of it is checked at the end. */
 function disturb(cluster: MeshCluster, repository: FleetRepository, runs: () => readonly GateRun[]) {
-  const { kubelet } = cluster
+  const { objects } = cluster.plane
   /** Looks at the Job of the held step, and in how many of them it went on. */
   const waited = { looks: 0, running: 0 }
   let undoneAfter: number | null = null
@@ -341,20 +341,22 @@ function disturb(cluster: MeshCluster, repository: FleetRepository, runs: () => 
     await merge({ repository }, pullRequest.number)
     await until('the Job of the undone step has let go', async () => runOf(undone)?.ended === 'Failed', 150_000)
     undoneAfter = Date.now() - began
-    kubelet.holdProjection(null)
+    await objects.delete(quota)
   }
 
   return {
-    opened(step: string): void {
-      if (step === held || (step === undone && undoneAfter === null))
-        kubelet.holdProjection(pod => pod.namespace === 'istio-system')
+    async opened(step: string): Promise<void> {
+      if (step !== held && (step !== undone || undoneAfter !== null)) return
+      const { apiVersion, kind, ...metadata } = quota
+      // As many pods as there are: none can be added before another one ends, and none ends before one is added.
+      await objects.apply({ apiVersion, kind, metadata, spec: { hard: { pods: '2' } } })
     },
     async waiting(step: string): Promise<void> {
       if (step === held && waited.looks < 4 && runOf(held) !== undefined) {
         waited.looks += 1
         if (runOf(held)?.ended === null) waited.running += 1
         await sleep(4000)
-        if (waited.looks === 4) kubelet.holdProjection(null)
+        if (waited.looks === 4) await objects.delete(quota)
       }
       if (step === undone && undoneAfter === null && runOf(undone) !== undefined) await undo()
     },
@@ -367,6 +369,8 @@ function disturb(cluster: MeshCluster, repository: FleetRepository, runs: () => 
     },
   }
 }
+
+const quota = { apiVersion: 'v1', kind: 'ResourceQuota', namespace: 'istio-system', name: 'no-more-pods' } as const
 
 /** Steps whose Job was complete. */
 function completed(runs: readonly GateRun[]): readonly (string | null)[] {
