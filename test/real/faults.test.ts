@@ -209,7 +209,7 @@ describe('a rotation while things break', () => {
       texts: [
         'sidecar shop/',
         'the role lacks verb get (and create) on pods/portforward',
-        'roles/istio-portforward.yaml',
+        'the port-forwards of its system in roles/ grant both',
       ],
     },
     {
