@@ -14,9 +14,12 @@ export default defineConfig({
           'test/real/faults.test.ts',
           'test/real/gate-jobs.test.ts',
           'test/real/istio-traps.test.ts',
+          'test/real/linkerd-narrow.test.ts',
+          'test/real/linkerd-traps.test.ts',
           'test/real/pods.test.ts',
           'test/real/rotation-cassandra.test.ts',
           'test/real/rotation-clusters.test.ts',
+          'test/real/rotation-linkerd.test.ts',
         ],
     globalSetup: ['test/real/rig/setup.ts'],
     // Workers start after the set-up, and trust what it made.

@@ -435,7 +435,7 @@ function refuse(answer: Pick<Answer, 'status'>, asked: string, verb: string, typ
     throw new ClusterError(
       'forbidden',
       asked,
-      `the role lacks verb ${verb} on ${type.plural} (API group ${group}); roles/istio.yaml grants it`,
+      `the role lacks verb ${verb} on ${type.plural} (API group ${group}); the file of its system in roles/ grants it`,
     )
   }
   if (answer.status === 429 || answer.status >= 500)
@@ -577,7 +577,8 @@ function forwardFailure(cause: unknown, asked: string): ClusterError {
   const status = /Unexpected server response: (\d+)/.exec(message)?.[1]
   if (status === '401') return new ClusterError('forbidden', asked, credentialsRefused, cause)
   if (status === '403') {
-    const detail = 'the role lacks verb get (and create) on pods/portforward; roles/istio-portforward.yaml grants both'
+    const detail =
+      'the role lacks verb get (and create) on pods/portforward; the port-forwards of its system in roles/ grant both'
     return new ClusterError('forbidden', asked, detail, cause)
   }
   return new ClusterError(

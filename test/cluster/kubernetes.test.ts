@@ -134,11 +134,15 @@ describe('a real connection', () => {
 
   it('names verb and resource that the role lacks', async () => {
     api.forbidden.add('list /pods').add('get /secrets').add('get /pods/portforward')
-    await expect(names()).rejects.toThrow(/verb list on pods \(API group core\); roles\/istio\.yaml/)
+    await expect(names()).rejects.toThrow(
+      'the role lacks verb list on pods (API group core); the file of its system in roles/ grants it',
+    )
     await expect(cluster.metadata(resources.secrets, 'istio-system', 'cacerts')).rejects.toMatchObject({
       failure: 'forbidden',
     })
-    await expect(cluster.httpGet(somePod, 15000, '/')).rejects.toThrow(/roles\/istio-portforward\.yaml/)
+    await expect(cluster.httpGet(somePod, 15000, '/')).rejects.toThrow(
+      /the port-forwards of its system in roles\/ grant both/,
+    )
   })
 
   it('says malformed for what is not JSON', async () => {

@@ -209,7 +209,7 @@ describe('a rotation while things break', () => {
       texts: [
         'sidecar shop/',
         'the role lacks verb get (and create) on pods/portforward',
-        'roles/istio-portforward.yaml',
+        'the port-forwards of its system in roles/ grant both',
       ],
     },
     {
@@ -217,7 +217,7 @@ describe('a rotation while things break', () => {
       texts: [
         'Secret/istio-system/reanchor-canary',
         'the role lacks verb get on secrets',
-        'roles/istio.yaml grants it',
+        'the file of its system in roles/ grants it',
       ],
     },
     {
@@ -225,12 +225,12 @@ describe('a rotation while things break', () => {
       texts: [
         'Kustomization/flux-system/trust',
         'the role lacks verb get on kustomizations',
-        'roles/istio.yaml grants it',
+        'the file of its system in roles/ grants it',
       ],
     },
     {
       missing: { resource: 'pods' },
-      texts: ['list pods', 'the role lacks verb list on pods', 'roles/istio.yaml grants it'],
+      texts: ['list pods', 'the role lacks verb list on pods', 'the file of its system in roles/ grants it'],
     },
     {
       missing: { resource: 'namespaces' },
@@ -406,7 +406,7 @@ describe('a rotation while things break', () => {
     const texts = [
       'list ConfigMaps istio-ca-root-cert',
       'the role lacks verb list on configmaps',
-      'roles/istio.yaml grants it',
+      'the file of its system in roles/ grants it',
     ]
     await during('no right to istio-ca-root-cert', () => shut(4, texts, verifier(kubeconfig)))
     await opens('3-issue-new/1-data')

@@ -43,7 +43,10 @@ interface Block {
   readonly rest: string
 }
 
-/** The next block as encoding/pem's Decode finds it: BEGIN at the start of a line, END alone on its line but for blanks. */
+/**
+ * The next block as encoding/pem's Decode finds it: BEGIN at the start of a line, END alone on its line but for blanks. Null too where a block is cut
+ * off and another one begins: some versions of Go then look for an END from the first BEGIN, others for the BEGIN nearest to that END.
+ */
 function nextBlock(text: string): Block | null {
   const begin = /(^|\n)-----BEGIN ([^\n]*?)-----[ \t\r]*\n/g
   for (let found = begin.exec(text); found !== null; found = begin.exec(text)) {
@@ -52,7 +55,7 @@ function nextBlock(text: string): Block | null {
     const body = text.slice(begin.lastIndex)
     // Right behind the BEGIN line, or at the start of a later one.
     const end = /(^|\n)-----END ([^\n]*?)-----([^\n]*)(\n|$)/.exec(body)
-    if (end === null) return null
+    if (end === null || /(^|\n)-----BEGIN /.test(body.slice(0, end.index))) return null
     if (end[2] === label && (end[3] ?? '').trim() === '' && !label.includes('-----')) {
       const stop = begin.lastIndex + end.index + end[0].length
       return { label, pem: text.slice(start, stop).trimEnd(), rest: text.slice(stop) }

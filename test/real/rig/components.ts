@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { mkdir, readFile, rename, rm } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -52,6 +52,7 @@ const goPrograms = {
     stamps: istioStamps,
   },
   workload: { module: 'workload', package: '.' },
+  'linkerd-rig': { module: 'linkerd', package: '.' },
   'cassandra-rig': { module: 'cassandra', package: '.' },
   'kustomize-controller': { module: 'flux', package: 'github.com/fluxcd/kustomize-controller' },
   helm: { module: 'helm', package: 'helm.sh/helm/v3/cmd/helm' },
@@ -118,10 +119,38 @@ export async function program(name: Program): Promise<string> {
   return built
 }
 
+/**
+ * Path of the rig's proxy on rustls, as linkerd2-proxy has it; built by cargo where the cache has none for the same lock and source. Throws with
+ * the compiler's last lines.
+ */
+export async function rustlsProxy(): Promise<string> {
+  const source = join(toolsFolder, 'linkerd-proxy')
+  const hash = createHash('sha256')
+  for (const file of ['Cargo.toml', 'Cargo.lock', 'src/main.rs']) hash.update(await readFile(join(source, file)))
+  const folder = join(cacheFolder(), `linkerd-proxy-${hash.digest('hex').slice(0, 16)}`)
+  const name = 'linkerd-rustls-proxy'
+  const built = join(folder, name)
+  if (existsSync(built)) return built
+  await mkdir(folder, { recursive: true })
+  const began = Date.now()
+  process.stderr.write(`real: building ${name}\n`)
+  const target = join(folder, `target.${process.pid}`)
+  try {
+    const env = { ...process.env, CARGO_TARGET_DIR: target }
+    await output('cargo', ['build', '--release', '--locked', '--quiet'], { cwd: source, env })
+    await rename(join(target, 'release', name), built)
+  } finally {
+    await rm(target, { recursive: true, force: true })
+  }
+  process.stderr.write(`real: built ${name} in ${Math.round((Date.now() - began) / 1000)} s\n`)
+  return built
+}
+
 /** The digest of what decides about a module's programs: versions, and for our own module its source. */
 async function digestOf(module: string): Promise<string> {
   const hash = createHash('sha256')
-  for (const file of ['go.mod', 'go.sum', 'main.go']) {
+  const sources = (await readdir(join(toolsFolder, module))).filter(file => file.endsWith('.go')).sort()
+  for (const file of ['go.mod', 'go.sum', ...sources]) {
     const path = join(toolsFolder, module, file)
     if (existsSync(path)) hash.update(await readFile(path))
   }

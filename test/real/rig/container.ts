@@ -15,7 +15,7 @@ import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { cassandraJars, envoy, moduleFolder, output, program } from './components.ts'
+import { cassandraJars, envoy, moduleFolder, output, program, rustlsProxy } from './components.ts'
 import { startServer } from './server.ts'
 
 /** What an image stands for: a program of this machine at the path where its image has it, and what else that image has. */
@@ -40,7 +40,9 @@ export async function imageOf({
   readonly name: string
   readonly image: string
 }): Promise<Image | null> {
-  const own = /^(?:.*\/)?rig\/(workload|cassandra|cassandra-client|envoy|reanchor)(?::.*)?$/.exec(image)?.[1]
+  const own =
+    /^(?:.*\/)?rig\/(workload|cassandra|cassandra-client|envoy|linkerd-go-proxy|reanchor)(?::.*)?$/.exec(image)?.[1] ??
+    /^cr\.l5d\.io\/(linkerd\/(?:controller|proxy)):/.exec(image)?.[1]
   const key = own ?? name
   if (own === undefined && name !== 'discovery' && name !== 'istio-proxy') return null
   // Finding the files asks Go and Python, which takes longer than all else of a start.
@@ -74,6 +76,13 @@ async function findImage(key: string): Promise<Image> {
   if (key === 'cassandra-client') {
     const entrypoint = '/usr/local/bin/cassandra-rig'
     return { entrypoint, files: { [entrypoint]: await program('cassandra-rig') }, user: 1000, args: ['query'] }
+  }
+  if (key.startsWith('linkerd')) {
+    const helper = '/usr/local/bin/linkerd-rig'
+    const files = { [helper]: await program('linkerd-rig') }
+    if (key !== 'linkerd/proxy') return { entrypoint: helper, files, user: 2102 }
+    const entrypoint = '/usr/local/bin/linkerd-rustls-proxy'
+    return { entrypoint, files: { ...files, [entrypoint]: await rustlsProxy() }, user: 2102 }
   }
   const entrypoint = '/usr/local/bin/workload'
   return { entrypoint, files: { [entrypoint]: await program('workload') }, user: 1000 }

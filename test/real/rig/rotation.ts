@@ -225,10 +225,10 @@ export function nextOf(said: Said): NextJson {
   return answer
 }
 
-/** `reanchor/mesh/2-trust-both-1-data` → `2-trust-both/1-data` */
+/** `reanchor/mesh/1-trust-both-3-data-plane` → `1-trust-both/3-data-plane` */
 export function stepOf(branch: string, rotation: string): string {
   const own = branch.replace(`reanchor/${rotation}/`, '')
-  const found = /^(\d+-.*)-(\d+-[a-z0-9]+(?:\.\d+)?)$/.exec(own)
+  const found = /^(\d+-.*?)-(\d+-[a-z][a-z0-9-]*(?:\.\d+)?)$/.exec(own)
   return found === null ? own : `${found[1]}/${found[2]}`
 }
 

@@ -1,15 +1,16 @@
 import { existsSync } from 'node:fs'
 import type { TestProject } from 'vitest/node'
 import { provideGitea } from '../../forges/setup.ts'
-import { envoy, output, program, programs } from './components.ts'
+import { envoy, output, program, programs, rustlsProxy } from './components.ts'
 
 const real =
   'etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kwok, istiod (pilot-discovery), pilot-agent, \
-Envoy, kustomize-controller, Argo CD (repo-server, application-controller, redis), sealed-secrets controller, trust-manager, helm, kustomize, Gitea; with --all Cassandra'
+Envoy, kustomize-controller, Argo CD (repo-server, application-controller, redis), sealed-secrets controller, trust-manager, helm, kustomize, Gitea; with --all Cassandra, and rustls under the stand-in of Linkerd’s proxy'
 
 const standIns = `kubelet (real processes in network namespaces, its own projection of Secrets, ConfigMaps and tokens), \
 kube-proxy (TCP to the ready endpoints of istiod), Flux source-controller and helm-controller, Sail operator (the real chart by the real helm), \
-the Cassandra operator, Kyma’s connector and runtime agent, the part of istiod that pushes a credential to Kyma’s gateway`
+the Cassandra operator, Kyma’s connector and runtime agent, the part of istiod that pushes a credential to Kyma’s gateway, \
+Linkerd’s identity, injector and proxies`
 
 /** Before the first suite: says what runs, builds what the cache lacks, and the command line as users run it. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
@@ -23,6 +24,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   // One after the other: the compiler uses every core by itself.
   for (const name of programs) await program(name)
   await envoy()
+  if (process.env.REANCHOR_REAL === 'all') await rustlsProxy()
   await output('npx', ['tsc', '-p', 'tsconfig.build.json'])
   const { end } = await provideGitea(project)
   return end

@@ -93,9 +93,9 @@ while True:
  * Keeps the ledger of a mesh: finds the logs of all workloads while their pods run (they outlive them), and follows the certificates of
  * every proxy, so that a failure is told with those of both its ends at that time.
  *
- * @param interval Milliseconds between two looks at a proxy. @default 200
+ * @param interval Milliseconds between two looks at a proxy; null: no proxy is an Envoy, so none is looked at. @default 200
  */
-export async function watchTraffic(kubelet: Kubelet, interval = 200): Promise<TrafficWatch> {
+export async function watchTraffic(kubelet: Kubelet, interval: number | null = 200): Promise<TrafficWatch> {
   const folder = await mkdtemp(join(tmpdir(), 'ra-t-'))
   const watched = new Map<string, Watched>()
   let stopped = false
@@ -105,8 +105,8 @@ export async function watchTraffic(kubelet: Kubelet, interval = 200): Promise<Tr
     for (const pod of kubelet.everyPod()) {
       if (watched.has(pod.uid)) continue
       // Where no Envoy ever answers, nothing is ever written. Of a pod that has ended already only its log is left.
-      const silent = pod.namespace === istioNamespace || !living.has(pod.uid)
-      const watcher = silent ? null : watcherOf(pod, join(folder, `${watched.size}.log`))
+      const silent = interval === null || pod.namespace === istioNamespace || !living.has(pod.uid)
+      const watcher = silent ? null : watcherOf(pod, join(folder, `${watched.size}.log`), interval)
       watched.set(pod.uid, { pod, from: Date.now(), to: null, watcher })
     }
     for (const [uid, entry] of watched) {
@@ -116,8 +116,8 @@ export async function watchTraffic(kubelet: Kubelet, interval = 200): Promise<Tr
     }
   }
 
-  function watcherOf(pod: RunningPod, log: string): Server {
-    const command = ['python3', '-c', watchScript, String(interval / 1000)]
+  function watcherOf(pod: RunningPod, log: string, every: number): Server {
+    const command = ['python3', '-c', watchScript, String(every / 1000)]
     return startServer(`certificates of ${pod.name}`, ['ip', 'netns', 'exec', pod.netns, ...command], { log })
   }
 

@@ -19,7 +19,11 @@ export interface StepTraffic {
 }
 
 /** Waits until every Deployment is rolled out. */
-export async function ready(cluster: MeshCluster, namespace: string, names: readonly string[]): Promise<void> {
+export async function ready(
+  cluster: Pick<MeshCluster, 'plane'>,
+  namespace: string,
+  names: readonly string[],
+): Promise<void> {
   for (const name of names) {
     await until(
       `Deployment ${namespace}/${name} is rolled out`,
@@ -31,7 +35,7 @@ export async function ready(cluster: MeshCluster, namespace: string, names: read
 }
 
 /** `kubectl rollout restart`, by whom it belongs to. */
-export async function restart(cluster: MeshCluster, namespace: string, name: string): Promise<void> {
+export async function restart(cluster: Pick<MeshCluster, 'plane'>, namespace: string, name: string): Promise<void> {
   const restartedAt = new Date().toISOString()
   await cluster.plane.objects.merge(
     { apiVersion: 'apps/v1', kind: 'Deployment', namespace, name },
@@ -40,7 +44,7 @@ export async function restart(cluster: MeshCluster, namespace: string, name: str
 }
 
 /** Waits until every pair of workloads has answered within the last seconds, and none of them failed. */
-export async function flowing(clusters: readonly MeshCluster[], pairs: number): Promise<void> {
+export async function flowing(clusters: readonly Pick<MeshCluster, 'traffic'>[], pairs: number): Promise<void> {
   let last = ''
   await until(
     'requests flow between all pairs',

@@ -53,6 +53,14 @@ describe('reading as linkerd2 does', () => {
     expect(readAsGo(key).ok).toBe(false)
   })
 
+  it('reads nothing where a block is cut off and another begins, as versions of Go differ in what they make of it', () => {
+    const cut = old.root.pem.slice(0, 120)
+    const key = '-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n'
+    expect(readAsGo(`${cut}\n${next.root.pem}`)).toEqual({ ok: false, reason: 'not a PEM certificate' })
+    expect(readAsGo(`${cut}\n${key}${next.root.pem}`)).toEqual({ ok: false, reason: 'not a PEM certificate' })
+    expect(readAsGo(`${next.root.pem}${cut}\n${next.root.pem}`).ok).toBe(false)
+  })
+
   it('needs at least one anchor', () => {
     expect(readAsGo('').ok).toBe(false)
   })

@@ -1,0 +1,3 @@
+module rig/linkerd
+
+go 1.26.0
