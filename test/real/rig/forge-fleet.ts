@@ -17,8 +17,8 @@ export interface ForgeFleet extends FleetRepository {
   /** A push with the token that reanchor has. Throws what Gitea says where it refuses. */
   pushAsBot(from: string, branch: string): Promise<void>
   readonly api: <T>(method: string, path: string, body?: Readonly<Record<string, unknown>>) => Promise<T>
-  /** Brings `bare` to what Gitea has, over https: what source-controller does with its own clone. */
-  sync(): Promise<void>
+  /** Over https. */
+  readonly sync: () => Promise<void>
   /** Presses the merge button of every open pull request whose branch `presses` names, all the time. */
   pressButtons(presses: (branch: string) => boolean): ButtonPresser
 }
@@ -57,6 +57,7 @@ export async function makeForgeFleet(
   // Robin owns the fleet: what is no rotation goes to main without a pull request.
   await local.git('remote', 'set-url', 'origin', asAdmin)
   let runners = 0
+  let syncing: Promise<void> | null = null
 
   async function gateOf(commit: string): Promise<string> {
     const { statuses } = await api<{
@@ -81,8 +82,16 @@ export async function makeForgeFleet(
       const asBot = remote.replace('https://', `https://bot:${made.botToken}@`)
       await local.git('push', '--force', asBot, `${from}:refs/heads/${branch}`)
     },
-    async sync() {
-      await output('git', ['fetch', '--quiet', '--prune', asAdmin, '+refs/heads/*:refs/heads/*'], { cwd: local.bare })
+    sync() {
+      // Two clusters look at once, and two fetches at once into one folder are in each other's way.
+      syncing ??= output('git', ['fetch', '--quiet', '--prune', asAdmin, '+refs/heads/*:refs/heads/*'], {
+        cwd: local.bare,
+      })
+        .then(() => {})
+        .finally(() => {
+          syncing = null
+        })
+      return syncing
     },
     pressButtons(presses) {
       const merges: PressedMerge[] = []

@@ -16,7 +16,7 @@ import type { Network } from './network.ts'
 import type { Place } from './objects.ts'
 import { decryptionSecret, type FleetRepository, fluxKustomization, kustomization, syncOf } from './repository.ts'
 import { until } from './server.ts'
-import { startSourceController } from './source-controller.ts'
+import { sourceOf, startSourceController } from './source-controller.ts'
 
 export const centralSite = 'central'
 /** The one runtime, and the name of its cluster's context. */
@@ -133,7 +133,7 @@ export async function startKymaWorld(network: Network, repository: FleetReposito
     const flux = await startFlux(central, { flags: ['--requeue-dependency=2s'] })
     stops.push(() => flux.stop())
     await central.objects.apply(decryptionSecret(repository))
-    const source = await startSourceController(central, { repository: repository.bare, branch: 'main' })
+    const source = await startSourceController(central, sourceOf(repository))
     stops.push(() => source.stop())
     await central.objects.applyYaml(syncOf(centralSite), 'flux')
     await until(

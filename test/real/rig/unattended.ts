@@ -42,6 +42,7 @@ export interface Round {
 }
 
 export interface UnattendedRecord extends RotationRecord {
+  /** In order; people's words among them. */
   readonly merges: readonly PressedMerge[]
   /** Presses of the merge button that Gitea refused, all pull requests together. */
   readonly refused: number
@@ -76,7 +77,7 @@ export async function unattended(options: UnattendedOptions): Promise<Unattended
   let count = 0
   try {
     for (;;) {
-      const last = buttons.merges.at(-1)
+      const last = buttons.merges.findLast(isStep)
       const step = last === undefined ? null : stepOf(last.branch, name)
       const since = last === undefined ? began : Date.parse(last.mergedAt)
       const after = options.killed?.(count++) ?? null
@@ -102,9 +103,10 @@ export async function unattended(options: UnattendedOptions): Promise<Unattended
   }
   await fleet.pull()
   const steps: StepRecord[] = []
-  for (const [index, merge] of buttons.merges.entries()) {
+  const merged = buttons.merges.filter(isStep)
+  for (const [index, merge] of merged.entries()) {
     const step = stepOf(merge.branch, name)
-    const next = buttons.merges[index + 1]
+    const next = merged[index + 1]
     const consumers = next === undefined ? {} : await consumersIn(fleet, name, next.head)
     steps.push({
       step,
@@ -122,6 +124,11 @@ export async function unattended(options: UnattendedOptions): Promise<Unattended
     merges: [...buttons.merges],
     refused: [...buttons.refusals.values()].reduce((sum, count) => sum + count, 0),
   }
+}
+
+/** A person's word comes by a pull request too, and moves nothing. */
+function isStep({ branch }: PressedMerge): boolean {
+  return !branch.includes('/attest-')
 }
 
 async function declareOnForge({ fleet, system, name, init, edit }: UnattendedOptions): Promise<void> {
