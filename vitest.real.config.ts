@@ -10,6 +10,10 @@ export default defineConfig({
     exclude: all
       ? []
       : [
+          'test/real/forge-cassandra-regions.test.ts',
+          'test/real/forge-cassandra.test.ts',
+          'test/real/forge-faults.test.ts',
+          'test/real/forge-kyma.test.ts',
           'test/real/istio-traps.test.ts',
           'test/real/rotation-cassandra.test.ts',
           'test/real/rotation-clusters.test.ts',

@@ -77,8 +77,16 @@ describe('Cassandra in two regions through a real Gitea', () => {
     expect(traffic.slice(0, -1).every(step => step.sent > 0)).toBe(true)
     for (const region of ring.regions)
       expect(region.nodes().map(pod => pod.restarts('cassandra'))).toEqual(Array.from({ length: replicas }, () => 0))
+    expect(await refusals()).toBe(0)
     await ring.whole()
   }, 3_600_000)
+
+  /** How often a node wrote that it refuses another one's certificate, in the words of the operator's runbook; over all that ran under their names. */
+  async function refusals(): Promise<number> {
+    const pods = ring.regions.flatMap(region => region.nodes())
+    const logs = await Promise.all(pods.map(pod => readFile(pod.log('cassandra'), 'utf8')))
+    return logs.reduce((sum, log) => sum + log.split('Certificate signature validation failed').length - 1, 0)
+  }
 
   it('refuses a new CA of the Subject in use at plan; put there by hand past it, such a CA costs the ring a node', async () => {
     const [region] = ring.regions
@@ -146,21 +154,7 @@ describe('Cassandra in two regions through a real Gitea', () => {
       await ring.whole()
       await put({ 'ca.crt': twin, 'ca.key': await readFile(join(folder, 'twin.key')), 'ca2.crt': oldCertificate })
     }
-    const refusal = /SSLHandshakeException: .*/
-    const refused = await until(
-      'a node refuses another',
-      async () => {
-        for (const each of ring.regions)
-          for (const pod of each.nodes()) {
-            const log = await readFile(pod.log('cassandra'), 'utf8')
-            const found = refusal.exec(log)?.[0]
-            if (found !== undefined) return `${pod.name}: ${found}`
-          }
-        return null
-      },
-      400_000,
-      2000,
-    )
+    await until('a node refuses another', async () => (await refusals()) > 0, 400_000, 2000)
     // And that is no moment of a roll-out.
     await sleep(60_000)
     const lost = await ring.whole().then(
@@ -170,9 +164,11 @@ describe('Cassandra in two regions through a real Gitea', () => {
     const queries = await Promise.all(ring.regions.map(({ traffic }) => traffic.read(began)))
     const sent = queries.reduce((sum, each) => sum + each.sent, 0)
     const failed = queries.reduce((sum, each) => sum + each.failed, 0)
-    await report({ what: 'control: two CAs of one Subject on real nodes', kept, refused, lost, sent, failed })
-    expect(refused).toMatch(/ertificate|PKIX/)
-    expect(lost).not.toBeNull()
+    const starts = region.nodes().map(pod => pod.restarts('cassandra'))
+    await report({ what: 'control: two CAs of one Subject on real nodes', kept, lost, starts, sent, failed })
+    expect(lost).toMatch(/consistency level ALL|unable to|no connections|no host/i)
+    // One node comes up no more, and the roll-out stops there.
+    expect(starts.filter(count => count > 0)).toHaveLength(1)
 
     async function restarted(since: number): Promise<boolean> {
       const pods = await plane.objects.list('v1', 'Pod', { namespace })

@@ -4,7 +4,7 @@ import { openRepository } from '../../../src/repository/repository.ts'
 import type { GateResult } from '../../../src/rotation.ts'
 import { foretoldPairs } from '../../../src/safety/price.ts'
 import type { Meeting } from './kyma-clients.ts'
-import { centralSite, type KymaWorld, runtimeName } from './kyma-world.ts'
+import { centralSite, type KymaClusters, runtimeName } from './kyma-world.ts'
 import type { FleetRepository } from './repository.ts'
 import { shortGates } from './rotation.ts'
 import { until } from './server.ts'
@@ -34,7 +34,7 @@ export function kymaDeclared(strategy: 'graceful' | 'emergency'): (text: string)
 }
 
 /** Waits until every client was taken by every gateway pod within the last seconds, and nobody was refused. */
-export async function everybodyIsTaken(kyma: KymaWorld): Promise<void> {
+export async function everybodyIsTaken(kyma: KymaClusters): Promise<void> {
   await until(
     'every client is taken by every gateway pod',
     () => {
@@ -76,7 +76,7 @@ export function kymaPeople({
 
 /** Who was met since, and who of them was refused. */
 export function meetingsSince(
-  kyma: KymaWorld,
+  kyma: KymaClusters,
   since: number,
 ): { readonly sent: number; readonly refused: readonly Meeting[] } {
   const met = kyma.clients.meetings.filter(({ at }) => at >= since)
@@ -84,12 +84,12 @@ export function meetingsSince(
 }
 
 /** `runtime old, runtime new, …`: which kinds of clients were refused with whose leaves. */
-export function refusedSorts(refused: readonly Meeting[]): ReadonlySet<string> {
+function refusedSorts(refused: readonly Meeting[]): ReadonlySet<string> {
   return new Set(refused.map(({ kind, presents }) => `${kind} ${presents}`))
 }
 
 /** The node of one gateway pod lags behind, so that new leaves meet the old trust too, until clients of both kinds were refused with both sorts of leaves. */
-export function lagUntilAllRefused(kyma: KymaWorld, since: number): Promise<unknown> {
+export function lagUntilAllRefused(kyma: KymaClusters, since: number): Promise<unknown> {
   const [late] = kyma.kubelet.find('istio-system', 'istio-ingressgateway-')
   kyma.kubelet.holdProjection(pod => pod.uid === late?.uid)
   const closed = until(
