@@ -1,7 +1,9 @@
 /** Kyma's root CA delivered by the real Argo CD, from SealedSecrets that the real controller unseals; real Envoys verify the clients. */
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { takeOverCommand } from '../../src/custody/sealed-secrets.ts'
 import { type ArgoCd, startArgoCd } from './rig/argocd.ts'
+import { kymaNames } from './rig/kyma-gateway.ts'
 import {
   everybodyIsTaken,
   kymaClients,
@@ -67,6 +69,18 @@ describe('Kyma’s gateway under Argo CD', () => {
       verifier: kyma.verifier,
       init: [...kymaInit, '--age', repository.recipient],
       edit: kymaDeclared('graceful'),
+      async onOpened(step, number) {
+        if (step !== '0-adopt/1-adopt') return true
+        // The pull request asks for it: the controller takes no Secret over that it did not make, unless it is let.
+        const { namespace, name } = kymaNames.signer
+        const { stdout } = await mustSay(['pr', 'show', String(number)], { cwd: repository.clone })
+        expect(stdout).toContain(takeOverCommand(kymaNames.signer))
+        await kyma.central.objects.merge(
+          { apiVersion: 'v1', kind: 'Secret', namespace, name },
+          { metadata: { annotations: { 'sealedsecrets.bitnami.com/managed': 'true' } } },
+        )
+        return true
+      },
       onWaiting: act,
     })
     const { sent, refused } = meetingsSince(kyma, since)
