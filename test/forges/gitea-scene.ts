@@ -3,6 +3,7 @@ import { inject, onTestFinished } from 'vitest'
 import { openForge } from '../../src/forge/open.ts'
 import type { HostedForgeChoice } from '../../src/rotation.ts'
 import type { Scene, Settings } from '../forge/contract.ts'
+import { output } from '../real/rig/components.ts'
 import { bareRepository, cloneOf, opened, userGit } from '../repository/temporary.ts'
 import { type GiteaApi, giteaApi, giteaPeople } from './gitea-people.ts'
 
@@ -85,7 +86,12 @@ async function tokenOf(url: string, user: string, scopes: readonly string[]): Pr
 /** Pushes what a local bare repository has on main, as its first content. */
 export async function pushFirst(made: GiteaRepository, bare: string): Promise<void> {
   const remote = made.remote.replace('https://', `https://root-admin:${made.adminToken}@`)
-  userGit(bare, '-c', `http.sslCAInfo=${inject('certificate').cert}`, 'push', '-q', remote, 'main:main')
+  // Not by a call that blocks: what stands between may live in this process.
+  const trusted = `http.sslCAInfo=${inject('certificate').cert}`
+  await output('git', ['-c', trusted, 'push', '-q', remote, 'main:main'], {
+    cwd: bare,
+    env: { ...process.env, GIT_CONFIG_GLOBAL: '/dev/null' },
+  })
   // The repository counts as empty until Gitea has taken the push in.
   for (;;) {
     const { empty } = await made.api<{ readonly empty: boolean }>('GET', `/repos/${made.repository}`)

@@ -120,9 +120,9 @@ describe('Istio through a Gitea that breaks', () => {
       hurts: true,
     },
     {
-      what: 'every answer 2 s late',
+      what: 'every answer half a second late',
       at: '1-enable-multiroot/2-restart',
-      begin: () => front.slow(2000),
+      begin: () => front.slow(500),
       over: rounds => rounds >= 3,
       end: () => front.slow(0),
       hurts: false,
