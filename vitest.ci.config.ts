@@ -7,7 +7,16 @@ export default defineConfig({
     exclude:
       process.env.REANCHOR_ROTATIONS === 'all'
         ? []
-        : ['test/rotations/linkerd-clusters.test.ts', 'test/rotations/linkerd-undo.test.ts'],
+        : [
+            'test/rotations/cassandra-clients.test.ts',
+            'test/rotations/kyma-ways.test.ts',
+            'test/rotations/linkerd-clusters.test.ts',
+            'test/rotations/linkerd-strategies.test.ts',
+            'test/rotations/linkerd-undo.test.ts',
+            'test/rotations/linkerd-ways.test.ts',
+            'test/rotations/rehearse-faults.test.ts',
+            'test/rotations/sealed-secrets.test.ts',
+          ],
     include: ['test/tools/**/*.test.ts', 'test/data/**/*.test.ts', 'test/rotations/**/*.test.ts'],
     testTimeout: 300_000,
     hookTimeout: 900_000,

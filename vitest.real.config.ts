@@ -10,13 +10,18 @@ export default defineConfig({
     exclude: all
       ? []
       : [
+          'test/real/controls.test.ts',
+          'test/real/faults.test.ts',
           'test/real/forge-cassandra-regions.test.ts',
           'test/real/forge-cassandra.test.ts',
           'test/real/forge-faults.test.ts',
           'test/real/forge-kyma.test.ts',
+          'test/real/gate-jobs.test.ts',
           'test/real/istio-traps.test.ts',
+          'test/real/pods.test.ts',
           'test/real/rotation-cassandra.test.ts',
           'test/real/rotation-clusters.test.ts',
+          'test/real/rotation-kyma-argocd.test.ts',
         ],
     globalSetup: ['test/real/rig/setup.ts'],
     // Workers start after the set-up, and trust what it made.

@@ -1,6 +1,9 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { parse, stringify } from 'yaml'
 import { istioFixtures } from '../phases/fixtures/istio.ts'
@@ -13,6 +16,7 @@ import { openRepository } from '../src/repository/repository.ts'
 import { provePlan } from '../src/safety/prove.ts'
 import { amount, inTurn, type Line, median, node, nodeBeside, type Ran, ratio, report, timed } from './measure.ts'
 import { startPodsApi } from './pods-api.ts'
+import { type Endpoints, probeTimes } from './probes.ts'
 import { type Fleet, fleetOf, nameOf } from './sites.ts'
 
 /**
@@ -68,6 +72,8 @@ try {
   lines.push(...(await checkLines()))
   note('gates over 100,000 pods')
   lines.push(...(await podLines()))
+  note('1,000 TLS endpoints')
+  lines.push(await probeLine())
   process.stdout.write(process.argv.includes('--json') ? `${JSON.stringify(lines, null, 2)}\n` : report(lines))
   if (process.argv.includes('--strict') && lines.some(line => !line.ok)) process.exitCode = 1
 } finally {
@@ -167,6 +173,20 @@ async function podLines(): Promise<readonly Line[]> {
     // As for prove: ten times the pods, and half of that more for what grows with memory.
     ratio('gates, 100,000 pods against 10,000', times, '10,000 pods', 15),
   ]
+}
+
+/** The certificates that endpoints serve, through port-forwards as the verifier asks for them, against bare connections to the same endpoints. */
+async function probeLine(): Promise<Line> {
+  const child = spawn(process.execPath, [fileURLToPath(new URL('./endpoints.js', import.meta.url)), '1000'], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
+  try {
+    const [line] = (await once(createInterface(child.stdout), 'line')) as [string]
+    const times = await probeTimes(JSON.parse(line) as Endpoints, folder)
+    return ratio('probe 1,000 TLS endpoints', times, 'bare tls.connect', 1 / 0.7)
+  } finally {
+    child.stdin.end()
+  }
 }
 
 /** A bare repository with the plan, and every site at adopt; or with `step` on a branch of that name and main one step before it. */

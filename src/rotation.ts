@@ -410,7 +410,8 @@ export interface Plan {
     readonly next: Digest
   }
   readonly certificates: readonly PlannedCertificate[]
-  readonly sites: readonly { readonly name: string; readonly path: string }[]
+  /** `cluster`: UID of its namespace kube-system, where today's CA was read from it; evidence of the site is held to it. */
+  readonly sites: readonly { readonly name: string; readonly path: string; readonly cluster?: string | undefined }[]
   /** Site names that enter a step together, in order. */
   readonly batches: readonly (readonly string[])[]
   readonly phases: readonly PlannedPhase[]

@@ -69,7 +69,7 @@ export async function plan(context: Context, options: PlanOptions): Promise<Plan
   const snapshot = repository.snapshot(base)
 
   context.progress('reading the CA in use')
-  const live = await currentCas(context, declaration)
+  const { current: live, clusters } = await currentCas(context, declaration)
   const merged = await planAt(snapshot, declaration.name)
   const current = merged === null ? live : await unlessMoved(merged, live, snapshot, declaration)
   const inputs = {
@@ -77,7 +77,7 @@ export async function plan(context: Context, options: PlanOptions): Promise<Plan
     material: materialDigest(current),
     next: valueDigest(declaration.next),
   }
-  const scene: Scene = { context, declared, base, snapshot, current, inputs, options }
+  const scene: Scene = { context, declared, base, snapshot, current, clusters, inputs, options }
 
   if (merged !== null && sameInputs(merged, inputs))
     return unchanged(merged, planBranch(declaration.name), null, options)
@@ -100,6 +100,8 @@ interface Scene {
   readonly base: string
   readonly snapshot: Snapshot
   readonly current: Readonly<Record<string, CurrentCa>>
+  /** By site, where its CA was read from a cluster: which one that was. */
+  readonly clusters: Readonly<Record<string, string>>
   readonly inputs: Plan['inputs']
   readonly options: PlanOptions
 }
@@ -136,6 +138,7 @@ async function planAnew(scene: Scene): Promise<PlanOutcome> {
     declaration,
     files: await filesForWiring(snapshot),
     current,
+    clusters: scene.clusters,
     next: next.sites,
     canaries: await keptCanaries(declaration, canaries, earlier),
     custody: custodies.of,
@@ -187,6 +190,7 @@ async function planAgain(scene: Scene, merged: Plan): Promise<PlanOutcome> {
     declaration,
     files: await filesForWiring(snapshot),
     current,
+    clusters: scene.clusters,
     next,
     canaries,
     custody: custodies.of,
@@ -265,10 +269,10 @@ async function commitPlan(
 
 // ------------------------------------------------------------------------------------------------------ material
 
-async function currentCas(context: Context, declaration: Declaration): Promise<Record<string, CurrentCa>> {
+async function currentCas(context: Context, declaration: Declaration): Promise<Pick<Scene, 'current' | 'clusters'>> {
   const system = systemOf(declaration.system)
   const current: Record<string, CurrentCa> = {}
-  const siteOf = new Map<string, string>()
+  const clusters: Record<string, string> = {}
   for (const site of declaration.sites) {
     const source = site.current ?? declaration.current
     if (source.from === 'files') {
@@ -277,20 +281,18 @@ async function currentCas(context: Context, declaration: Declaration): Promise<R
     }
     const cluster = await context.openCluster(site)
     try {
-      if (declaration.sites.length > 1) {
-        const { uid } = await cluster.identity()
-        const twin = siteOf.get(uid)
-        if (twin !== undefined) throw sameCluster(site, twin, uid)
-        siteOf.set(uid, site.name)
-      }
       current[site.name] = await system.currentFromCluster(cluster, declaration, site)
+      const { uid } = await cluster.identity()
+      const [twin] = Object.entries(clusters).find(([, known]) => known === uid) ?? []
+      if (twin !== undefined) throw sameCluster(site, twin, uid)
+      clusters[site.name] = uid
     } catch (error) {
       throw unreadable(error, site.name)
     } finally {
       await cluster.close()
     }
   }
-  return current
+  return { current, clusters }
 }
 
 /** The CA of another cluster, adopted, would take the site's own away from under every leaf that is out (F27). */

@@ -68,7 +68,7 @@ const planShape = map({
       file: text,
     }),
   ),
-  sites: listOf(map({ name: text, path: text })),
+  sites: listOf(map({ name: text, path: text, cluster: optional(text) })),
   batches: listOf(texts),
   phases: listOf(
     map({

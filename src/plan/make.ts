@@ -27,6 +27,8 @@ export interface PlanInputs {
   readonly files: FileTree
   readonly current: Readonly<Record<string, CurrentCa>>
   readonly next: Readonly<Record<string, NextCa>>
+  /** Per site that was read from its cluster: which one that is. */
+  readonly clusters: Readonly<Record<string, string>>
   /** Plain value of each site's canary, or the sealed one of an earlier plan with its digest. */
   readonly canaries: Readonly<Record<string, { readonly value: string; readonly digest: string }>>
   readonly custody: (site: Site) => Custody
@@ -86,7 +88,10 @@ export async function makePlan(inputs: PlanInputs): Promise<MadePlan> {
     ...(inputs.follows === undefined ? {} : { follows: inputs.follows }),
     inputs: inputs.inputs,
     certificates,
-    sites: declaration.sites.map(({ name, path }) => ({ name, path })),
+    sites: declaration.sites.map(({ name, path }) => {
+      const cluster = inputs.clusters[name]
+      return { name, path, ...(cluster === undefined ? {} : { cluster }) }
+    }),
     batches: batchesOf(declaration),
     phases,
     wiring: wiringPoints(inputs, planned, phases[0], files),

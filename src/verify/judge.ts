@@ -111,7 +111,7 @@ function judgeEvidence(
       'evidence/cluster',
       site,
       'the evidence is from this cluster',
-      ...judgeCluster(evidence, all, options.clusters ?? {}),
+      ...judgeCluster(plan, evidence, all, options.clusters ?? {}),
     ),
     result('evidence/fresh', site, 'the evidence is fresh', ...judgeFresh(plan, evidence, now, options.live === true)),
     result('evidence/complete', site, 'the evidence is whole', ...judgeComplete(evidence)),
@@ -148,6 +148,7 @@ function judgeStep(
 }
 
 function judgeCluster(
+  plan: Plan,
   evidence: Evidence,
   all: readonly Evidence[],
   clusters: Readonly<Record<string, string>>,
@@ -155,6 +156,10 @@ function judgeCluster(
   const { uid } = evidence.cluster
   if (uid === '') return ['unknown', ['the cluster does not say who it is'], null]
   const hint = "check the site's `cluster` in rotation.yaml: the context may point elsewhere now"
+  // Whoever planned may have had another context than whoever looks: one of the two has the wrong cluster (F27).
+  const planned = plan.sites.find(({ name }) => name === evidence.site)?.cluster
+  if (planned !== undefined && planned !== uid)
+    return ['unknown', [`cluster ${uid}, but the plan replaces the CA of ${planned}`], hint]
   const known = clusters[evidence.site]
   if (known !== undefined && known !== uid)
     return ['unknown', [`cluster ${uid}, but earlier evidence is from ${known}`], hint]

@@ -1,8 +1,6 @@
-import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { moduleFolder } from './rig/components.ts'
-import { istiodService, istioManifest, rolledOut } from './rig/istio.ts'
+import { istiodChart, istiodService, istioManifest, rolledOut } from './rig/istio.ts'
 import { meshManifests } from './rig/mesh.ts'
 import { createNetwork, type Network } from './rig/network.ts'
 import { argoApps, argoFleet, type FleetRepository, makeRepository } from './rig/repository.ts'
@@ -72,16 +70,3 @@ describe('a rotation through Argo CD', () => {
     expect(await held(cluster, namespace)).toEqual({ proxies: workloads.length, roots, issuers })
   }, 1_800_000)
 })
-
-/** Files of istiod's chart, as `helm dependency update` would vendor them. */
-async function istiodChart(): Promise<Record<string, string>> {
-  const module = await moduleFolder('istio', 'istio.io/istio')
-  const folder = join(module, 'manifests', 'charts', 'istio-control', 'istio-discovery')
-  const files: Record<string, string> = {}
-  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
-    if (!entry.isFile()) continue
-    const path = join(entry.parentPath, entry.name)
-    files[path.slice(folder.length + 1)] = await readFile(path, 'utf8')
-  }
-  return files
-}

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import type { Evidence, EvidenceGroup } from '../../src/rotation.ts'
+import type { Evidence, EvidenceGroup, Plan } from '../../src/rotation.ts'
 import { gatesFor } from '../../src/verify/gate.ts'
 import { judge } from '../../src/verify/judge.ts'
 import { observationDigest } from '../../src/verify/observation.ts'
@@ -114,6 +114,13 @@ describe('evidence', () => {
     const { evidence, mesh } = await holdingAt(2, 2)
     expect(judge(plan, [evidence], mesh.now, { clusters: { [site]: evidence.cluster.uid } }).verdict).toBe('holds')
     expect(judge(plan, [evidence], mesh.now, { clusters: { [site]: 'another' } }).verdict).toBe('unknown')
+    const planned = (uid: string): Plan => ({ ...plan, sites: plan.sites.map(each => ({ ...each, cluster: uid })) })
+    expect(judge(planned(evidence.cluster.uid), [evidence], mesh.now).verdict).toBe('holds')
+    const elsewhere = judge(planned('another'), [evidence], mesh.now)
+    expect(elsewhere.verdict).toBe('unknown')
+    expect(elsewhere.gates.find(gate => gate.id === 'evidence/cluster')?.because).toEqual([
+      `cluster ${evidence.cluster.uid}, but the plan replaces the CA of another`,
+    ])
     const us = {
       ...plan.phases[2]!.steps[1]!,
       sites: { [site]: plan.phases[2]!.steps[1]!.sites[site]!, 'us-1': plan.phases[2]!.steps[1]!.sites[site]! },

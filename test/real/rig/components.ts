@@ -104,7 +104,9 @@ export async function program(name: Program): Promise<string> {
   const partial = `${built}.${process.pid}`
   const stamps = (how.stamps ?? []).map(stamp => `-X ${stamp}`)
   const tags = how.tags === undefined ? [] : ['-tags', how.tags]
-  const args = ['build', '-trimpath', ...tags, '-ldflags', ['-s', '-w', ...stamps].join(' '), '-o', partial, source]
+  // The linker drops debugging data anyway: not compiling it saves a sixth of the build.
+  const lean = ['-gcflags=all=-dwarf=false', '-ldflags', ['-s', '-w', ...stamps].join(' ')]
+  const args = ['build', '-trimpath', ...tags, ...lean, '-o', partial, source]
   const env = { ...process.env, CGO_ENABLED: how.cgo ? '1' : '0', GOFLAGS: '-mod=readonly -buildvcs=false' }
   try {
     await output('go', args, { cwd: join(toolsFolder, module), env })

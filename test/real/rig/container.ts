@@ -1,6 +1,20 @@
-import { chmod, mkdir, readdir, readFile, readlink, realpath, stat, symlink, writeFile } from 'node:fs/promises'
+import { rmSync } from 'node:fs'
+import {
+  chmod,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  readlink,
+  realpath,
+  stat,
+  symlink,
+  writeFile,
+} from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
 import { cassandraJars, envoy, moduleFolder, output, program } from './components.ts'
 import { startServer } from './server.ts'
 
@@ -13,6 +27,7 @@ interface Image {
   readonly user: number
   /** Arguments before the pod's own. */
   readonly args?: readonly string[]
+  readonly environment?: Readonly<Record<string, string>>
 }
 
 const images = new Map<string, Promise<Image>>()
@@ -25,7 +40,7 @@ export async function imageOf({
   readonly name: string
   readonly image: string
 }): Promise<Image | null> {
-  const own = /^(?:.*\/)?rig\/(workload|cassandra|cassandra-client|envoy)(?::.*)?$/.exec(image)?.[1]
+  const own = /^(?:.*\/)?rig\/(workload|cassandra|cassandra-client|envoy|reanchor)(?::.*)?$/.exec(image)?.[1]
   const key = own ?? name
   if (own === undefined && name !== 'discovery' && name !== 'istio-proxy') return null
   // Finding the files asks Go and Python, which takes longer than all else of a start.
@@ -55,6 +70,7 @@ async function findImage(key: string): Promise<Image> {
     const entrypoint = '/usr/local/bin/envoy'
     return { entrypoint, files: { [entrypoint]: await envoy() }, user: 1337 }
   }
+  if (key === 'reanchor') return await reanchorImage()
   if (key === 'cassandra-client') {
     const entrypoint = '/usr/local/bin/cassandra-rig'
     return { entrypoint, files: { [entrypoint]: await program('cassandra-rig') }, user: 1000, args: ['query'] }
@@ -117,12 +133,42 @@ async function cassandraImage(): Promise<Image> {
   }
 }
 
+/** This checkout, as built, in the place where the Dockerfile's `npm install --global` puts it, with what else that image has. */
+async function reanchorImage(): Promise<Image> {
+  const made = await mkdtemp(join(tmpdir(), 'reanchor-image-'))
+  process.once('exit', () => rmSync(made, { recursive: true, force: true }))
+  const installed = '/usr/local/lib/node_modules/reanchor'
+  const entrypoint = '/usr/local/bin/reanchor'
+  const start = join(made, 'reanchor')
+  const gitconfig = join(made, 'gitconfig')
+  await chmod(made, 0o755)
+  await writeFile(start, `#!/bin/sh\nexec node ${installed}/dist/src/cli/main.js "$@"\n`, { mode: 0o755 })
+  // The rig's Git server has a certificate that no machine knows.
+  await writeFile(gitconfig, '[safe]\n\tdirectory = *\n[http]\n\tsslVerify = false\n')
+  return {
+    entrypoint,
+    files: {
+      [installed]: checkout,
+      [entrypoint]: start,
+      '/usr/local/bin/reanchor-askpass': join(checkout, 'action/askpass.sh'),
+      '/usr/local/bin/node': await realpath(process.execPath),
+      '/etc/gitconfig': gitconfig,
+    },
+    user: 10001,
+    environment: { NODE_ENV: 'production', GIT_ASKPASS: '/usr/local/bin/reanchor-askpass' },
+  }
+}
+
+const checkout = fileURLToPath(new URL('../../..', import.meta.url))
+
 export interface ContainerOptions {
   /** Folder of its root; must not exist. */
   readonly folder: string
   /** Network namespace. */
   readonly netns: string
   readonly image: Image
+  /** In the place of the image's own entry point and arguments; null: those. */
+  readonly command: readonly string[] | null
   readonly args: readonly string[]
   readonly environment: Readonly<Record<string, string>>
   readonly user: number
@@ -154,7 +200,7 @@ const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`
  * first of their namespace of process ids. Nothing is left to undo.
  */
 function scriptOf(root: string, options: ContainerOptions): string {
-  const { image, mounts, user, group, args } = options
+  const { image, mounts, user, group, args, command: own } = options
   // A root that is a mount of its own: Java looks for the file system of a folder among the mounts that it sees.
   const lines = ['set -e', `mount -o bind ${quoted(root)} ${quoted(root)}`, `cd ${quoted(root)}`]
   lines.push('mount -o bind,ro /usr usr', 'mount -o bind local usr/local')
@@ -165,7 +211,7 @@ function scriptOf(root: string, options: ContainerOptions): string {
   for (const [to, from] of Object.entries(image.files)) {
     lines.push(`mount -o bind,ro ${quoted(from)} ${quoted(`.${to}`)}`)
   }
-  const command = [image.entrypoint, ...(image.args ?? []), ...args].map(quoted).join(' ')
+  const command = [...(own ?? [image.entrypoint, ...(image.args ?? [])]), ...args].map(quoted).join(' ')
   lines.push(`exec chroot --userspec=${user}:${group} . ${command}`)
   return `${lines.join('\n')}\n`
 }
@@ -214,6 +260,9 @@ function inRoot(path: string): string {
   return path.startsWith('/usr/local/') ? path.replace('/usr/local/', '/local/') : path
 }
 
+/** What runs on the way to a container's program. */
+const launchers: ReadonlySet<string> = new Set(['sh', 'dash', 'bash', 'chroot', 'unshare', 'setpriv', 'ip'])
+
 export async function startContainer(options: ContainerOptions): Promise<Container> {
   const { folder, netns, environment, log } = options
   const root = join(folder, 'root')
@@ -246,7 +295,7 @@ export async function startContainer(options: ContainerOptions): Promise<Contain
     while (!ended) {
       const id = await first()
       const file = id === null ? '' : await readlink(`/proc/${id}/exe`).catch(() => '')
-      if (id !== null && basename(file) === basename(options.image.entrypoint)) return id
+      if (id !== null && file !== '' && !launchers.has(basename(file))) return id
       await sleep(10)
     }
     return null

@@ -1,4 +1,7 @@
+import { readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { stringify } from 'yaml'
+import { moduleFolder } from './components.ts'
 import type { ControlPlane } from './control-plane.ts'
 import { applyKinds } from './kinds.ts'
 import type { Manifest } from './objects.ts'
@@ -105,4 +108,17 @@ export async function isRolledOut(plane: ControlPlane, namespace: string, name: 
   const status = (found.status ?? {}) as Readonly<Record<string, number>>
   if (status.observedGeneration !== generation) return false
   return status.updatedReplicas === wanted && status.replicas === wanted && status.availableReplicas === wanted
+}
+
+/** Files of istiod's chart, as `helm dependency update` would vendor them. */
+export async function istiodChart(): Promise<Record<string, string>> {
+  const module = await moduleFolder('istio', 'istio.io/istio')
+  const folder = join(module, 'manifests', 'charts', 'istio-control', 'istio-discovery')
+  const files: Record<string, string> = {}
+  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile()) continue
+    const path = join(entry.parentPath, entry.name)
+    files[path.slice(folder.length + 1)] = await readFile(path, 'utf8')
+  }
+  return files
 }

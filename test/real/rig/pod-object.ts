@@ -33,11 +33,14 @@ export interface PodObject extends Manifest {
 interface Identity {
   readonly runAsUser?: number
   readonly runAsGroup?: number
+  /** Of a pod: the group that its volumes' files belong to. */
+  readonly fsGroup?: number
 }
 
 export interface ContainerSpec {
   readonly name: string
   readonly image: string
+  readonly command?: readonly string[]
   readonly args?: readonly string[]
   readonly restartPolicy?: string
   readonly securityContext?: Identity

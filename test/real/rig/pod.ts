@@ -186,6 +186,11 @@ export function startPod(first: PodObject, context: PodContext): PodWork {
   }
 
   function phase(): string {
+    const unprepared = inits.some(({ state }) => {
+      const { exitCode = 0 } = (state.terminated ?? {}) as { readonly exitCode?: number }
+      return exitCode !== 0
+    })
+    if (unprepared && restartPolicy === 'Never') return 'Failed'
     const ended = mains.every(({ state }) => state.terminated !== undefined)
     if (ended && (restartPolicy !== 'Always' || ending)) {
       const codes = mains.map(({ state }) => (state.terminated as { exitCode: number }).exitCode)
@@ -281,7 +286,9 @@ export function startPod(first: PodObject, context: PodContext): PodWork {
     for (const slot of inits) {
       if (ending) return
       if (slot.sidecar) await begin(slot, address)
-      else finish(slot, 0, new Date())
+      // What prepares the network of a real node, say, is nothing here.
+      else if ((await imageOf(slot.spec)) === null) finish(slot, 0, new Date())
+      else if (!(await preparedBy(slot, address))) return
     }
     if (ending) return
     initialized = true
@@ -341,6 +348,13 @@ export function startPod(first: PodObject, context: PodContext): PodWork {
     })
   }
 
+  /** An init container, until it has succeeded. False: it failed in a pod that is not tried again. */
+  async function preparedBy(slot: Slot, address: string): Promise<boolean> {
+    await begin(slot, address)
+    await slot.supervised
+    return (slot.state.terminated as { readonly exitCode?: number } | undefined)?.exitCode === 0
+  }
+
   async function supervise(slot: Slot, address: string, begun: () => void): Promise<void> {
     const { spec } = slot
     const image = await imageOf(spec)
@@ -356,7 +370,7 @@ export function startPod(first: PodObject, context: PodContext): PodWork {
     while (!ending) {
       let run: Container | null = null
       const config = async (): Promise<void> => {
-        const base = { ...context.environment, HOSTNAME: name }
+        const base = { ...context.environment, ...image.environment, HOSTNAME: name }
         const environment = environmentOf(object, spec, address, context.known, base)
         const identity = { ...object.spec.securityContext, ...spec.securityContext }
         const user = identity.runAsUser ?? image.user
@@ -364,6 +378,7 @@ export function startPod(first: PodObject, context: PodContext): PodWork {
           folder: join(folder, `${spec.name}-${runs++}`),
           netns: netns?.name ?? '',
           image,
+          command: spec.command?.map(part => expand(part, environment)) ?? null,
           args: (spec.args ?? []).map(argument => expand(argument, environment)),
           environment,
           user,
@@ -387,7 +402,8 @@ export function startPod(first: PodObject, context: PodContext): PodWork {
       const code = await started.exited
       slot.run = null
       finish(slot, code, started.startedAt)
-      const again = slot.sidecar || restartPolicy === 'Always' || (restartPolicy === 'OnFailure' && code !== 0)
+      const always = slot.sidecar || (!slot.init && restartPolicy === 'Always')
+      const again = always || (restartPolicy !== 'Never' && code !== 0)
       if (ending || !again) return
       slot.last = slot.state
       slot.restarts += 1

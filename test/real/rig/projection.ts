@@ -1,4 +1,4 @@
-import { chmod, mkdir, readdir, readlink, rename, rm, symlink, writeFile } from 'node:fs/promises'
+import { chmod, chown, mkdir, readdir, readlink, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import {
   contentsOf,
@@ -99,7 +99,7 @@ export function openVolumes(folder: string, address: string, known: KnownObjects
           continue
         }
         if (before !== undefined && equal(before, files)) continue
-        await write(place(name), files)
+        await write(place(name), files, pod.spec.securityContext?.fsGroup ?? null)
         shown.set(name, files)
       }
     },
@@ -140,7 +140,7 @@ let versions = 0
  * As the kubelet's atomic writer (k8s.io/kubernetes pkg/volume/util/atomic_writer.go): a new folder, then `..data` moves to it in one rename,
  * so that a reader sees all files of one version or all of the next. What programs watch for is that rename.
  */
-async function write(folder: string, files: Files): Promise<void> {
+async function write(folder: string, files: Files, group: number | null): Promise<void> {
   await mkdir(folder, { recursive: true })
   const version = `..${new Date().toISOString().replace(/\D/g, '_')}${versions++}`
   await mkdir(join(folder, version))
@@ -149,6 +149,7 @@ async function write(folder: string, files: Files): Promise<void> {
     await mkdir(dirname(file), { recursive: true })
     await writeFile(file, bytes)
     await chmod(file, mode)
+    if (group !== null) await chown(file, -1, group)
   }
   const data = join(folder, '..data')
   const before = await readlink(data).catch(() => null)

@@ -1,0 +1,383 @@
+/** The Jobs of docs/runner.md that a delivery waits for, run by the real Flux and the real Argo CD in whole rotations of Istio. */
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Testing } from 'cdk8s'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { parse, stringify } from 'yaml'
+import { FluxGate, GateJob, type GateProps, gateKustomization } from '../../phases/runner/index.ts'
+import { readTrustHeader } from '../../src/report/trust-txt.ts'
+import { type GateRun, type GateWatch, watchGates } from './rig/gate-watch.ts'
+import { type GitServer, startGitServer } from './rig/git-server.ts'
+import { istiodChart, istiodService, istioManifest, istioResource, rolledOut } from './rig/istio.ts'
+import { meshManifests } from './rig/mesh.ts'
+import { createNetwork, type Network } from './rig/network.ts'
+import type { Manifest } from './rig/objects.ts'
+import { mustSay } from './rig/reanchor.ts'
+import {
+  argoApps,
+  argoFleet,
+  type FleetRepository,
+  fluxApps,
+  fluxFleet,
+  fluxKustomization,
+  makeRepository,
+} from './rig/repository.ts'
+import { merge, type RotationOptions, type RotationRecord, report, rotate, shortGates } from './rig/rotation.ts'
+import { until } from './rig/server.ts'
+import { byStep, failuresText, flowing, ready, recordOf } from './rig/watch.ts'
+import { type MeshCluster, startArgoCluster, startFluxCluster } from './rig/world.ts'
+
+const namespace = 'shop'
+const workloads = ['frontend', 'cart', 'orders']
+const pairs = workloads.length * (workloads.length - 1)
+/** The roll-out of istiod is kept from going on here for a while, and the Job has to wait for it. */
+const held = '2-trust-both/2-restart'
+/** Kept too, and then taken back: the Job has to let go. */
+const undone = '3-issue-new/2-restart'
+
+describe('a Kustomization that waits for the gate', () => {
+  let network: Network
+  let repository: FleetRepository
+  let git: GitServer
+  let cluster: MeshCluster
+  let watch: GateWatch
+
+  beforeAll(async () => {
+    network = await createNetwork()
+    repository = await makeRepository((_url, recipient) =>
+      fluxFleet({ recipient, sites: [{ name: 'eu-1', istio: istioResource({ cluster: 'eu-1' }) }] }),
+    )
+    git = await startGitServer(network, repository.bare)
+    cluster = await startFluxCluster({ name: 'eu-1', network, repository })
+    await rolledOut(cluster.plane, 'istio-system', 'istiod')
+    await repository.commit(fluxApps('eu-1', { 'shop.yaml': shop() }), 'The shop')
+    await ready(cluster, namespace, workloads)
+    await flowing([cluster], pairs)
+    await cluster.plane.objects.apply(gitSecret(git))
+    watch = watchGates(cluster.plane, 'reanchor', stepInConfigMap(cluster))
+  }, 900_000)
+
+  afterAll(async () => {
+    await watch?.stop()
+    await cluster?.stop()
+    await git?.stop()
+    await repository?.close()
+    await network?.close()
+  })
+
+  it('lets what depends on it pass only after the step has reached everyone, and lets an undo through', async () => {
+    const since = Date.now()
+    const props: GateProps = { image: 'rig/reanchor', repository: git.url, site: 'eu-1', delivery: 'flux', hours: 1 }
+    const { objects } = cluster.plane
+    const passed: { readonly step: string | null; readonly at: number }[] = []
+    let open = true
+    const looking = (async () => {
+      while (open) {
+        const after = await objects
+          .get({ apiVersion: 'v1', kind: 'ConfigMap', namespace, name: 'after' })
+          .catch(() => null)
+        const step = stepIn((after?.data as Record<string, string> | undefined)?.['trust.txt'])
+        if (step !== null && passed.at(-1)?.step !== step) passed.push({ step, at: Date.now() })
+        await sleep(300)
+      }
+    })()
+    const disturbed = disturb(cluster, repository, () => watch.runs)
+    const record = await rotate({
+      ...options(repository, cluster),
+      async onOpened(step) {
+        if (step === '0-adopt/1-adopt')
+          await repository.commit(fluxGate(props), 'Let what comes after trust wait for it')
+        await disturbed.opened(step)
+        return true
+      },
+      onWaiting: disturbed.waiting,
+    })
+    await until('the last gate has let go', async () => watch.runs.at(-1)?.ended === 'Complete', 120_000)
+    await until('what depends on it has passed', async () => passed.at(-1)?.step === watch.runs.at(-1)?.step, 60_000)
+    open = false
+    await looking
+    const traffic = await byStep([cluster], record, since)
+    await report(recordOf('Flux: graceful, what depends on trust waits for the gate Job', record, traffic))
+    expect(failuresText(traffic)).toEqual([])
+    disturbed.check()
+    expect(completed(watch.runs)).toEqual(expect.arrayContaining(stepsOf(record)))
+    // Nothing passed before the Job of its step was done.
+    expect(passed.map(({ step }) => step)).toEqual(expect.arrayContaining(stepsOf(record)))
+    for (const { step, at } of passed) {
+      const ended = watch.runs
+        .filter(run => run.step === step && run.ended === 'Complete')
+        .map(({ endedAt }) => endedAt)
+      expect(
+        ended.some(time => time !== null && Date.parse(time) <= at),
+        `${step} passed`,
+      ).toBe(true)
+    }
+  }, 1_800_000)
+})
+
+describe('a PostSync hook of Argo CD', () => {
+  let network: Network
+  let repository: FleetRepository
+  let git: GitServer
+  let cluster: Awaited<ReturnType<typeof startArgoCluster>>
+  let watch: GateWatch
+
+  beforeAll(async () => {
+    network = await createNetwork()
+    cluster = await startArgoCluster({ name: 'eu-1', network })
+    const { plane } = cluster
+    const sealingCertificate = await cluster.sealedSecrets.certificate()
+    const chart = await istiodChart()
+    const { values } = istioManifest({ cluster: 'eu-1' }).spec as { readonly values: unknown }
+    repository = await makeRepository(url =>
+      argoFleet({ url, sealingCertificate, chart, sites: [{ name: 'eu-1', values }] }),
+    )
+    git = await startGitServer(network, repository.bare)
+    await plane.objects.applyFile(join(repository.clone, 'clusters/eu-1/root.yaml'), 'kubectl-client-side-apply')
+    await until(
+      'Service istiod',
+      () => plane.objects.get({ apiVersion: 'v1', kind: 'Service', ...istiodService }),
+      120_000,
+    )
+    await cluster.serve([istiodService])
+    await rolledOut(plane, 'istio-system', 'istiod')
+    await repository.commit(argoApps(repository.url, 'eu-1', { 'shop.yaml': shop() }), 'The shop')
+    await ready(cluster, namespace, workloads)
+    await flowing([cluster], pairs)
+    await plane.objects.apply(gitSecret(git))
+    watch = watchGates(plane, 'reanchor', () => stepInSync(cluster, repository))
+  }, 900_000)
+
+  afterAll(async () => {
+    await watch?.stop()
+    await cluster?.stop()
+    await git?.stop()
+    await repository?.close()
+    await network?.close()
+  })
+
+  it('keeps the sync running until the step has reached everyone, and ends it for an undo', async () => {
+    const since = Date.now()
+    const props: GateProps = { image: 'rig/reanchor', repository: git.url, site: 'eu-1', delivery: 'argocd', hours: 1 }
+    const phases: { readonly step: string | null; readonly phase: string; readonly at: number }[] = []
+    let open = true
+    const looking = (async () => {
+      while (open) {
+        const trust = await cluster.argo.application('trust').catch(() => null)
+        const phase = (trust?.status as SyncStatus | undefined)?.operationState?.phase ?? ''
+        const step = await stepInSync(cluster, repository).catch(() => null)
+        const last = phases.at(-1)
+        if (last?.step !== step || last?.phase !== phase) phases.push({ step, phase, at: Date.now() })
+        await sleep(400)
+      }
+    })()
+    const disturbed = disturb(cluster, repository, () => watch.runs)
+    const { init, ...others } = options(repository, cluster)
+    const record = await rotate({
+      ...others,
+      init: [...init, '--age', repository.recipient],
+      async onOpened(step) {
+        await disturbed.opened(step)
+        return true
+      },
+      onWaiting: disturbed.waiting,
+      async onMerged(step) {
+        if (step === '0-adopt/1-adopt')
+          await repository.commit(await argoGate(props, repository), 'Let the sync of trust wait for its gate')
+      },
+    })
+    await until('the last gate has let go', async () => watch.runs.at(-1)?.ended === 'Complete', 120_000)
+    open = false
+    await looking
+    const traffic = await byStep([cluster], record, since)
+    await report(recordOf('Argo CD: graceful, the sync waits for the gate Job', record, traffic))
+    expect(failuresText(traffic)).toEqual([])
+    disturbed.check()
+    expect(completed(watch.runs)).toEqual(expect.arrayContaining(stepsOf(record).slice(1)))
+    // The sync of a step succeeded only after its hook was done.
+    for (const { step, phase, at } of phases) {
+      if (phase !== 'Succeeded' || step === null || step.startsWith('0-adopt')) continue
+      const ended = watch.runs
+        .filter(run => run.step === step && run.ended === 'Complete')
+        .map(({ endedAt }) => endedAt)
+      expect(
+        ended.some(time => time !== null && Date.parse(time) <= at),
+        `the sync of ${step} succeeded`,
+      ).toBe(true)
+    }
+  }, 1_800_000)
+})
+
+function options(repository: FleetRepository, cluster: MeshCluster): RotationOptions {
+  return {
+    name: 'first',
+    repository,
+    administrator: [cluster.plane.kubeconfig],
+    verifier: [cluster.verifier],
+    init: ['--site', 'eu-1=trust/eu-1', '--context', 'eu-1'],
+    edit: shortGates,
+  }
+}
+
+function shop(): string {
+  return meshManifests({ namespace, interval: 1000, workloads: workloads.map(name => ({ name })) })
+}
+
+/** What the image's `reanchor-askpass` reads. */
+function gitSecret({ username, token }: GitServer): Manifest {
+  return {
+    apiVersion: 'v1',
+    kind: 'Secret',
+    metadata: { name: 'reanchor-git', namespace: 'reanchor' },
+    stringData: { username, token },
+  }
+}
+
+function gateFolder(props: GateProps): Record<string, string> {
+  const job = Testing.synth(new GateJob(Testing.app(), 'gate', props)).map((object: unknown) => stringify(object))
+  return {
+    'gates/eu-1/job.yaml': job.join('---\n'),
+    'gates/eu-1/kustomization.yaml': gateKustomization(props, '../../trust/eu-1'),
+  }
+}
+
+/** The gate as docs/runner.md has it, and a Kustomization that depends on it and shows which step it passed with. */
+function fluxGate(props: GateProps): Record<string, string> {
+  const gate = new FluxGate(Testing.app(), 'gate', {
+    namespace: 'flux-system',
+    kustomization: 'trust',
+    gitRepository: 'flux-system',
+    path: './gates/eu-1',
+  })
+  const after = fluxKustomization(
+    'after',
+    './after/eu-1',
+    'Passes when trust has.',
+    '  dependsOn:\n    - name: trust-gate\n',
+  )
+  return {
+    ...gateFolder(props),
+    'clusters/eu-1/trust-gate.yaml': Testing.synth(gate)
+      .map((object: unknown) => stringify(object))
+      .join('---\n'),
+    'clusters/eu-1/after.yaml': after,
+    'after/eu-1/kustomization.yaml': stringify({
+      apiVersion: 'kustomize.config.k8s.io/v1beta1',
+      kind: 'Kustomization',
+      namespace,
+      generatorOptions: { disableNameSuffixHash: true },
+      configMapGenerator: [{ name: 'after', files: ['../../trust/eu-1/trust.txt'] }],
+    }),
+  }
+}
+
+/** The hook as a second source of the Application that reanchor made, which tries again as docs/runner.md says. */
+async function argoGate(props: GateProps, repository: FleetRepository): Promise<Record<string, string>> {
+  await repository.pull()
+  const file = 'clusters/eu-1/trust.yaml'
+  const { spec, ...application } = parse(await readFile(join(repository.clone, file), 'utf8')) as {
+    readonly spec: { readonly source: object; readonly syncPolicy: object }
+  }
+  const { source, ...rest } = spec
+  const syncPolicy = { ...spec.syncPolicy, retry: { limit: 5, refresh: true } }
+  const sources = [source, { ...source, path: 'gates/eu-1' }]
+  return { ...gateFolder(props), [file]: stringify({ ...application, spec: { ...rest, sources, syncPolicy } }) }
+}
+
+/** What a folder holds, by line 1 of its trust.txt: `3-issue-new/1-data`, `3-issue-new/1-data undo`. */
+function stepIn(trustTxt: string | undefined): string | null {
+  const header = readTrustHeader((trustTxt ?? '').split('\n')[0] ?? '')
+  if (header === null) return null
+  const step = `${header.phase}-${header.phaseName}/${header.step}-${header.stepName}`
+  return header.variant === 'step' ? step : `${step} ${header.variant}`
+}
+
+function stepInConfigMap({ plane }: MeshCluster): (job: Manifest) => Promise<string | null> {
+  return async job => {
+    const { template } = job.spec as {
+      readonly template: {
+        readonly spec: { readonly volumes: readonly { readonly configMap?: { readonly name: string } }[] }
+      }
+    }
+    const name = template.spec.volumes.find(({ configMap }) => configMap !== undefined)?.configMap?.name ?? ''
+    const found = await plane.objects.get({ apiVersion: 'v1', kind: 'ConfigMap', namespace: 'reanchor', name })
+    return stepIn((found?.data as Record<string, string> | undefined)?.['trust.txt'])
+  }
+}
+
+interface SyncStatus {
+  readonly operationState?: {
+    readonly phase?: string
+    readonly syncResult?: { readonly revision?: string; readonly revisions?: readonly string[] }
+  }
+}
+
+/** The step in the commit that the Application `trust` is syncing, or synced last. */
+async function stepInSync(
+  { argo }: Awaited<ReturnType<typeof startArgoCluster>>,
+  { bare, git }: FleetRepository,
+): Promise<string | null> {
+  const status = (await argo.application('trust'))?.status as SyncStatus | undefined
+  const syncResult = status?.operationState?.syncResult
+  const revision = syncResult?.revisions?.[0] ?? syncResult?.revision
+  if (revision === undefined || revision === '') return null
+  return stepIn(await git('--git-dir', bare, 'show', `${revision}:trust/eu-1/trust.txt`))
+}
+
+/** Keeps istiod from being rolled out at two steps, of which the second is then undone. What came of it is checked at the end. */
+function disturb(cluster: MeshCluster, repository: FleetRepository, runs: () => readonly GateRun[]) {
+  const { objects } = cluster.plane
+  /** Looks at the Job of the held step, and in how many of them it went on. */
+  const waited = { looks: 0, running: 0 }
+  let undoneAfter: number | null = null
+  const runOf = (step: string): GateRun | undefined => runs().find(run => run.step === step)
+
+  async function undo(): Promise<void> {
+    const asked = ['undo', '--rotation', 'first', '--output', 'json']
+    const said = await mustSay(asked, { cwd: repository.clone, kubeconfig: [cluster.verifier] })
+    const { pullRequest } = said.json as { readonly pullRequest: { readonly number: number } }
+    const began = Date.now()
+    await merge({ repository }, pullRequest.number)
+    await until('the Job of the undone step has let go', async () => runOf(undone)?.ended === 'Failed', 150_000)
+    undoneAfter = Date.now() - began
+    await objects.delete(quota)
+  }
+
+  return {
+    async opened(step: string): Promise<void> {
+      if (step !== held && (step !== undone || undoneAfter !== null)) return
+      const { apiVersion, kind, ...metadata } = quota
+      // As many pods as there are: none can be added before another one ends, and none ends before one is added.
+      await objects.apply({ apiVersion, kind, metadata, spec: { hard: { pods: '2' } } })
+    },
+    async waiting(step: string): Promise<void> {
+      if (step === held && waited.looks < 4 && runOf(held) !== undefined) {
+        waited.looks += 1
+        if (runOf(held)?.ended === null) waited.running += 1
+        await sleep(4000)
+        if (waited.looks === 4) await objects.delete(quota)
+      }
+      if (step === undone && undoneAfter === null && runOf(undone) !== undefined) await undo()
+    },
+    check(): void {
+      expect(waited).toEqual({ looks: 4, running: 4 })
+      // A minute at the longest between two looks, and what the pod takes to end.
+      expect(undoneAfter).toBeLessThan(120_000)
+      expect(runOf(undone)).toMatchObject({ ended: 'Failed', exitCodes: [3] })
+      expect(completed(runs())).toContain(`${undone} undo`)
+    },
+  }
+}
+
+const quota = { apiVersion: 'v1', kind: 'ResourceQuota', namespace: 'istio-system', name: 'no-more-pods' } as const
+
+/** Steps whose Job was complete. */
+function completed(runs: readonly GateRun[]): readonly (string | null)[] {
+  return runs.filter(({ ended }) => ended === 'Complete').map(({ step }) => step)
+}
+
+/** Steps that a folder in the cluster went through. */
+function stepsOf({ steps }: RotationRecord): string[] {
+  return steps.map(({ step }) => step).filter(step => step.includes('/') && !step.includes('undo'))
+}
