@@ -137,10 +137,23 @@ function createHolds(text: string, content: string, file: string): Held {
     )
     if (candidate === undefined)
       return { holds: false, found: `no ${textAt(object, 'kind') ?? 'document'} ${name ?? ''}`.trimEnd() }
-    const difference = firstDifference(object, candidate, [])
+    const difference = firstDifference(object, withSourceInUse(object, candidate), [])
     if (difference !== null) return { holds: false, found: difference }
   }
   return { holds: true }
+}
+
+/**
+ * Argo CD takes `sources`, where there are any, in the place of `source` (argo-cd pkg/apis/application/v1alpha1/types.go, HasMultipleSources): an Application
+ * that was given another source beside ours, such as a hook, still applies ours.
+ */
+function withSourceInUse(wanted: unknown, found: unknown): unknown {
+  const source = valueAt(wanted, ['spec', 'source'])
+  const sources = valueAt(found, ['spec', 'sources'])
+  if (!isPlain(found) || !isPlain(found.spec) || textAt(found, 'kind') !== 'Application') return found
+  if (source === undefined || !Array.isArray(sources) || sources.length === 0) return found
+  const ours = sources.find(each => firstDifference(source, each, []) === null)
+  return { ...found, spec: { ...found.spec, source: ours } }
 }
 
 function firstDifference(wanted: unknown, found: unknown, path: readonly string[]): string | null {

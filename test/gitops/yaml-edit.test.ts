@@ -297,6 +297,17 @@ describe('files that adopt creates', () => {
       found: 'spec.prune: true',
     })
   })
+  test('of an Application hold where it was given another source beside ours, and not where ours is gone', () => {
+    const source = '{repoURL: https://git.example.com/fleet.git, targetRevision: main, path: trust/eu-1}'
+    const hook = '{repoURL: https://git.example.com/fleet.git, targetRevision: main, path: gates/eu-1}'
+    const application = (spec: string): string =>
+      `apiVersion: argoproj.io/v1alpha1\nkind: Application\nmetadata: {name: trust}\nspec: {project: default, ${spec}}\n`
+    const ours: WiringEdit = { kind: 'create', content: application(`source: ${source}`) }
+    expect(wiringHolds(application(`sources: [${source}, ${hook}]`), ours, 'f')).toEqual({ holds: true })
+    // Argo CD reads no `source` where there are `sources`.
+    for (const spec of [`sources: [${hook}]`, `source: ${source}, sources: [${hook}]`])
+      expect(wiringHolds(application(spec), ours, 'f')).toEqual({ holds: false, found: 'spec.source: absent' })
+  })
   test('never replace another content', () => {
     expect(failure(() => applyWiring('kind: Other\nmetadata: {name: trust}\n', edit, 'f')).example).toBe(content)
   })
