@@ -21,7 +21,6 @@ export default defineConfig({
           'test/real/pods.test.ts',
           'test/real/rotation-cassandra.test.ts',
           'test/real/rotation-clusters.test.ts',
-          'test/real/rotation-kyma-argocd.test.ts',
         ],
     globalSetup: ['test/real/rig/setup.ts'],
     // Workers start after the set-up, and trust what it made.

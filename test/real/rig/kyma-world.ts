@@ -14,14 +14,7 @@ import { startConnector } from './kyma-connector.ts'
 import { gatewayObjects, kymaNames, startCredentialPusher } from './kyma-gateway.ts'
 import type { Network } from './network.ts'
 import type { Place } from './objects.ts'
-import {
-  argoApplication,
-  decryptionSecret,
-  type FleetRepository,
-  fluxKustomization,
-  kustomization,
-  syncOf,
-} from './repository.ts'
+import { decryptionSecret, type FleetRepository, fluxKustomization, kustomization, syncOf } from './repository.ts'
 import { until } from './server.ts'
 import { sourceOf, startSourceController } from './source-controller.ts'
 
@@ -90,18 +83,6 @@ export function kymaFleet(recipient: string): Record<string, string> {
   }
 }
 
-/** A repository as an app of apps has it: `root` is applied by hand, once. */
-export function kymaArgoFleet(url: string, sealingCertificate: string): Record<string, string> {
-  return {
-    'README.md': '# Fleet\n\nThe central cluster of Kyma.\n',
-    'sealed-secrets.pem': sealingCertificate,
-    [`clusters/${centralSite}/root.yaml`]: argoApplication('root', url, `clusters/${centralSite}`, 'argocd', {}),
-    [`clusters/${centralSite}/kyma.yaml`]: argoApplication('kyma', url, `kyma/${centralSite}`, 'kyma-system', {}),
-    [`kyma/${centralSite}/kustomization.yaml`]: kustomization(['gateway.yaml']),
-    [`kyma/${centralSite}/gateway.yaml`]: gateway(),
-  }
-}
-
 const namespaces = [kymaNames.gatewayNamespace, kymaNames.signer.namespace, 'kyma-system', 'kyma-installer']
 const connectionGroup = 'applicationconnector.kyma-project.io'
 const connection: Place = { apiVersion: `${connectionGroup}/v1alpha1`, kind: 'CentralConnection', name: runtimeName }
@@ -128,7 +109,7 @@ export async function startKymaWorld(network: Network, repository: FleetReposito
   }
 }
 
-export async function startKyma(network: Network): Promise<KymaClusters> {
+async function startKyma(network: Network): Promise<KymaClusters> {
   const stops: (() => Promise<void>)[] = []
   const stop = async (): Promise<void> => {
     for (const each of stops.splice(0).reverse()) await each()

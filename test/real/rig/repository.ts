@@ -239,7 +239,7 @@ const istiodWrites = ['MutatingWebhookConfiguration', 'ValidatingWebhookConfigur
   jqPathExpressions: ['.webhooks[]?.clientConfig.caBundle', '.webhooks[]?.failurePolicy'],
 }))
 
-export function argoApplication(
+function argoApplication(
   name: string,
   repoURL: string,
   path: string,
