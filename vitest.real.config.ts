@@ -12,6 +12,10 @@ export default defineConfig({
       : [
           'test/real/controls.test.ts',
           'test/real/faults.test.ts',
+          'test/real/forge-cassandra-regions.test.ts',
+          'test/real/forge-cassandra.test.ts',
+          'test/real/forge-faults.test.ts',
+          'test/real/forge-kyma.test.ts',
           'test/real/gate-jobs.test.ts',
           'test/real/istio-traps.test.ts',
           'test/real/linkerd-narrow.test.ts',

@@ -3,6 +3,7 @@ import { inject, onTestFinished } from 'vitest'
 import { openForge } from '../../src/forge/open.ts'
 import type { HostedForgeChoice } from '../../src/rotation.ts'
 import type { Scene, Settings } from '../forge/contract.ts'
+import { output } from '../real/rig/components.ts'
 import { bareRepository, cloneOf, opened, userGit } from '../repository/temporary.ts'
 import { type GiteaApi, giteaApi, giteaPeople } from './gitea-people.ts'
 
@@ -15,6 +16,8 @@ export interface GiteaRepository {
   /** https://…/owner/name.git */
   readonly remote: string
   readonly botToken: string
+  /** Of the administrator. */
+  readonly adminToken: string
   /** As the administrator. */
   readonly api: GiteaApi
   choice(settings: Settings): HostedForgeChoice
@@ -23,8 +26,11 @@ export interface GiteaRepository {
 const botScopes = ['write:repository', 'write:issue']
 
 /** Of the scopes that docs/forges.md names, and no more. */
-export async function makeGiteaRepository(scopes: readonly string[] = botScopes): Promise<GiteaRepository> {
-  const { url, adminToken } = inject('gitea')
+export async function makeGiteaRepository(
+  scopes: readonly string[] = botScopes,
+  gitea: { readonly url: string; readonly adminToken: string } = inject('gitea'),
+): Promise<GiteaRepository> {
+  const { url, adminToken } = gitea
   const api = giteaApi(url, adminToken)
   const name = `fleet-${randomBytes(4).toString('hex')}`
   await ensureUser(api, 'bot')
@@ -43,19 +49,17 @@ export async function makeGiteaRepository(scopes: readonly string[] = botScopes)
     url,
     remote: `${url}/${repository}.git`,
     botToken,
+    adminToken,
     api,
     choice: settings => ({ kind: 'gitea', repository, url, ...settings }),
   }
 }
 
-const passwords = new Map<string, string>()
+const password = 'a-password-of-the-tests'
 
 async function ensureUser(api: GiteaApi, username: string): Promise<void> {
-  if (passwords.has(username)) return
-  const password = 'a-password-of-the-tests'
   const email = `${username}@example.com`
   await api('POST', '/admin/users', { username, email, password, must_change_password: false }).catch(ignoreTaken)
-  passwords.set(username, password)
 }
 
 async function ensureOrganisation(api: GiteaApi, username: string): Promise<void> {
@@ -71,7 +75,7 @@ async function tokenOf(url: string, user: string, scopes: readonly string[]): Pr
   const response = await fetch(`${url}/api/v1/users/${user}/tokens`, {
     method: 'POST',
     headers: {
-      authorization: `Basic ${Buffer.from(`${user}:${passwords.get(user)}`).toString('base64')}`,
+      authorization: `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`,
       'content-type': 'application/json',
     },
     body: JSON.stringify({ name: randomBytes(6).toString('hex'), scopes }),
@@ -81,9 +85,13 @@ async function tokenOf(url: string, user: string, scopes: readonly string[]): Pr
 
 /** Pushes what a local bare repository has on main, as its first content. */
 export async function pushFirst(made: GiteaRepository, bare: string): Promise<void> {
-  const { adminToken } = inject('gitea')
-  const remote = made.remote.replace('https://', `https://root-admin:${adminToken}@`)
-  userGit(bare, '-c', `http.sslCAInfo=${inject('certificate').cert}`, 'push', '-q', remote, 'main:main')
+  const remote = made.remote.replace('https://', `https://root-admin:${made.adminToken}@`)
+  // Not by a call that blocks: what stands between may live in this process.
+  const trusted = `http.sslCAInfo=${inject('certificate').cert}`
+  await output('git', ['-c', trusted, 'push', '-q', remote, 'main:main'], {
+    cwd: bare,
+    env: { ...process.env, GIT_CONFIG_GLOBAL: '/dev/null' },
+  })
   // The repository counts as empty until Gitea has taken the push in.
   for (;;) {
     const { empty } = await made.api<{ readonly empty: boolean }>('GET', `/repos/${made.repository}`)

@@ -10,17 +10,26 @@ export interface Gitea {
   readonly url: string
   /** Of an administrator, for all scopes. */
   readonly adminToken: string
-  readonly server: Server
+  /** Where it listens itself: the port of `url`, unless something stands in front of it. */
+  readonly port: number
   /** Makes a user and a token of it with these scopes, such as `write:repository`. */
   user(name: string, scopes: readonly string[]): Promise<string>
+  /** Ends it at once, as where its machine is taken away. */
+  kill(): Promise<void>
+  /** Starts it again, on what is in its folder. */
+  start(): Promise<void>
   close(): Promise<void>
 }
 
-/** A Gitea of its own in `folder`, with its database and its repositories, served over TLS. */
-export async function startGitea(folder: string, certificate: Certificate): Promise<Gitea> {
+/**
+ * A Gitea of its own in `folder`, with its database and its repositories, served over TLS.
+ *
+ * @param front Port by which everybody reaches it. @default its own
+ */
+export async function startGitea(folder: string, certificate: Certificate, front?: number): Promise<Gitea> {
   const binary = await program('gitea')
   const port = await freePort()
-  const url = `https://127.0.0.1:${port}`
+  const url = `https://127.0.0.1:${front ?? port}`
   const statics = join(folder, 'static')
   await mkdir(statics, { recursive: true })
   // It is built without its files in it.
@@ -29,7 +38,7 @@ export async function startGitea(folder: string, certificate: Certificate): Prom
     await cp(join(module, part), join(statics, part), { recursive: true })
   await output('chmod', ['-R', 'u+w', statics])
   const config = join(folder, 'app.ini')
-  await writeFile(config, settings(folder, statics, port, certificate))
+  await writeFile(config, settings({ folder, statics, port, url, certificate }))
   const env = { PATH: process.env.PATH, HOME: folder, USER: process.env.USER ?? 'root', GITEA_WORK_DIR: folder }
   const gitea = (...args: string[]): Promise<string> =>
     output(binary, [...args, '--config', config], { cwd: folder, env })
@@ -46,22 +55,44 @@ export async function startGitea(folder: string, certificate: Certificate): Prom
   }
 
   const adminToken = await user('root-admin', ['all'], '--admin')
-  const server = startServer('gitea', [binary, 'web', '--config', config], {
-    log: join(folder, 'gitea.log'),
-    cwd: folder,
-    env,
-  })
-  await until(
-    'Gitea answers',
-    async () =>
-      (await output('curl', ['-s', '--cacert', certificate.cert, `${url}/api/v1/version`])).includes('version'),
-    // A machine that has just built it reads a hundred megabytes from disk.
-    180_000,
-  )
-  return { url, adminToken, server, user, close: () => server.stop() }
+  async function begin(): Promise<Server> {
+    const started = startServer('gitea', [binary, 'web', '--config', config], {
+      log: join(folder, 'gitea.log'),
+      cwd: folder,
+      env,
+    })
+    const version = ['-s', '--cacert', certificate.cert, `https://127.0.0.1:${port}/api/v1/version`]
+    await until(
+      'Gitea answers',
+      async () => (await output('curl', version)).includes('version'),
+      // A machine that has just built it reads a hundred megabytes from disk.
+      180_000,
+    )
+    return started
+  }
+
+  let server = await begin()
+  return {
+    url,
+    adminToken,
+    port,
+    user,
+    kill: () => server.kill(),
+    async start() {
+      if (!server.running()) server = await begin()
+    },
+    close: () => server.stop(),
+  }
 }
 
-function settings(folder: string, statics: string, port: number, certificate: Certificate): string {
+function settings(options: {
+  readonly folder: string
+  readonly statics: string
+  readonly port: number
+  readonly url: string
+  readonly certificate: Certificate
+}): string {
+  const { folder, statics, port, url, certificate } = options
   return `APP_NAME = forge
 RUN_USER = ${process.env.USER ?? 'root'}
 I_AM_BEING_UNSAFE_RUNNING_AS_ROOT = true
@@ -69,7 +100,7 @@ I_AM_BEING_UNSAFE_RUNNING_AS_ROOT = true
 PROTOCOL = https
 HTTP_ADDR = 127.0.0.1
 HTTP_PORT = ${port}
-ROOT_URL = https://127.0.0.1:${port}/
+ROOT_URL = ${url}/
 CERT_FILE = ${certificate.cert}
 KEY_FILE = ${certificate.key}
 STATIC_ROOT_PATH = ${statics}

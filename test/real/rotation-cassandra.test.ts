@@ -1,63 +1,34 @@
 /** A whole rotation of Cassandra's server CA: real nodes, and a CQL client that writes and reads at QUORUM, for which every coordinator needs another node. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { cassandraFleet, cassandraNames } from './rig/cassandra-fleet.ts'
-import {
-  aliasesOf,
-  type CassandraAuthorities,
-  type CassandraRegion,
-  makeCassandraAuthorities,
-  startCassandraRegion,
-} from './rig/cassandra-world.ts'
-import { output } from './rig/components.ts'
+import { cassandraFleet } from './rig/cassandra-fleet.ts'
+import { aliasesOf, type CassandraRing, issuerServed, startCassandraRing } from './rig/cassandra-world.ts'
 import { createNetwork, type Network } from './rig/network.ts'
 import { type FleetRepository, makeRepository } from './rig/repository.ts'
 import { report, rotate, shortGates } from './rig/rotation.ts'
-import { until } from './rig/server.ts'
 import { byStep, failuresText, recordOf } from './rig/watch.ts'
 
-const { namespace } = cassandraNames
 const names = ['eu-1']
 const replicas = 3
 
 describe('a rotation of Cassandra', () => {
   let network: Network
-  let authorities: CassandraAuthorities
   let repository: FleetRepository
-  let regions: CassandraRegion[]
+  let ring: CassandraRing
 
   beforeAll(async () => {
     network = await createNetwork()
-    authorities = await makeCassandraAuthorities()
     repository = await makeRepository((_url, recipient) => cassandraFleet(recipient, names, replicas))
-    regions = []
-    for (const [number, name] of names.entries()) {
-      const options = { name, network, number, repository, authorities, regions: names, replicas }
-      regions.push(await startCassandraRegion(options))
-    }
-    for (const region of regions) await region.ready()
-    for (const region of regions) await region.ask(Object.fromEntries(names.map(name => [name, replicas])))
-    await until(
-      'queries are answered',
-      async () => {
-        for (const { traffic } of regions) {
-          const { sent, failed } = await traffic.read(Date.now() - 10_000)
-          if (sent < 10 || failed > 0) return false
-        }
-        return true
-      },
-      300_000,
-      1000,
-    )
+    ring = await startCassandraRing({ network, repository, regions: names, replicas })
   }, 1_200_000)
 
   afterAll(async () => {
-    for (const region of regions ?? []) await region.stop()
+    await ring?.stop()
     await repository?.close()
-    await authorities?.close()
     await network?.close()
   })
 
   it('goes from init to the closed rotation; no node is lost and no query fails', async () => {
+    const { regions, authorities } = ring
     const since = Date.now()
     const trusted: string[] = []
     const record = await rotate({
@@ -89,17 +60,12 @@ describe('a rotation of Cassandra', () => {
     for (const step of record.steps.slice(1, -1)) expect(step.consumers.node, step.step).toBe(replicas * names.length)
     expect(failuresText(traffic)).toEqual([])
     expect(traffic.slice(0, -1).every(step => step.sent > 0)).toBe(true)
-    for (const { kubelet, name } of regions) {
-      const nodes = kubelet.find(namespace, `example-cassandra-${name}`)
+    for (const region of regions) {
+      const nodes = region.nodes()
       expect(nodes.map(pod => pod.restarts('cassandra'))).toEqual(nodes.map(() => 0))
       expect(nodes).toHaveLength(replicas)
       for (const { address } of nodes) expect(await issuerServed(address)).toBe('O = example-first')
     }
+    await ring.whole()
   }, 3_600_000)
 })
-
-/** Who signed what a node presents to other nodes, past the product. */
-async function issuerServed(address: string): Promise<string> {
-  const said = await output('bash', ['-c', `openssl s_client -connect ${address}:7001 </dev/null 2>/dev/null || true`])
-  return /^issuer=(.*)$/m.exec(said)?.[1] ?? said
-}

@@ -1,4 +1,5 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { X509Certificate } from 'node:crypto'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { cassandraNames } from './cassandra-fleet.ts'
@@ -6,15 +7,15 @@ import { startCassandraOperator } from './cassandra-operator.ts'
 import { output } from './components.ts'
 import type { ControlPlane } from './control-plane.ts'
 import { startControlPlane } from './control-plane.ts'
-import { startFlux } from './flux.ts'
+import { type Flux, startFlux } from './flux.ts'
 import { applyKinds } from './kinds.ts'
-import { type Kubelet, startKubelet } from './kubelet.ts'
+import { type Kubelet, type RunningPod, startKubelet } from './kubelet.ts'
 import type { Network } from './network.ts'
 import type { Manifest } from './objects.ts'
 import { keptAs } from './pod.ts'
 import { decryptionSecret, type FleetRepository, syncOf } from './repository.ts'
 import { until } from './server.ts'
-import { startSourceController } from './source-controller.ts'
+import { sourceOf, startSourceController } from './source-controller.ts'
 import { type TrafficWatch, watchTraffic } from './traffic.ts'
 
 const { cluster, namespace, serverCa, clientCa } = cassandraNames
@@ -25,23 +26,25 @@ export interface CassandraRegion {
   readonly plane: ControlPlane
   readonly kubelet: Kubelet
   readonly traffic: TrafficWatch
+  readonly flux: Flux
   /** kubeconfig of the verifier: the ServiceAccount of roles/, and nothing besides. */
   readonly verifier: string
   /** When its nodes answer to CQL and its CassandraCluster is ready. */
   ready(): Promise<void>
+  nodes(): readonly RunningPod[]
   /** Starts its CQL client, which asks at QUORUM over all regions. */
   ask(copies: Readonly<Record<string, number>>): Promise<void>
   stop(): Promise<void>
 }
 
 /** CA pairs as utils/tls.sh of the operator makes them, by hand, the same for every region: `O=ca` for nodes, another for CQL. */
-export interface CassandraAuthorities {
+interface CassandraAuthorities {
   readonly folder: string
   secret(name: string): Promise<Manifest>
   close(): Promise<void>
 }
 
-export async function makeCassandraAuthorities(): Promise<CassandraAuthorities> {
+async function makeCassandraAuthorities(): Promise<CassandraAuthorities> {
   const folder = await mkdtemp(join(tmpdir(), 'ra-cas-'))
   const openssl = (...args: string[]): Promise<string> => output('openssl', args, { cwd: folder })
   for (const [name, subject] of [
@@ -80,7 +83,7 @@ export async function makeCassandraAuthorities(): Promise<CassandraAuthorities> 
   }
 }
 
-export interface CassandraRegionOptions {
+interface CassandraRegionOptions {
   readonly name: string
   readonly network: Network
   readonly number: number
@@ -93,7 +96,7 @@ export interface CassandraRegionOptions {
 
 const nodeName = (region: string, index: number): string => `${cluster}-cassandra-${region}-${index}`
 
-export async function startCassandraRegion(options: CassandraRegionOptions): Promise<CassandraRegion> {
+async function startCassandraRegion(options: CassandraRegionOptions): Promise<CassandraRegion> {
   const { name, network, number, repository, authorities, regions, replicas } = options
   const stops: (() => Promise<void>)[] = []
   const stop = async (): Promise<void> => {
@@ -105,7 +108,8 @@ export async function startCassandraRegion(options: CassandraRegionOptions): Pro
     const { objects } = plane
     const kubelet = await startKubelet(plane, {})
     stops.push(() => kubelet.stop())
-    const traffic = await watchTraffic(kubelet)
+    // No pod here has a proxy.
+    const traffic = await watchTraffic(kubelet, 10_000)
     stops.push(() => traffic.stop())
     await objects.apply({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace } })
     await applyKinds(plane, ['db.ibm.com_cassandraclusters'])
@@ -122,7 +126,7 @@ export async function startCassandraRegion(options: CassandraRegionOptions): Pro
     const flux = await startFlux(plane, { flags: ['--requeue-dependency=2s'] })
     stops.push(() => flux.stop())
     await objects.apply(decryptionSecret(repository))
-    const source = await startSourceController(plane, { repository: repository.bare, branch: 'main' })
+    const source = await startSourceController(plane, sourceOf(repository))
     stops.push(() => source.stop())
     await objects.applyYaml(syncOf(name), 'flux')
     const hosts = Array.from({ length: replicas }, (_, index) =>
@@ -133,6 +137,7 @@ export async function startCassandraRegion(options: CassandraRegionOptions): Pro
       plane,
       kubelet,
       traffic,
+      flux,
       verifier,
       async ready() {
         await until(
@@ -150,12 +155,77 @@ export async function startCassandraRegion(options: CassandraRegionOptions): Pro
           1000,
         )
       },
+      nodes: () => kubelet.find(namespace, `${cluster}-cassandra-${name}-`),
       ask: copies => objects.apply(client(name, hosts, copies)).then(() => {}),
       stop,
     }
   } catch (cause) {
     await stop()
     throw cause
+  }
+}
+
+/** One Cassandra cluster over some regions, with a CQL client in each. */
+export interface CassandraRing {
+  readonly regions: readonly CassandraRegion[]
+  readonly authorities: CassandraAuthorities
+  /** Throws where a node, asked by the client of each region, does not write and read with the word of every copy in all regions. */
+  whole(): Promise<void>
+  stop(): Promise<void>
+}
+
+export interface CassandraRingOptions {
+  readonly network: Network
+  readonly repository: FleetRepository
+  readonly regions: readonly string[]
+  /** Nodes of each region, and copies that each has of everything. */
+  readonly replicas: number
+}
+
+/** Starts a ring, and its clients; returns when their queries are answered. */
+export async function startCassandraRing(options: CassandraRingOptions): Promise<CassandraRing> {
+  const { network, repository, regions: names, replicas } = options
+  const authorities = await makeCassandraAuthorities()
+  const regions: CassandraRegion[] = []
+  const stop = async (): Promise<void> => {
+    for (const region of regions.splice(0)) await region.stop()
+    await authorities.close()
+  }
+  try {
+    for (const [number, name] of names.entries())
+      regions.push(
+        await startCassandraRegion({ name, network, number, repository, authorities, regions: names, replicas }),
+      )
+    for (const region of regions) await region.ready()
+    for (const region of regions) await region.ask(Object.fromEntries(names.map(name => [name, replicas])))
+    await until(
+      'queries are answered',
+      async () => {
+        for (const { traffic } of regions) {
+          const { sent, failed } = await traffic.read(Date.now() - 10_000)
+          if (sent < 10 || failed > 0) return false
+        }
+        return true
+      },
+      300_000,
+      1000,
+    )
+  } catch (cause) {
+    await stop()
+    throw cause
+  }
+  return {
+    regions: [...regions],
+    authorities,
+    async whole() {
+      const nodes = regions.flatMap(region => region.nodes().map(({ address }) => address))
+      if (nodes.length !== names.length * replicas) throw new Error(`${nodes.length} nodes`)
+      for (const { kubelet } of regions) {
+        const [app] = kubelet.find('default', 'app-')
+        await app?.execIn('app', ['/usr/local/bin/cassandra-rig', 'whole', nodes.join(',')])
+      }
+    },
+    stop,
   }
 }
 
@@ -198,25 +268,42 @@ function client(region: string, hosts: readonly string[], copies: Readonly<Recor
   }
 }
 
-/** Which CAs the truststore of a node holds, as Java reads it, by alias. */
+/** Which CAs the truststore of a region's nodes holds, as Java reads it, by alias. */
 export async function aliasesOf(plane: ControlPlane, folder: string): Promise<readonly string[]> {
-  const found = (await plane.objects.get({
-    apiVersion: 'v1',
-    kind: 'Secret',
-    namespace,
-    name: `${cluster}-cluster-tls-node`,
-  })) as (Manifest & { readonly data?: Readonly<Record<string, string>> }) | null
-  await mkdir(folder, { recursive: true })
-  const file = join(folder, `truststore-${plane.name}.p12`)
-  await writeFile(file, Buffer.from(found?.data?.['truststore.p12'] ?? '', 'base64'))
-  const listed = await output('keytool', [
-    '-list',
-    '-keystore',
-    file,
-    '-storetype',
-    'PKCS12',
-    '-storepass',
-    'cassandra',
-  ])
+  const listed = await keytool(await truststoreOf(plane, folder), '-list')
   return [...listed.matchAll(/^(\S.*?), .*trustedCertEntry/gm)].map(([, alias]) => alias ?? '').sort()
+}
+
+/** SHA-256 of the certificate that Java finds there under an alias. */
+export async function certificateUnder(plane: ControlPlane, folder: string, alias: string): Promise<string> {
+  return sha256Of(await keytool(await truststoreOf(plane, folder), '-exportcert', '-rfc', '-alias', alias))
+}
+
+export function sha256Of(pem: string): string {
+  return new X509Certificate(pem).fingerprint256.replaceAll(':', '').toLowerCase()
+}
+
+/** What stands in a Secret of the region, decoded. */
+export async function secretOf(plane: ControlPlane, name: string): Promise<Readonly<Record<string, Buffer>>> {
+  const found = (await plane.objects.get({ apiVersion: 'v1', kind: 'Secret', namespace, name })) as
+    | (Manifest & { readonly data?: Readonly<Record<string, string>> })
+    | null
+  return Object.fromEntries(Object.entries(found?.data ?? {}).map(([key, text]) => [key, Buffer.from(text, 'base64')]))
+}
+
+async function truststoreOf(plane: ControlPlane, folder: string): Promise<string> {
+  const { 'truststore.p12': bytes = Buffer.of() } = await secretOf(plane, `${cluster}-cluster-tls-node`)
+  const file = join(folder, `truststore-${plane.name}.p12`)
+  await writeFile(file, bytes)
+  return file
+}
+
+function keytool(store: string, ...asked: string[]): Promise<string> {
+  return output('keytool', [...asked, '-keystore', store, '-storetype', 'PKCS12', '-storepass', 'cassandra'])
+}
+
+/** Who signed what a node presents to other nodes, past the product: `O = example-first`. */
+export async function issuerServed(address: string): Promise<string> {
+  const said = await output('bash', ['-c', `openssl s_client -connect ${address}:7001 </dev/null 2>/dev/null || true`])
+  return /^issuer=(.*)$/m.exec(said)?.[1] ?? said
 }

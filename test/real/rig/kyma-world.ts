@@ -16,18 +16,17 @@ import type { Network } from './network.ts'
 import type { Place } from './objects.ts'
 import { decryptionSecret, type FleetRepository, fluxKustomization, kustomization, syncOf } from './repository.ts'
 import { until } from './server.ts'
-import { startSourceController } from './source-controller.ts'
+import { sourceOf, startSourceController } from './source-controller.ts'
 
 export const centralSite = 'central'
 /** The one runtime, and the name of its cluster's context. */
 export const runtimeName = 'shop'
 
-/** Kyma's central cluster and the cluster of one runtime. */
-export interface KymaWorld {
+/** Kyma's central cluster and the cluster of one runtime, and nobody who delivers. */
+export interface KymaClusters {
   readonly central: ControlPlane
   readonly runtime: ControlPlane
   readonly kubelet: Kubelet
-  readonly flux: Flux
   readonly clients: KymaClients
   /** kubeconfigs of the verifier, of both clusters. */
   readonly verifier: readonly string[]
@@ -38,9 +37,13 @@ export interface KymaWorld {
   stop(): Promise<void>
 }
 
-/** A repository as `flux bootstrap` begins it, with the Gateway of Kyma 1.11. */
-export function kymaFleet(recipient: string): Record<string, string> {
-  const gateway = {
+export interface KymaWorld extends KymaClusters {
+  readonly flux: Flux
+}
+
+/** The Gateway of Kyma 1.11. */
+function gateway(): string {
+  return stringify({
     apiVersion: 'networking.istio.io/v1beta1',
     kind: 'Gateway',
     metadata: { name: 'kyma-gateway-application-connector', namespace: 'kyma-system' },
@@ -54,7 +57,11 @@ export function kymaFleet(recipient: string): Record<string, string> {
         },
       ],
     },
-  }
+  })
+}
+
+/** A repository as `flux bootstrap` begins it. */
+export function kymaFleet(recipient: string): Record<string, string> {
   return {
     'README.md': '# Fleet\n\nThe central cluster of Kyma.\n',
     '.sops.yaml': `creation_rules:
@@ -72,7 +79,7 @@ export function kymaFleet(recipient: string): Record<string, string> {
       '',
     ),
     [`kyma/${centralSite}/kustomization.yaml`]: kustomization(['gateway.yaml']),
-    [`kyma/${centralSite}/gateway.yaml`]: stringify(gateway),
+    [`kyma/${centralSite}/gateway.yaml`]: gateway(),
   }
 }
 
@@ -80,7 +87,29 @@ const namespaces = [kymaNames.gatewayNamespace, kymaNames.signer.namespace, 'kym
 const connectionGroup = 'applicationconnector.kyma-project.io'
 const connection: Place = { apiVersion: `${connectionGroup}/v1alpha1`, kind: 'CentralConnection', name: runtimeName }
 
+/** Kyma with Flux in its central cluster, which applies this repository. */
 export async function startKymaWorld(network: Network, repository: FleetRepository): Promise<KymaWorld> {
+  const clusters = await startKyma(network)
+  const stops = [clusters.stop]
+  const stop = async (): Promise<void> => {
+    for (const each of stops.splice(0).reverse()) await each()
+  }
+  try {
+    const { central } = clusters
+    const flux = await startFlux(central, { flags: ['--requeue-dependency=2s'] })
+    stops.push(() => flux.stop())
+    await central.objects.apply(decryptionSecret(repository))
+    const source = await startSourceController(central, sourceOf(repository))
+    stops.push(() => source.stop())
+    await central.objects.applyYaml(syncOf(centralSite), 'flux')
+    return { ...clusters, flux, stop }
+  } catch (cause) {
+    await stop()
+    throw cause
+  }
+}
+
+async function startKyma(network: Network): Promise<KymaClusters> {
   const stops: (() => Promise<void>)[] = []
   const stop = async (): Promise<void> => {
     for (const each of stops.splice(0).reverse()) await each()
@@ -130,12 +159,6 @@ export async function startKymaWorld(network: Network, repository: FleetReposito
     const pusher = startCredentialPusher(central)
     stops.push(() => pusher.stop())
     for (const manifest of gatewayObjects(2)) await central.objects.apply(manifest, 'istio-operator')
-    const flux = await startFlux(central, { flags: ['--requeue-dependency=2s'] })
-    stops.push(() => flux.stop())
-    await central.objects.apply(decryptionSecret(repository))
-    const source = await startSourceController(central, { repository: repository.bare, branch: 'main' })
-    stops.push(() => source.stop())
-    await central.objects.applyYaml(syncOf(centralSite), 'flux')
     await until(
       'the gateway is rolled out',
       () => isRolledOut(central, gatewayNamespace, kymaNames.gateway),
@@ -165,7 +188,6 @@ export async function startKymaWorld(network: Network, repository: FleetReposito
       central,
       runtime,
       kubelet,
-      flux,
       clients,
       verifier: [
         await central.kubeconfigOf('reanchor', 'reanchor-verifier'),

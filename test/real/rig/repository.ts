@@ -21,6 +21,8 @@ export interface FleetRepository {
   /** Brings the clone to where main is. */
   pull(): Promise<void>
   git(...args: string[]): Promise<string>
+  /** Brings `bare` to what a forge has, as source-controller does with its own clone. Absent: everybody pushes to `bare` itself. */
+  readonly sync?: () => Promise<void>
   close(): Promise<void>
 }
 

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { output } from './components.ts'
 import type { ControlPlane } from './control-plane.ts'
 import type { Manifest, Place } from './objects.ts'
+import type { FleetRepository } from './repository.ts'
 import { freePort } from './server.ts'
 
 /** One artifact that went into the status of a GitRepository. */
@@ -33,6 +34,12 @@ export interface SourceControllerOptions {
   readonly branch: string
   /** Brings that folder up to its remote, before each look; what it throws is why nothing could be fetched. @default nothing to fetch */
   readonly fetch?: () => Promise<void>
+}
+
+/** A repository on a forge is fetched from there before each look; one of this machine is read as it is. */
+export function sourceOf({ bare, sync }: FleetRepository): SourceControllerOptions {
+  const source = { repository: bare, branch: 'main' }
+  return sync === undefined ? source : { ...source, fetch: sync }
 }
 
 /** What no artifact holds (fluxcd/pkg/sourceignore: VCS, extensions, CI and extra patterns). */

@@ -25,6 +25,14 @@ export interface UnattendedOptions {
   readonly presses?: (branch: string) => boolean
   /** Milliseconds after which the runner of this round is killed with all that it started; null: it lives. It then takes no lock. @default it lives */
   readonly killed?: (round: number) => number | null
+  /** More flags of `run`, such as `--lock-for 1m`. */
+  readonly run?: readonly string[]
+  /** Folder of the runner's clone, which must be empty. @default a new one */
+  readonly folder?: string
+  /** Environment of the runner, besides its token. */
+  readonly env?: Readonly<Record<string, string>>
+  /** Whether a round may have ended so, with another exit code than of a round that went well. @default none may */
+  readonly tolerates?: (said: Said) => boolean
   /** After each round of `run --once`: the world may be disturbed, or looked at. */
   readonly onRound?: (round: Round) => Promise<void>
   /** Longest time without a merge, in milliseconds. @default 300000 */
@@ -42,6 +50,7 @@ export interface Round {
 }
 
 export interface UnattendedRecord extends RotationRecord {
+  /** In order; people's words among them. */
   readonly merges: readonly PressedMerge[]
   /** Presses of the merge button that Gitea refused, all pull requests together. */
   readonly refused: number
@@ -64,7 +73,8 @@ export async function unattended(options: UnattendedOptions): Promise<Unattended
   const began = Date.now()
   await declareOnForge(options)
   const desk = await fleet.runner(options.administrator)
-  const runner = await fleet.runner(options.verifier)
+  const made = await fleet.runner(options.verifier, options.folder)
+  const runner: RunOptions = { ...made, env: { ...made.env, ...options.env } }
   const rootKey = join(fleet.outside, `${name}-root.key.age`)
   const asked = ['plan', '--rotation', name, '--root-key-out', rootKey, ...(options.plan ?? []), '--output', 'json']
   await mustSay(asked, { ...desk, env: { ...desk.env, SOPS_AGE_KEY: fleet.identity } })
@@ -76,15 +86,16 @@ export async function unattended(options: UnattendedOptions): Promise<Unattended
   let count = 0
   try {
     for (;;) {
-      const last = buttons.merges.at(-1)
+      const last = buttons.merges.findLast(isStep)
       const step = last === undefined ? null : stepOf(last.branch, name)
       const since = last === undefined ? began : Date.parse(last.mergedAt)
       const after = options.killed?.(count++) ?? null
-      const command = ['run', '--once', '--rotation', name, '--output', 'json']
+      const command = ['run', '--once', '--rotation', name, '--output', 'json', ...(options.run ?? [])]
       const unlocked = options.killed === undefined ? [] : ['--no-lock']
       const said = await reanchor([...command, ...unlocked], { ...runner, ...(after === null ? {} : { lost: after }) })
       const answer = said.json as RunJson | null
-      if (!fine.includes(said.exit) && (after === null || said.exit !== 137)) throw new Error(told(said))
+      const lost = after !== null && said.exit === 137
+      if (!fine.includes(said.exit) && !lost && options.tolerates?.(said) !== true) throw new Error(told(said))
       const gates = answer?.gates ?? []
       const at = step ?? 'plan'
       rounds.set(at, (rounds.get(at) ?? 0) + 1)
@@ -102,9 +113,10 @@ export async function unattended(options: UnattendedOptions): Promise<Unattended
   }
   await fleet.pull()
   const steps: StepRecord[] = []
-  for (const [index, merge] of buttons.merges.entries()) {
+  const merged = buttons.merges.filter(isStep)
+  for (const [index, merge] of merged.entries()) {
     const step = stepOf(merge.branch, name)
-    const next = buttons.merges[index + 1]
+    const next = merged[index + 1]
     const consumers = next === undefined ? {} : await consumersIn(fleet, name, next.head)
     steps.push({
       step,
@@ -122,6 +134,11 @@ export async function unattended(options: UnattendedOptions): Promise<Unattended
     merges: [...buttons.merges],
     refused: [...buttons.refusals.values()].reduce((sum, count) => sum + count, 0),
   }
+}
+
+/** A person's word comes by a pull request too, and moves nothing. */
+function isStep({ branch }: PressedMerge): boolean {
+  return !branch.includes('/attest-')
 }
 
 async function declareOnForge({ fleet, system, name, init, edit }: UnattendedOptions): Promise<void> {

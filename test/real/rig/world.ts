@@ -1,7 +1,6 @@
 import { type ArgoCd, startArgoCd } from './argocd.ts'
 import { type ControlPlane, startControlPlane } from './control-plane.ts'
 import { type Flux, startFlux } from './flux.ts'
-import type { ForgeFleet } from './forge-fleet.ts'
 import { installIstio, istiodService } from './istio.ts'
 import { type Kubelet, startKubelet } from './kubelet.ts'
 import type { Network } from './network.ts'
@@ -9,7 +8,7 @@ import { decryptionSecret, type FleetRepository, syncOf } from './repository.ts'
 import { startSail } from './sail.ts'
 import { type SealedSecrets, startSealedSecrets } from './sealed-secrets.ts'
 import { startServiceProxy } from './service-proxy.ts'
-import { type SourceController, type SourceControllerOptions, startSourceController } from './source-controller.ts'
+import { type SourceController, sourceOf, startSourceController } from './source-controller.ts'
 import { type TrafficWatch, watchTraffic } from './traffic.ts'
 
 /** A cluster that runs pods as processes, watched, with Istio's kinds and the roles of the verifier in it, and nobody who delivers. */
@@ -77,7 +76,7 @@ export interface FluxCluster extends MeshCluster {
 }
 
 export interface FluxClusterOptions extends MeshClusterOptions {
-  readonly repository: FleetRepository | ForgeFleet
+  readonly repository: FleetRepository
   /** Services of the cluster that are dialled by their ClusterIP, besides istiod's. */
   readonly services?: readonly { readonly namespace: string; readonly name: string }[]
 }
@@ -102,12 +101,6 @@ export async function startFluxCluster(options: FluxClusterOptions): Promise<Flu
     await cluster.stop()
     throw cause
   }
-}
-
-/** A repository on a forge is fetched from there before each look; one of this machine is read as it is. */
-function sourceOf(repository: FleetRepository | ForgeFleet): SourceControllerOptions {
-  const source = { repository: repository.bare, branch: 'main' }
-  return 'sync' in repository ? { ...source, fetch: repository.sync } : source
 }
 
 export interface ArgoCluster extends MeshCluster {

@@ -3,9 +3,10 @@
 //	cassandra-rig sign     makes the nodes' Secret of a CA Secret as IBM's operator does: standard input {"data":{key:base64},"certificate":
 //	                       "ca.crt","key":"ca.key"}, standard output {key:base64}
 //	cassandra-rig query    asks a ring by CQL over TLS all the time, and writes what came of it
+//	cassandra-rig whole N  succeeds where each of the nodes N (comma-separated addresses) writes and reads as coordinator with the word of all copies
 //	cassandra-rig ready N  succeeds where something listens on port N of the pod's own address
 //
-// Environment of query: HOSTS (comma-separated addresses), DC (the one that is near), FROM (its name), CA (file with the CAs to trust), CERT and KEY
+// Environment of query and whole: HOSTS (comma-separated addresses), DC (the one that is near), FROM (its name), CA (file with the CAs to trust), CERT and KEY
 // (its own certificate), INTERVAL milliseconds, COPIES "dc=n,…" of the keyspace. Standard output, one JSON object per line: a failure at once, and the
 // counts of every second, as the rig's workload writes them.
 package main
@@ -42,10 +43,12 @@ func main() {
 		err = sign()
 	case len(os.Args) == 2 && os.Args[1] == "query":
 		err = query()
+	case len(os.Args) == 3 && os.Args[1] == "whole":
+		err = whole(strings.Split(os.Args[2], ","))
 	case len(os.Args) == 3 && os.Args[1] == "ready":
 		err = ready(os.Args[2])
 	default:
-		err = errors.New("sign, query or ready")
+		err = errors.New("sign, query, whole or ready")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "cassandra-rig:", err)
@@ -176,20 +179,21 @@ type line struct {
 	By     []string `json:"by,omitempty"`
 }
 
-func query() error {
+// clusterOf is the ring as a client with the pod's own certificate reaches it by these addresses.
+func clusterOf(hosts []string) (*gocql.ClusterConfig, error) {
 	pool := x509.NewCertPool()
 	authorities, err := os.ReadFile(os.Getenv("CA"))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if !pool.AppendCertsFromPEM(authorities) {
-		return errors.New("CA holds no certificate")
+		return nil, errors.New("CA holds no certificate")
 	}
 	certificate, err := tls.LoadX509KeyPair(os.Getenv("CERT"), os.Getenv("KEY"))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	cluster := gocql.NewCluster(strings.Split(os.Getenv("HOSTS"), ",")...)
+	cluster := gocql.NewCluster(hosts...)
 	// The nodes' certificate names localhost alone, so a client verifies who signed it, and no host.
 	cluster.SslOpts = &gocql.SslOptions{
 		EnableHostVerification: false,
@@ -204,9 +208,48 @@ func query() error {
 	}
 	cluster.Timeout, cluster.ConnectTimeout = 15*time.Second, 15*time.Second
 	cluster.ReconnectInterval = 2 * time.Second
+	cluster.Logger = silent{}
+	return cluster, nil
+}
+
+// whole asks every node by itself, which then needs all the others that have a copy, by their mutual TLS.
+func whole(nodes []string) error {
+	for _, node := range nodes {
+		if err := wholeBy(node); err != nil {
+			return fmt.Errorf("%s: %w", node, err)
+		}
+	}
+	return nil
+}
+
+func wholeBy(node string) error {
+	cluster, err := clusterOf([]string{node})
+	if err != nil {
+		return err
+	}
+	cluster.HostFilter = gocql.WhiteListHostFilter(node)
+	session, err := cluster.CreateSession()
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	if err := session.Query("INSERT INTO rig.ledger (id, value) VALUES (?, ?)", "whole", 1).Consistency(gocql.All).Exec(); err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	var read int64
+	if err := session.Query("SELECT value FROM rig.ledger WHERE id = ?", "whole").Consistency(gocql.All).Scan(&read); err != nil {
+		return fmt.Errorf("read: %w", err)
+	}
+	return nil
+}
+
+func query() error {
+	cluster, err := clusterOf(strings.Split(os.Getenv("HOSTS"), ","))
+	if err != nil {
+		return err
+	}
 	cluster.PoolConfig.HostSelectionPolicy = gocql.TokenAwareHostPolicy(gocql.DCAwareRoundRobinPolicy(os.Getenv("DC")))
 	cluster.RetryPolicy = &gocql.SimpleRetryPolicy{NumRetries: 3}
-	cluster.Logger = silent{}
 	var session *gocql.Session
 	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(time.Second) {
 		if session, err = cluster.CreateSession(); err == nil {

@@ -1,0 +1,119 @@
+import { parseDocument } from 'yaml'
+import { loadRotation } from '../../../src/commands/rotation.ts'
+import { openRepository } from '../../../src/repository/repository.ts'
+import type { GateResult } from '../../../src/rotation.ts'
+import { foretoldPairs } from '../../../src/safety/price.ts'
+import type { Meeting } from './kyma-clients.ts'
+import { centralSite, type KymaClusters, runtimeName } from './kyma-world.ts'
+import type { FleetRepository } from './repository.ts'
+import { shortGates } from './rotation.ts'
+import { until } from './server.ts'
+
+export const kymaGateways = 2
+/** The runtime and two applications. */
+export const kymaClients = [runtimeName, 'crm', 'billing'] as const
+const applications = kymaClients.filter(name => name !== runtimeName)
+
+export const kymaInit: readonly string[] = [
+  ...['--site', `${centralSite}=trust/${centralSite}`],
+  ...['--context', `${centralSite}=${centralSite}`],
+]
+
+/** What the user writes into rotation.yaml: the runtime, and who vouches for the applications. */
+export function kymaDeclared(strategy: 'graceful' | 'emergency'): (text: string) => string {
+  return text => {
+    const document = parseDocument(shortGates(text))
+    document.setIn(['spec', 'strategy'], strategy)
+    document.setIn(['spec', 'kyma', 'applications'], 'attested')
+    if (strategy === 'emergency') document.setIn(['spec', 'kyma', 'compromised'], 'key')
+    const runtime = { name: runtimeName, kind: 'central', connection: runtimeName, context: runtimeName }
+    document.setIn(['spec', 'kyma', 'runtimes'], [runtime])
+    document.setIn(['spec', 'gates', 'attest'], [{ name: 'applications', why: 'the owners of crm and billing' }])
+    return document.toString()
+  }
+}
+
+/** Waits until every client was taken by every gateway pod within the last seconds, and nobody was refused. */
+export async function everybodyIsTaken(kyma: KymaClusters): Promise<void> {
+  await until(
+    'every client is taken by every gateway pod',
+    () => {
+      const lately = kyma.clients.meetings.filter(({ at }) => at > Date.now() - 5000)
+      const pairs = new Set(lately.map(({ client, gateway }) => `${client} ${gateway}`))
+      return pairs.size === kymaClients.length * kymaGateways && lately.every(({ error }) => error === null)
+    },
+    60_000,
+  )
+}
+
+export interface KymaPeopleOptions {
+  /** A new certificate for a client. */
+  readonly renew: (client: string) => Promise<void>
+  /** `reanchor attest applications`, for the phase of this number. */
+  readonly vouch: (phase: string) => Promise<void>
+}
+
+/** What people do where a gate asks them: clients get new certificates, and the owners of applications say so. */
+export function kymaPeople({
+  renew,
+  vouch,
+}: KymaPeopleOptions): (step: string, gates: readonly GateResult[]) => Promise<void> {
+  let asked = 0
+  let told = false
+  return async (step, gates) => {
+    const waits = (id: string): boolean => gates.some(gate => gate.id === id)
+    // Soon after the connector's Secret has changed a renewal proves nothing, so it takes another.
+    if (waits('kyma/runtimes-renewed') && Date.now() - asked > 15_000) {
+      asked = Date.now()
+      await renew(runtimeName)
+    }
+    if (!waits('kyma/attested') || told) return
+    told = true
+    for (const client of applications) await renew(client)
+    await vouch(/^(\d+)-/.exec(step)?.[1] ?? '')
+  }
+}
+
+/** Who was met since, and who of them was refused. */
+export function meetingsSince(
+  kyma: KymaClusters,
+  since: number,
+): { readonly sent: number; readonly refused: readonly Meeting[] } {
+  const met = kyma.clients.meetings.filter(({ at }) => at >= since)
+  return { sent: met.length, refused: met.filter(({ error }) => error !== null) }
+}
+
+/** `runtime old, runtime new, …`: which kinds of clients were refused with whose leaves. */
+function refusedSorts(refused: readonly Meeting[]): ReadonlySet<string> {
+  return new Set(refused.map(({ kind, presents }) => `${kind} ${presents}`))
+}
+
+/** The node of one gateway pod lags behind, so that new leaves meet the old trust too, until clients of both kinds were refused with both sorts of leaves. */
+export function lagUntilAllRefused(kyma: KymaClusters, since: number): Promise<unknown> {
+  const [late] = kyma.kubelet.find('istio-system', 'istio-ingressgateway-')
+  kyma.kubelet.holdProjection(pod => pod.uid === late?.uid)
+  const closed = until(
+    'clients of both kinds were refused with old and with new leaves',
+    () => refusedSorts(meetingsSince(kyma, since).refused).size === 4,
+    600_000,
+  ).finally(() => kyma.kubelet.holdProjection(null))
+  closed.catch(() => {})
+  return closed
+}
+
+const pairText = (client: string, presents: string, trusts: readonly string[]): string =>
+  `${client} with a leaf of ${presents} at a gateway that trusts ${trusts.join(', ')}`
+
+/** Which pairs the plan on main says are refused. */
+export async function foretold(repository: FleetRepository, rotation: string): Promise<readonly string[]> {
+  const opened = await openRepository(repository.clone, { remote: 'origin' })
+  const { plan } = await loadRotation(opened, { rotation, base: 'main' })
+  return foretoldPairs(plan)
+    .map(({ client, presents, trusts }) => pairText(client, presents, trusts))
+    .sort()
+}
+
+/** Which pairs were refused, by what the clients presented and what the Envoys that refused them held. */
+export function refusedPairs(refused: readonly Meeting[]): readonly string[] {
+  return [...new Set(refused.map(({ kind, presents, trusts }) => pairText(kind, presents, trusts)))].sort()
+}
