@@ -676,15 +676,17 @@ export async function openRepository(dir: string, options: RepositoryOptions = {
   }
 
   function remoteFailure(what: string, name: string, answer: PorcelainAnswer): ReanchorError {
+    const denied = isDenied(answer.output)
     return new ReanchorError({
       what,
       where: { file: gitDir, object: `remote ${name}` },
       expected: 'a remote that can be reached and written with the credentials at hand',
       found: gitSays(answer.output) || 'no message',
-      todo: isDenied(answer.output)
+      todo: denied
         ? `let git log in, or set REANCHOR_TOKEN to a token that may push (docs/forges.md): git ls-remote ${name}`
         : `try by hand: git ls-remote ${name}`,
-      transient: !isDenied(answer.output),
+      exit: !denied && isOutage(answer.output) ? exitCodes.waiting : exitCodes.usage,
+      transient: !denied,
     })
   }
 
@@ -917,6 +919,16 @@ export async function openRepository(dir: string, options: RepositoryOptions = {
 /** What the forges and git itself say where somebody is not let in, or may not write. */
 function isDenied(output: string): boolean {
   return /authentication failed|could not read username|access denied|permission .*denied|denied to|not allowed to push|error: 40[13]|forbidden|unauthorized/i.test(
+    output,
+  )
+}
+
+/**
+ * What git, curl and ssh say of a remote that is away or breaks off, in distinction to one that is not there or does not exist: no declaration is wrong then,
+ * and scripts that tell exit codes apart need not be.
+ */
+function isOutage(output: string): boolean {
+  return /could ?n[o']t (resolve|connect)|could not resolve|failed to connect|connection (refused|reset|timed out|closed)|operation timed out|timeout was reached|no route to host|network is unreachable|temporary failure|empty reply|early eof|hung up unexpectedly|unexpected disconnect|rpc failed|returned error: (429|5\d\d)|service unavailable/i.test(
     output,
   )
 }

@@ -355,6 +355,13 @@ describe('a remote', () => {
     await expectRefusal(() => plan(), 2, /gone\.git|origin/)
   })
 
+  test('that is away for the moment is waited for, not called wrong', async () => {
+    desk = await makeDesk()
+    // Nothing listens there.
+    userGit(desk.clone, 'remote', 'set-url', 'origin', 'https://127.0.0.1:9/acme/fleet.git')
+    await expectRefusal(() => plan(), 3, /127\.0\.0\.1|origin/, /git ls-remote origin/)
+  })
+
   test('that would run a program', async () => {
     desk = await makeDesk()
     userGit(desk.clone, 'remote', 'set-url', 'origin', 'ext::sh -c touch% owned')
