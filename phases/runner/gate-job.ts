@@ -79,7 +79,7 @@ metadata:
   name: ${name}
   namespace: ${runnerNamespace}
 data:
-  trust.txt: {{ required "name trust.txt as file parameter "trust" of this source" .Values.trust | quote }}
+  trust.txt: {{ required "name trust.txt as the file parameter trust of this source" .Values.trust | quote }}
 `,
       ],
     ])

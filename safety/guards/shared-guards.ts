@@ -150,8 +150,8 @@ async function lookOnce(`,
     removals: [
       {
         file: 'src/verify/judge.js',
-        find: 'function judgeCluster(evidence, all, clusters) {',
-        replace: 'function judgeCluster(evidence, all, clusters) {\n    return holding;',
+        find: 'function judgeCluster(plan, evidence, all, clusters) {',
+        replace: 'function judgeCluster(plan, evidence, all, clusters) {\n    return holding;',
       },
     ],
   },

@@ -108,7 +108,7 @@ const trustPlan: z.ZodType<Plan> = z
     follows: text.optional().describe('the rotation whose final folders are phase 0 of this one'),
     inputs: z.strictObject({ declaration: digest, material: digest, next: digest }),
     certificates: list(z.strictObject({ ...certificateFields, role: certificateRole, sites: list(text), file: text })),
-    sites: list(z.strictObject({ name: text, path: text })),
+    sites: list(z.strictObject({ name: text, path: text, cluster: text.optional() })),
     batches: list(list(text)),
     phases: list(
       z.strictObject({
