@@ -665,6 +665,14 @@ function httpOver(stream: Duplex, path: string, asked: string): Promise<string> 
   })
 }
 
+let withoutRoots: SecureContext | null = null
+
+/** Without roots of this machine, or OpenSSL would complete the chain by what was not served. One for all: making it takes as long as a handshake does. */
+function nothingTrusted(): SecureContext {
+  withoutRoots ??= createSecureContext({ ca: [] })
+  return withoutRoots
+}
+
 function tlsOver(stream: Duplex, serverName: string, asked: string): Promise<ServedTls> {
   return new Promise((resolve, reject) => {
     const secure = tlsConnect({
@@ -672,8 +680,7 @@ function tlsOver(stream: Duplex, serverName: string, asked: string): Promise<Ser
       servername: serverName,
       // What is looked at is what is served; whether it is right is judged later, from the evidence.
       rejectUnauthorized: false,
-      // Without roots of this machine, or OpenSSL would complete the chain by what was not served.
-      secureContext: createSecureContext({ ca: [] }),
+      secureContext: nothingTrusted(),
       ALPNProtocols: ['h2'],
     })
     const authorities = acceptedAuthorities(stream, secure)

@@ -138,7 +138,7 @@ test('Argo CD: the Job is a hook after the sync, made anew by each', () => {
 
 test('Argo CD: every step changes an object of the gate, or a step that only restarts what others deliver would run no sync and no hook', () => {
   const template = output.get('runner/gate-argocd/templates/step.yaml') ?? ''
-  const value = /trust\.txt: \{\{ required ".*" \.Values\.(\w+) \| quote \}\}/.exec(template)?.[1]
+  const value = /trust\.txt: \{\{ required "[^"]*" \.Values\.(\w+) \| quote \}\}/.exec(template)?.[1]
   const source = gateSource({ repoURL: 'https://x', targetRevision: 'main' }, 'gates/eu-1', '../../trust/eu-1')
   expect(source.helm.fileParameters).toEqual([{ name: value, path: '../../trust/eu-1/trust.txt' }])
 })
