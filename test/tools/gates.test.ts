@@ -21,28 +21,27 @@ interface Built {
 }
 
 /** As Flux builds it: files from above the folder are allowed to it. `trust`: the first line of trust.txt. */
-function built(delivery: 'flux' | 'argocd', trust: string, options: readonly string[] = []): readonly Built[] {
+function built(trust: string): readonly Built[] {
   const root = mkdtempSync(join(tmpdir(), 'reanchor-gates-'))
   onTestFinished(() => rmSync(root, { recursive: true, force: true }))
   const output = runnerOutput()
   const files = {
-    'gates/eu-1/job.yaml': output.get(`runner/gate-${delivery}/job.yaml`) ?? '',
-    'gates/eu-1/kustomization.yaml': output.get(`runner/gate-${delivery}/kustomization.yaml`) ?? '',
+    'gates/eu-1/job.yaml': output.get('runner/gate-flux/job.yaml') ?? '',
+    'gates/eu-1/kustomization.yaml': output.get('runner/gate-flux/kustomization.yaml') ?? '',
     'trust/eu-1/trust.txt': trust,
   }
   for (const [path, text] of Object.entries(files)) {
     mkdirSync(join(root, dirname(path)), { recursive: true })
     writeFileSync(join(root, path), text)
   }
-  const text = execFileSync('kubectl', ['kustomize', ...options, join(root, 'gates/eu-1')], { encoding: 'utf8' })
+  const asFlux = '--load-restrictor=LoadRestrictionsNone'
+  const text = execFileSync('kubectl', ['kustomize', asFlux, join(root, 'gates/eu-1')], { encoding: 'utf8' })
   return parseAllDocuments(text).map(document => document.toJS() as Built)
 }
 
-const asFlux = ['--load-restrictor=LoadRestrictionsNone']
-
 test('Flux: each step makes another Job, by the name of the ConfigMap that it mounts', () => {
   const [one, two] = ['mesh-2026 2-trust-both/1-data\n', 'mesh-2026 2-trust-both/2-restart\n'].map(trust => {
-    const objects = built('flux', trust, asFlux)
+    const objects = built(trust)
     const config = objects.find(({ kind }) => kind === 'ConfigMap')
     const job = objects.find(({ kind }) => kind === 'Job')
     expect(config?.data?.['trust.txt']).toBe(trust)
@@ -53,10 +52,4 @@ test('Flux: each step makes another Job, by the name of the ConfigMap that it mo
   })
   expect(one).toMatch(/^reanchor-gate-eu-1-[a-z0-9]+$/)
   expect(two).not.toBe(one)
-})
-
-test('Argo CD: needs nothing from above its folder', () => {
-  const objects = built('argocd', 'mesh-2026 2-trust-both/1-data\n')
-  expect(objects.map(({ kind }) => kind)).toEqual(['Job'])
-  expect(objects[0]?.spec?.template.spec.volumes.map(({ name }) => name)).not.toContain('step')
 })
