@@ -215,7 +215,7 @@ describe('secrets in the environment', () => {
       userGit(clone, 'remote', 'set-url', 'origin', planted.REPOSITORY)
       const words = ['run', '--once', '--repo', clone, '--log', log, '--log-level', 'debug']
       const failed = started(words, planted)
-      expect(await failed.ended()).toBe(2)
+      expect(await failed.ended()).toBe(3)
       expect(failed.err()).toContain('the remote cannot be fetched')
       const wrongKey = started(words, { ...planted, REANCHOR_SIGNING_KEY: planted.GITHUB_TOKEN })
       expect(await wrongKey.ended()).toBe(2)
