@@ -3,7 +3,7 @@ import { createServer as createHttpServer } from 'node:http'
 import { type AddressInfo, connect, type Server } from 'node:net'
 import { createServer as createTlsServer } from 'node:tls'
 import { type WebSocket, WebSocketServer } from 'ws'
-import { createLeaf, createRoot } from '../src/pki/authority.ts'
+import { createLeaf, createRoot, serialFrom } from '../src/pki/authority.ts'
 
 /**
  * TLS endpoints, a port each, in a process of their own, and an API server whose port-forwards lead to them: `endpoints.js COUNT`. Prints where they are as
@@ -11,7 +11,7 @@ import { createLeaf, createRoot } from '../src/pki/authority.ts'
  */
 const count = Number(process.argv[2])
 const keys = () => generateKeyPairSync('ec', { namedCurve: 'P-256' })
-const serial = (): string => randomBytes(8).toString('hex').replace(/^./, '1')
+const serial = (): string => serialFrom(randomBytes)
 const rootKey = keys().privateKey
 const leafKeys = keys()
 const dates = { notBefore: new Date(Date.now() - 3_600_000), notAfter: new Date(Date.now() + 86_400_000) }

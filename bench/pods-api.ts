@@ -23,7 +23,12 @@ export async function startPodsApi(count: number): Promise<{ readonly kubeconfig
   })
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
   const { port } = server.address() as AddressInfo
-  const kubeconfig = JSON.stringify({
+  return { kubeconfig: kubeconfigText(port), close: () => server.close() }
+}
+
+/** Of an API server on this machine that answers over plain HTTP. */
+export function kubeconfigText(port: number): string {
+  return JSON.stringify({
     apiVersion: 'v1',
     kind: 'Config',
     'current-context': 'bench',
@@ -31,7 +36,6 @@ export async function startPodsApi(count: number): Promise<{ readonly kubeconfig
     users: [{ name: 'bench', user: {} }],
     contexts: [{ name: 'bench', context: { cluster: 'bench', user: 'bench' } }],
   })
-  return { kubeconfig, close: () => server.close() }
 }
 
 /** Pods of one ReplicaSet. */

@@ -4,6 +4,7 @@ import { connect } from 'node:tls'
 import { openKubernetesCluster } from '../src/cluster/kubernetes.ts'
 import { inPool } from '../src/verify/pool.ts'
 import { inTurn } from './measure.ts'
+import { kubeconfigText } from './pods-api.ts'
 
 /** As many port-forwards at a time as a verifier has. */
 const width = 64
@@ -45,16 +46,5 @@ function bare(port: number): Promise<void> {
       if (raw === undefined) reject(new Error(`port ${port} served no certificate`))
       else resolve()
     })
-  })
-}
-
-function kubeconfigText(port: number): string {
-  return JSON.stringify({
-    apiVersion: 'v1',
-    kind: 'Config',
-    'current-context': 'bench',
-    clusters: [{ name: 'bench', cluster: { server: `http://127.0.0.1:${port}`, 'insecure-skip-tls-verify': true } }],
-    users: [{ name: 'bench', user: {} }],
-    contexts: [{ name: 'bench', context: { cluster: 'bench', user: 'bench' } }],
   })
 }

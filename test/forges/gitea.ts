@@ -1,9 +1,8 @@
 import { cp, mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { moduleFolder, output, program } from '../real/rig/components.ts'
+import type { CertificateFiles } from '../real/rig/self-signed.ts'
 import { freePort, type Server, startServer, until } from '../real/rig/server.ts'
-
-import type { Certificate } from './setup.ts'
 
 export interface Gitea {
   /** https://127.0.0.1:PORT */
@@ -26,7 +25,7 @@ export interface Gitea {
  *
  * @param front Port by which everybody reaches it. @default its own
  */
-export async function startGitea(folder: string, certificate: Certificate, front?: number): Promise<Gitea> {
+export async function startGitea(folder: string, certificate: CertificateFiles, front?: number): Promise<Gitea> {
   const binary = await program('gitea')
   const port = await freePort()
   const url = `https://127.0.0.1:${front ?? port}`
@@ -90,7 +89,7 @@ function settings(options: {
   readonly statics: string
   readonly port: number
   readonly url: string
-  readonly certificate: Certificate
+  readonly certificate: CertificateFiles
 }): string {
   const { folder, statics, port, url, certificate } = options
   return `APP_NAME = forge

@@ -3,17 +3,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestProject } from 'vitest/node'
 import { output } from '../real/rig/components.ts'
+import { type CertificateFiles, selfSigned } from '../real/rig/self-signed.ts'
 import { startGitea } from './gitea.ts'
-
-/** PEM files of a certificate for 127.0.0.1 that signs itself, and that no machine trusts by itself. */
-export interface Certificate {
-  readonly cert: string
-  readonly key: string
-}
 
 declare module 'vitest' {
   interface ProvidedContext {
-    readonly certificate: Certificate
+    readonly certificate: CertificateFiles
     readonly gitea: { readonly url: string; readonly adminToken: string }
   }
 }
@@ -34,7 +29,7 @@ export async function provideGitea(
   project: TestProject,
 ): Promise<{ readonly started: boolean; readonly end: () => Promise<void> }> {
   const folder = await mkdtemp(join(tmpdir(), 'reanchor-forges-'))
-  const certificate = await makeCertificate(folder)
+  const certificate = await selfSigned(folder, '127.0.0.1')
   process.env.NODE_EXTRA_CA_CERTS = certificate.cert
   process.env.GIT_SSL_CAINFO = certificate.cert
   project.provide('certificate', certificate)
@@ -47,14 +42,4 @@ export async function provideGitea(
       await rm(folder, { recursive: true, force: true, maxRetries: 3 })
     },
   }
-}
-
-async function makeCertificate(folder: string): Promise<Certificate> {
-  const certificate = { cert: join(folder, 'cert.pem'), key: join(folder, 'key.pem') }
-  await output('openssl', [
-    ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '30'],
-    ...['-subj', '/CN=forges of the tests', '-addext', 'subjectAltName=IP:127.0.0.1'],
-    ...['-keyout', certificate.key, '-out', certificate.cert],
-  ])
-  return certificate
 }

@@ -9,15 +9,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parseDocument } from 'yaml'
 import { cassandraFleet, cassandraNames } from './rig/cassandra-fleet.ts'
 import { cassandraRotation, rotateRing } from './rig/cassandra-rotation.ts'
-import {
-  aliasesOf,
-  type CassandraRing,
-  certificateUnder,
-  secretOf,
-  sha256Of,
-  startCassandraRing,
-} from './rig/cassandra-world.ts'
+import { aliasesOf, type CassandraRing, certificateUnder, secretOf, startCassandraRing } from './rig/cassandra-world.ts'
 import { output } from './rig/components.ts'
+import { fingerprintOf } from './rig/fingerprint.ts'
 import { type ForgeFleet, makeForgeFleet } from './rig/forge-fleet.ts'
 import { createNetwork, type Network } from './rig/network.ts'
 import { mustSay, reanchor, told } from './rig/reanchor.ts'
@@ -141,7 +135,7 @@ describe('Cassandra in two regions through a real Gitea', () => {
       )
       // Two CAs went in, and Java finds one.
       expect(await aliasesOf(plane, folder)).toEqual([alias])
-      kept.push((await certificateUnder(plane, folder, alias)) === sha256Of(twin.toString()) ? 'new' : 'old')
+      kept.push((await certificateUnder(plane, folder, alias)) === fingerprintOf(twin.toString()) ? 'new' : 'old')
     }
 
     // Whoever edits by hand has Flux out of the way.

@@ -9,34 +9,16 @@ import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
 import { type Gitea, startGitea } from '../forges/gitea.ts'
 import { type ForgeFleet, makeForgeFleet } from './rig/forge-fleet.ts'
 import { type Asked, type ForgeFront, startFront } from './rig/forge-front.ts'
-import { istioResource, rolledOut } from './rig/istio.ts'
-import { meshManifests } from './rig/mesh.ts'
 import { createNetwork, type Network } from './rig/network.ts'
 import type { Said } from './rig/reanchor.ts'
-import { fluxApps, fluxFleet } from './rig/repository.ts'
 import { report, shortGates, stepOf } from './rig/rotation.ts'
+import { fluxShopFiles, hasReached, shopInit, shopNamespace, shopSteps, startFluxShop } from './rig/shop.ts'
 import { mountTinyDisk, type TinyDisk } from './rig/tiny-disk.ts'
 import { unattended } from './rig/unattended.ts'
-import { byStep, failuresText, flowing, held, plannedTrust, ready, recordOf } from './rig/watch.ts'
-import { type FluxCluster, startFluxCluster } from './rig/world.ts'
+import { byStep, failuresText, held, plannedTrust, recordOf } from './rig/watch.ts'
+import type { FluxCluster } from './rig/world.ts'
 
-const namespace = 'shop'
 const workloads = ['frontend', 'cart', 'orders']
-const pairs = workloads.length * (workloads.length - 1)
-
-const steps = [
-  'plan',
-  '0-adopt/1-adopt',
-  '1-enable-multiroot/1-data',
-  '1-enable-multiroot/2-restart',
-  '2-trust-both/1-data',
-  '2-trust-both/2-restart',
-  '3-issue-new/1-data',
-  '3-issue-new/2-restart',
-  '4-trust-new/1-data',
-  '4-trust-new/2-restart',
-  '5-close',
-]
 
 interface Fault {
   readonly what: string
@@ -50,8 +32,7 @@ interface Fault {
   readonly hurts: boolean | null
 }
 
-interface Suffered {
-  readonly what: string
+interface Suffered extends Pick<Fault, 'what' | 'hurts'> {
   readonly seconds: number
   readonly rounds: readonly string[]
   /** Pull requests that there were before it and after it. */
@@ -76,17 +57,8 @@ describe('Istio through a Gitea that breaks', () => {
     gitea = await startGitea(join(folder, 'gitea'), inject('certificate'), front.port)
     front.to(gitea.port)
     disk = await mountTinyDisk(join(folder, 'disk'), 24)
-    fleet = await makeForgeFleet(
-      (_url, recipient) =>
-        fluxFleet({ recipient, sites: [{ name: 'eu-1', istio: istioResource({ cluster: 'eu-1' }) }] }),
-      gitea,
-    )
-    cluster = await startFluxCluster({ name: 'eu-1', network, repository: fleet })
-    await rolledOut(cluster.plane, 'istio-system', 'istiod')
-    const shop = meshManifests({ namespace, interval: 1000, workloads: workloads.map(name => ({ name })) })
-    await fleet.commit(fluxApps('eu-1', { 'shop.yaml': shop }), 'The shop')
-    await ready(cluster, namespace, workloads)
-    await flowing([cluster], pairs)
+    fleet = await makeForgeFleet((_url, recipient) => fluxShopFiles(recipient), gitea)
+    cluster = await startFluxShop(network, fleet, workloads)
   }, 900_000)
 
   afterAll(async () => {
@@ -185,7 +157,7 @@ describe('Istio through a Gitea that breaks', () => {
       fleet,
       administrator: [cluster.plane.kubeconfig],
       verifier: [cluster.verifier],
-      init: ['--site', 'eu-1=trust/eu-1', '--context', 'eu-1'],
+      init: shopInit,
       edit: shortGates,
       // A runner that could not give its lock back stands in its successor's way for so long.
       run: ['--lock-for', '1m'],
@@ -200,12 +172,13 @@ describe('Istio through a Gitea that breaks', () => {
             const { fault, from, before, rounds } = now
             await fault.end?.()
             const after = (await requests()).length
-            suffered.push({ what: fault.what, seconds: (Date.now() - from) / 1000, rounds, before, after })
+            const { what, hurts } = fault
+            suffered.push({ what, hurts, seconds: (Date.now() - from) / 1000, rounds, before, after })
             now = null
           }
         }
         const next = left[0]
-        if (now === null && next !== undefined && steps.indexOf(step ?? 'plan') >= steps.indexOf(next.at)) {
+        if (now === null && next !== undefined && hasReached(step, next.at)) {
           left.shift()
           now = { fault: next, from: Date.now(), before: (await requests()).length, rounds: [] }
           await next.begin()
@@ -217,16 +190,14 @@ describe('Istio through a Gitea that breaks', () => {
       ...recordOf('Istio through a real Gitea that breaks, unattended', record, traffic),
       ...{ refused: record.refused, suffered },
     })
-    console.log(JSON.stringify(suffered, null, 1))
     expect(left.map(({ what }) => what)).toEqual([])
-    expect(record.steps.map(step => step.step)).toEqual(steps)
+    expect(record.steps.map(step => step.step)).toEqual(shopSteps)
     // Every pull request that there ever was: each step once.
     const all = (await requests()).map(({ number, head }) => ({ number, step: stepOf(head.ref, 'first') }))
     all.sort((one, other) => one.number - other.number)
-    expect(all.map(({ step }) => step)).toEqual(steps)
+    expect(all.map(({ step }) => step)).toEqual(shopSteps)
     expect(record.merges.map(({ gate }) => gate.replace(/:.*/, ''))).toEqual(record.merges.map(() => 'success'))
-    for (const { what, before, after, rounds } of suffered) {
-      const hurts = faults().find(fault => fault.what === what)?.hurts ?? null
+    for (const { what, hurts, before, after, rounds } of suffered) {
       // At most the step that was due.
       expect(after - before, what).toBeLessThanOrEqual(1)
       const wrong = rounds.filter(round => !/^[03] /.test(round))
@@ -235,7 +206,7 @@ describe('Istio through a Gitea that breaks', () => {
     }
     expect(failuresText(traffic)).toEqual([])
     const { roots, issuers } = await plannedTrust(fleet, 'first')
-    expect(await held(cluster, namespace)).toEqual({ proxies: workloads.length, roots, issuers })
+    expect(await held(cluster, shopNamespace)).toEqual({ proxies: workloads.length, roots, issuers })
     const refs = await fleet.git('ls-remote', 'origin', 'refs/reanchor/*')
     expect(refs).toBe('')
   }, 2_400_000)

@@ -1,19 +1,15 @@
 /** Istio from `init` to the closed rotation with no hand in between: a real Gitea, Flux and API server, real istiods, agents and Envoys. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type ForgeFleet, makeForgeFleet } from './rig/forge-fleet.ts'
-import { istioResource, rolledOut } from './rig/istio.ts'
-import { meshManifests } from './rig/mesh.ts'
 import { createNetwork, type Network } from './rig/network.ts'
 import { reanchor, told } from './rig/reanchor.ts'
-import { fluxApps, fluxFleet } from './rig/repository.ts'
 import { copyStep, report, shortGates } from './rig/rotation.ts'
+import { fluxShopFiles, hasReached, shopInit, shopNamespace, shopSite, shopSteps, startFluxShop } from './rig/shop.ts'
 import { unattended } from './rig/unattended.ts'
-import { byStep, failuresText, flowing, held, plannedTrust, ready, recordOf } from './rig/watch.ts'
-import { type FluxCluster, startFluxCluster } from './rig/world.ts'
+import { byStep, failuresText, held, plannedTrust, recordOf } from './rig/watch.ts'
+import type { FluxCluster } from './rig/world.ts'
 
-const namespace = 'shop'
 const workloads = ['frontend', 'cart', 'orders']
-const pairs = workloads.length * (workloads.length - 1)
 
 describe('Istio through a real Gitea, with nobody who looks', () => {
   let network: Network
@@ -22,15 +18,8 @@ describe('Istio through a real Gitea, with nobody who looks', () => {
 
   beforeAll(async () => {
     network = await createNetwork()
-    fleet = await makeForgeFleet((_url, recipient) =>
-      fluxFleet({ recipient, sites: [{ name: 'eu-1', istio: istioResource({ cluster: 'eu-1' }) }] }),
-    )
-    cluster = await startFluxCluster({ name: 'eu-1', network, repository: fleet })
-    await rolledOut(cluster.plane, 'istio-system', 'istiod')
-    const shop = meshManifests({ namespace, interval: 1000, workloads: workloads.map(name => ({ name })) })
-    await fleet.commit(fluxApps('eu-1', { 'shop.yaml': shop }), 'The shop')
-    await ready(cluster, namespace, workloads)
-    await flowing([cluster], pairs)
+    fleet = await makeForgeFleet((_url, recipient) => fluxShopFiles(recipient))
+    cluster = await startFluxShop(network, fleet, workloads)
   }, 900_000)
 
   afterAll(async () => {
@@ -49,18 +38,19 @@ describe('Istio through a real Gitea, with nobody who looks', () => {
       fleet,
       administrator: [cluster.plane.kubeconfig],
       verifier: [cluster.verifier],
-      init: ['--site', 'eu-1=trust/eu-1', '--context', 'eu-1'],
+      init: shopInit,
       edit: shortGates,
       async onRound({ step, buttons }) {
         const { api, name } = fleet
-        if (step === '0-adopt/1-adopt' && hurried === null) {
+        if (hurried === null) {
+          if (!hasReached(step, '0-adopt/1-adopt')) return
           // A person in a hurry asks for the last step at once.
-          const site = { name: 'eu-1', path: 'trust/eu-1' }
+          const site = { name: shopSite, path: `trust/${shopSite}` }
           await copyStep({ repository: fleet }, 'first', '4-trust-new/1-data', site, 'hurry')
           await fleet.git('push', '--quiet', 'origin', 'hurry')
           const asked = { title: 'Be done with it', head: 'hurry', base: 'main' }
           hurried = (await api<{ readonly number: number }>('POST', `/repos/${name}/pulls`, asked)).number
-        } else if (step?.startsWith('1-enable-multiroot/') === true && hurried !== null && hurriedGate === '') {
+        } else if (hurriedGate === '' && hasReached(step, '1-enable-multiroot/1-data')) {
           const { head } = await api<{ readonly head: { readonly sha: string } }>(
             'GET',
             `/repos/${name}/pulls/${hurried}`,
@@ -78,19 +68,7 @@ describe('Istio through a real Gitea, with nobody who looks', () => {
     })
     const traffic = await byStep([cluster], record, since)
     await report({ ...recordOf('Istio through a real Gitea, unattended', record, traffic), refused: record.refused })
-    expect(record.steps.map(step => step.step)).toEqual([
-      'plan',
-      '0-adopt/1-adopt',
-      '1-enable-multiroot/1-data',
-      '1-enable-multiroot/2-restart',
-      '2-trust-both/1-data',
-      '2-trust-both/2-restart',
-      '3-issue-new/1-data',
-      '3-issue-new/2-restart',
-      '4-trust-new/1-data',
-      '4-trust-new/2-restart',
-      '5-close',
-    ])
+    expect(record.steps.map(step => step.step)).toEqual(shopSteps)
     expect(record.merges.map(({ gate }) => gate.replace(/:.*/, ''))).toEqual(record.merges.map(() => 'success'))
     expect(hurriedGate).toMatch(/^failure: /)
     expect(record.refused).toBeGreaterThan(0)
@@ -100,7 +78,7 @@ describe('Istio through a real Gitea, with nobody who looks', () => {
     expect(failuresText(traffic)).toEqual([])
     expect(traffic.every(step => step.sent > 0)).toBe(true)
     const { roots, issuers } = await plannedTrust(fleet, 'first')
-    expect(await held(cluster, namespace)).toEqual({ proxies: workloads.length, roots, issuers })
+    expect(await held(cluster, shopNamespace)).toEqual({ proxies: workloads.length, roots, issuers })
     const runner = await fleet.runner([cluster.verifier])
     const checked = await reanchor(['verify', '--rotation', 'first'], runner)
     expect(checked.exit, told(checked)).toBe(0)

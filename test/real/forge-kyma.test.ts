@@ -4,13 +4,13 @@ import { type ForgeFleet, makeForgeFleet } from './rig/forge-fleet.ts'
 import {
   everybodyIsTaken,
   foretold,
-  kymaClients,
-  kymaDeclared,
   kymaGateways,
-  kymaInit,
   kymaPeople,
+  kymaRotation,
   lagUntilAllRefused,
   meetingsSince,
+  onceRefused,
+  presentedFirstAndLast,
   refusedPairs,
 } from './rig/kyma-people.ts'
 import { type KymaWorld, kymaFleet, runtimeName, startKymaWorld } from './rig/kyma-world.ts'
@@ -38,15 +38,7 @@ describe('Kyma through a real Gitea, with nobody who looks', () => {
   })
 
   function options(name: string, strategy: 'graceful' | 'emergency'): UnattendedOptions {
-    return {
-      system: 'kyma',
-      name,
-      fleet,
-      administrator: kyma.administrator,
-      verifier: kyma.verifier,
-      init: kymaInit,
-      edit: kymaDeclared(strategy),
-    }
+    return { fleet, ...kymaRotation(kyma, name, strategy) }
   }
 
   /** Opens a person's word from a clone without any kubeconfig; it is merged as everything else is, once `reanchor/gate` lets it. */
@@ -89,10 +81,9 @@ describe('Kyma through a real Gitea, with nobody who looks', () => {
       expect(step.consumers, step.step).toMatchObject({ gateway: kymaGateways, runtime: 1 })
     expect(refused).toEqual([])
     expect(sent).toBeGreaterThan(100)
-    const { meetings } = kyma.clients
-    const last = new Set(meetings.slice(-kymaClients.length * kymaGateways).map(({ presents }) => presents))
+    const { first, last } = presentedFirstAndLast(kyma)
     expect(last.size).toBe(1)
-    expect(last.has(meetings[0]?.presents ?? '')).toBe(false)
+    expect(last.has(first)).toBe(false)
   }, 1_500_000)
 
   it('replaces one that is compromised: exactly the foretold pairs are refused, and no others', async () => {
@@ -103,11 +94,8 @@ describe('Kyma through a real Gitea, with nobody who looks', () => {
       ...options('second', 'emergency'),
       plan: ['--accept-outage'],
       async onRound({ step, kind, gates }) {
-        const refused = new Set(meetingsSince(kyma, since).refused.map(each => each.kind))
-        // With the key in foreign hands people bring new tokens once clients are refused, past the gateway.
-        if (kind !== 'waiting' || refused.size < 2) return
-        if (step?.startsWith('1-')) for (const client of kymaClients) await kyma.client(client).onboard()
-        await act(step ?? 'plan', gates)
+        const at = step ?? 'plan'
+        if (kind === 'waiting') await onceRefused(kyma, since, at, () => act(at, gates))
       },
     })
     await closed

@@ -7,30 +7,20 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parse, stringify } from 'yaml'
 import { FluxGate, GateJob, type GateProps, gateFolder, gateSource } from '../../phases/runner/index.ts'
 import { readTrustHeader } from '../../src/report/trust-txt.ts'
-import { type GateRun, type GateWatch, watchGates } from './rig/gate-watch.ts'
+import { type GateRun, type GateWatch, letGoBy, watchGates } from './rig/gate-watch.ts'
 import { type GitServer, startGitServer } from './rig/git-server.ts'
-import { istiodChart, istiodService, istioManifest, istioResource, rolledOut } from './rig/istio.ts'
-import { meshManifests } from './rig/mesh.ts'
+import { keepLooking } from './rig/looking.ts'
 import { createNetwork, type Network } from './rig/network.ts'
 import type { Manifest } from './rig/objects.ts'
 import { mustSay } from './rig/reanchor.ts'
-import {
-  argoApps,
-  argoFleet,
-  type FleetRepository,
-  fluxApps,
-  fluxFleet,
-  fluxKustomization,
-  makeRepository,
-} from './rig/repository.ts'
+import { type FleetRepository, fluxKustomization, makeRepository } from './rig/repository.ts'
 import { merge, type RotationOptions, type RotationRecord, report, rotate, shortGates } from './rig/rotation.ts'
 import { until } from './rig/server.ts'
-import { byStep, failuresText, flowing, ready, recordOf } from './rig/watch.ts'
-import { type MeshCluster, startArgoCluster, startFluxCluster } from './rig/world.ts'
+import { fluxShopFiles, shopInit, shopNamespace, startArgoShop, startFluxShop } from './rig/shop.ts'
+import { byStep, failuresText, recordOf } from './rig/watch.ts'
+import type { ArgoCluster, MeshCluster } from './rig/world.ts'
 
-const namespace = 'shop'
 const workloads = ['frontend', 'cart', 'orders']
-const pairs = workloads.length * (workloads.length - 1)
 /** The roll-out of istiod is kept from going on here for a while, and the Job has to wait for it. */
 const held = '2-trust-both/2-restart'
 /** Kept too, and then taken back: the Job has to let go. */
@@ -45,15 +35,9 @@ describe('a Kustomization that waits for the gate', () => {
 
   beforeAll(async () => {
     network = await createNetwork()
-    repository = await makeRepository((_url, recipient) =>
-      fluxFleet({ recipient, sites: [{ name: 'eu-1', istio: istioResource({ cluster: 'eu-1' }) }] }),
-    )
+    repository = await makeRepository((_url, recipient) => fluxShopFiles(recipient))
     git = await startGitServer(network, repository.bare)
-    cluster = await startFluxCluster({ name: 'eu-1', network, repository })
-    await rolledOut(cluster.plane, 'istio-system', 'istiod')
-    await repository.commit(fluxApps('eu-1', { 'shop.yaml': shop() }), 'The shop')
-    await ready(cluster, namespace, workloads)
-    await flowing([cluster], pairs)
+    cluster = await startFluxShop(network, repository, workloads)
     await cluster.plane.objects.apply(gitSecret(git))
     watch = watchGates(cluster.plane, 'reanchor', stepInConfigMap(cluster))
   }, 900_000)
@@ -71,17 +55,11 @@ describe('a Kustomization that waits for the gate', () => {
     const props: GateProps = { image: 'rig/reanchor', repository: git.url, site: 'eu-1', delivery: 'flux', hours: 1 }
     const { objects } = cluster.plane
     const passed: { readonly step: string | null; readonly at: number }[] = []
-    let open = true
-    const looking = (async () => {
-      while (open) {
-        const after = await objects
-          .get({ apiVersion: 'v1', kind: 'ConfigMap', namespace, name: 'after' })
-          .catch(() => null)
-        const step = stepIn((after?.data as Record<string, string> | undefined)?.['trust.txt'])
-        if (step !== null && passed.at(-1)?.step !== step) passed.push({ step, at: Date.now() })
-        await sleep(300)
-      }
-    })()
+    const looking = keepLooking(async () => {
+      const after = await objects.get({ apiVersion: 'v1', kind: 'ConfigMap', namespace: shopNamespace, name: 'after' })
+      const step = stepIn((after?.data as Record<string, string> | undefined)?.['trust.txt'])
+      if (step !== null && passed.at(-1)?.step !== step) passed.push({ step, at: Date.now() })
+    }, 300)
     const disturbed = disturb(cluster, repository, () => watch.runs)
     const record = await rotate({
       ...options(repository, cluster),
@@ -95,8 +73,7 @@ describe('a Kustomization that waits for the gate', () => {
     })
     await until('the last gate has let go', async () => watch.runs.at(-1)?.ended === 'Complete', 120_000)
     await until('what depends on it has passed', async () => passed.at(-1)?.step === watch.runs.at(-1)?.step, 60_000)
-    open = false
-    await looking
+    await looking.stop()
     const traffic = await byStep([cluster], record, since)
     await report(recordOf('Flux: graceful, what depends on trust waits for the gate Job', record, traffic))
     expect(failuresText(traffic)).toEqual([])
@@ -104,15 +81,7 @@ describe('a Kustomization that waits for the gate', () => {
     expect(completed(watch.runs)).toEqual(expect.arrayContaining(stepsOf(record)))
     // Nothing passed before the Job of its step was done.
     expect(passed.map(({ step }) => step)).toEqual(expect.arrayContaining(stepsOf(record)))
-    for (const { step, at } of passed) {
-      const ended = watch.runs
-        .filter(run => run.step === step && run.ended === 'Complete')
-        .map(({ endedAt }) => endedAt)
-      expect(
-        ended.some(time => time !== null && Date.parse(time) <= at),
-        `${step} passed`,
-      ).toBe(true)
-    }
+    for (const { step, at } of passed) expect(letGoBy(watch.runs, step, at), `${step} passed`).toBe(true)
   }, 1_800_000)
 })
 
@@ -120,33 +89,15 @@ describe('a PostSync hook of Argo CD', () => {
   let network: Network
   let repository: FleetRepository
   let git: GitServer
-  let cluster: Awaited<ReturnType<typeof startArgoCluster>>
+  let cluster: ArgoCluster
   let watch: GateWatch
 
   beforeAll(async () => {
     network = await createNetwork()
-    cluster = await startArgoCluster({ name: 'eu-1', network })
-    const { plane } = cluster
-    const sealingCertificate = await cluster.sealedSecrets.certificate()
-    const chart = await istiodChart()
-    const { values } = istioManifest({ cluster: 'eu-1' }).spec as { readonly values: unknown }
-    repository = await makeRepository(url =>
-      argoFleet({ url, sealingCertificate, chart, sites: [{ name: 'eu-1', values }] }),
-    )
+    ;({ cluster, repository } = await startArgoShop(network, workloads))
     git = await startGitServer(network, repository.bare)
-    await plane.objects.applyFile(join(repository.clone, 'clusters/eu-1/root.yaml'), 'kubectl-client-side-apply')
-    await until(
-      'Service istiod',
-      () => plane.objects.get({ apiVersion: 'v1', kind: 'Service', ...istiodService }),
-      120_000,
-    )
-    await cluster.serve([istiodService])
-    await rolledOut(plane, 'istio-system', 'istiod')
-    await repository.commit(argoApps(repository.url, 'eu-1', { 'shop.yaml': shop() }), 'The shop')
-    await ready(cluster, namespace, workloads)
-    await flowing([cluster], pairs)
-    await plane.objects.apply(gitSecret(git))
-    watch = watchGates(plane, 'reanchor', () => stepInSync(cluster, repository))
+    await cluster.plane.objects.apply(gitSecret(git))
+    watch = watchGates(cluster.plane, 'reanchor', () => stepInSync(cluster, repository))
   }, 900_000)
 
   afterAll(async () => {
@@ -161,17 +112,13 @@ describe('a PostSync hook of Argo CD', () => {
     const since = Date.now()
     const props: GateProps = { image: 'rig/reanchor', repository: git.url, site: 'eu-1', delivery: 'argocd', hours: 1 }
     const phases: { readonly step: string | null; readonly phase: string; readonly at: number }[] = []
-    let open = true
-    const looking = (async () => {
-      while (open) {
-        const trust = await cluster.argo.application('trust').catch(() => null)
-        const phase = (trust?.status as SyncStatus | undefined)?.operationState?.phase ?? ''
-        const step = await stepInSync(cluster, repository).catch(() => null)
-        const last = phases.at(-1)
-        if (last?.step !== step || last?.phase !== phase) phases.push({ step, phase, at: Date.now() })
-        await sleep(400)
-      }
-    })()
+    const looking = keepLooking(async () => {
+      const trust = await cluster.argo.application('trust')
+      const phase = (trust?.status as SyncStatus | undefined)?.operationState?.phase ?? ''
+      const step = await stepInSync(cluster, repository)
+      const last = phases.at(-1)
+      if (last?.step !== step || last?.phase !== phase) phases.push({ step, phase, at: Date.now() })
+    }, 400)
     const disturbed = disturb(cluster, repository, () => watch.runs)
     const { init, ...others } = options(repository, cluster)
     const record = await rotate({
@@ -188,8 +135,7 @@ describe('a PostSync hook of Argo CD', () => {
       },
     })
     await until('the last gate has let go', async () => watch.runs.at(-1)?.ended === 'Complete', 120_000)
-    open = false
-    await looking
+    await looking.stop()
     const traffic = await byStep([cluster], record, since)
     await report(recordOf('Argo CD: graceful, the sync waits for the gate Job', record, traffic))
     expect(failuresText(traffic)).toEqual([])
@@ -198,13 +144,7 @@ describe('a PostSync hook of Argo CD', () => {
     // The sync of a step succeeded only after its hook was done.
     for (const { step, phase, at } of phases) {
       if (phase !== 'Succeeded' || step === null || step.startsWith('0-adopt')) continue
-      const ended = watch.runs
-        .filter(run => run.step === step && run.ended === 'Complete')
-        .map(({ endedAt }) => endedAt)
-      expect(
-        ended.some(time => time !== null && Date.parse(time) <= at),
-        `the sync of ${step} succeeded`,
-      ).toBe(true)
+      expect(letGoBy(watch.runs, step, at), `the sync of ${step} succeeded`).toBe(true)
     }
   }, 1_800_000)
 })
@@ -215,13 +155,9 @@ function options(repository: FleetRepository, cluster: MeshCluster): RotationOpt
     repository,
     administrator: [cluster.plane.kubeconfig],
     verifier: [cluster.verifier],
-    init: ['--site', 'eu-1=trust/eu-1', '--context', 'eu-1'],
+    init: shopInit,
     edit: shortGates,
   }
-}
-
-function shop(): string {
-  return meshManifests({ namespace, interval: 1000, workloads: workloads.map(name => ({ name })) })
 }
 
 /** What the image's `reanchor-askpass` reads. */
@@ -263,7 +199,7 @@ function fluxGate(props: GateProps): Record<string, string> {
     'after/eu-1/kustomization.yaml': stringify({
       apiVersion: 'kustomize.config.k8s.io/v1beta1',
       kind: 'Kustomization',
-      namespace,
+      namespace: shopNamespace,
       generatorOptions: { disableNameSuffixHash: true },
       configMapGenerator: [{ name: 'after', files: ['../../trust/eu-1/trust.txt'] }],
     }),
@@ -316,10 +252,7 @@ interface SyncStatus {
 }
 
 /** The step in the commit that the Application `trust` is syncing, or synced last. */
-async function stepInSync(
-  { argo }: Awaited<ReturnType<typeof startArgoCluster>>,
-  { bare, git }: FleetRepository,
-): Promise<string | null> {
+async function stepInSync({ argo }: ArgoCluster, { bare, git }: FleetRepository): Promise<string | null> {
   const status = (await argo.application('trust'))?.status as SyncStatus | undefined
   const syncResult = status?.operationState?.syncResult
   const revision = syncResult?.revisions?.[0] ?? syncResult?.revision

@@ -10,6 +10,7 @@ import { createNetwork, type Network } from './rig/network.ts'
 import { mustSay, reanchor, told } from './rig/reanchor.ts'
 import { type FleetRepository, fluxApps, fluxFleet, makeRepository } from './rig/repository.ts'
 import { merge, nextOf, type RotationOptions, report, rotate, shortGates } from './rig/rotation.ts'
+import { shopSteps } from './rig/shop.ts'
 import { byStep, failuresText, flowing, held, plannedTrust, ready, recordOf, restart } from './rig/watch.ts'
 import { type FluxCluster, startFluxCluster } from './rig/world.ts'
 
@@ -113,19 +114,7 @@ describe('rotations through Flux', () => {
     await report(recordOf('Flux, Sail, SOPS: graceful, from the CA of istiod', record, traffic))
     expect(record.stoppedAt).toBeNull()
     expect(acted).toEqual(['legacy restarted', 'ledger opted in'])
-    expect(record.steps.map(step => step.step)).toEqual([
-      'plan',
-      '0-adopt/1-adopt',
-      '1-enable-multiroot/1-data',
-      '1-enable-multiroot/2-restart',
-      '2-trust-both/1-data',
-      '2-trust-both/2-restart',
-      '3-issue-new/1-data',
-      '3-issue-new/2-restart',
-      '4-trust-new/1-data',
-      '4-trust-new/2-restart',
-      '5-close',
-    ])
+    expect(record.steps.map(step => step.step)).toEqual(shopSteps)
     // Every proxy was seen each time: those of the repository, the foreign one, and the gateway.
     for (const step of record.steps.slice(1, -1)) {
       expect(step.consumers, step.step).toMatchObject({ istiod: 2, sidecar: 7, gateway: 1 })

@@ -1,4 +1,3 @@
-import { X509Certificate } from 'node:crypto'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -7,6 +6,7 @@ import { startCassandraOperator } from './cassandra-operator.ts'
 import { output } from './components.ts'
 import type { ControlPlane } from './control-plane.ts'
 import { startControlPlane } from './control-plane.ts'
+import { fingerprintOf } from './fingerprint.ts'
 import { type Flux, startFlux } from './flux.ts'
 import { applyKinds } from './kinds.ts'
 import { type Kubelet, type RunningPod, startKubelet } from './kubelet.ts'
@@ -276,11 +276,7 @@ export async function aliasesOf(plane: ControlPlane, folder: string): Promise<re
 
 /** SHA-256 of the certificate that Java finds there under an alias. */
 export async function certificateUnder(plane: ControlPlane, folder: string, alias: string): Promise<string> {
-  return sha256Of(await keytool(await truststoreOf(plane, folder), '-exportcert', '-rfc', '-alias', alias))
-}
-
-export function sha256Of(pem: string): string {
-  return new X509Certificate(pem).fingerprint256.replaceAll(':', '').toLowerCase()
+  return fingerprintOf(await keytool(await truststoreOf(plane, folder), '-exportcert', '-rfc', '-alias', alias))
 }
 
 /** What stands in a Secret of the region, decoded. */

@@ -1,8 +1,8 @@
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Gitea } from '../../forges/gitea.ts'
 import { makeGiteaRepository, protectMain, pushFirst } from '../../forges/gitea-scene.ts'
 import { output } from './components.ts'
+import { keepLooking } from './looking.ts'
 import type { RunOptions } from './reanchor.ts'
 import { type FleetRepository, makeRepository } from './repository.ts'
 
@@ -112,7 +112,6 @@ export async function makeForgeFleet(
     pressButtons(presses) {
       const merges: PressedMerge[] = []
       const refusals = new Map<number, number>()
-      let pressing = true
       /** Pressed, and no answer came: Gitea was taken away meanwhile, and may have merged it. */
       const unknown = new Map<number, Pull>()
 
@@ -145,22 +144,8 @@ export async function makeForgeFleet(
         }
       }
 
-      async function press(): Promise<void> {
-        while (pressing) {
-          // Gitea may be away: whoever presses then presses again.
-          await round().catch(() => {})
-          await sleep(200)
-        }
-      }
-      const done = press()
-      return {
-        merges,
-        refusals,
-        async stop() {
-          pressing = false
-          await done
-        },
-      }
+      // Gitea may be away: whoever presses then presses again.
+      return { merges, refusals, stop: keepLooking(round, 200).stop }
     },
   }
 }

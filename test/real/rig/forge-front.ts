@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { createServer, request as send } from 'node:https'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Certificate } from '../../forges/setup.ts'
+import type { CertificateFiles } from './self-signed.ts'
 
 /** What a request is told by. */
 export interface Asked {
@@ -37,7 +37,7 @@ export interface ForgeFront {
   close(): Promise<void>
 }
 
-export async function startFront(certificate: Certificate): Promise<ForgeFront> {
+export async function startFront(certificate: CertificateFiles): Promise<ForgeFront> {
   const tls = { cert: await readFile(certificate.cert), key: await readFile(certificate.key) }
   let target = 0
   let delay = 0

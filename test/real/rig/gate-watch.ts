@@ -1,5 +1,5 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { ControlPlane } from './control-plane.ts'
+import { keepLooking } from './looking.ts'
 import type { Manifest } from './objects.ts'
 
 /** A Job that a delivery waits for, as it was seen to live. Times are the cluster's. */
@@ -39,7 +39,6 @@ export function watchGates(
   stepOf: (job: Manifest) => Promise<string | null>,
 ): GateWatch {
   const runs = new Map<string, GateRun>()
-  let open = true
 
   async function look(): Promise<void> {
     for (const job of await objects.list('batch/v1', 'Job', { namespace })) {
@@ -70,20 +69,16 @@ export function watchGates(
     }
   }
 
-  const done = (async () => {
-    while (open) {
-      // The API server may be busy: the next look sees what this one did not.
-      await look().catch(() => {})
-      await sleep(400)
-    }
-  })()
+  const looking = keepLooking(look, 400)
   return {
     get runs() {
       return [...runs.values()]
     },
-    async stop() {
-      open = false
-      await done
-    },
+    stop: looking.stop,
   }
+}
+
+/** Whether a Job of this step was complete by then (milliseconds since 1970). */
+export function letGoBy(runs: readonly GateRun[], step: string | null, at: number): boolean {
+  return runs.some(run => run.step === step && run.ended === 'Complete' && Date.parse(run.endedAt ?? '') <= at)
 }

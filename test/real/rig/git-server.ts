@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { output } from './components.ts'
 import type { Network } from './network.ts'
+import { selfSigned } from './self-signed.ts'
 import { freePort } from './server.ts'
 
 /** A repository of this machine over HTTPS, for what runs in pods: Git's own `http-backend`, for one user with a token. */
@@ -23,7 +24,11 @@ export async function startGitServer(network: Network, bare: string): Promise<Gi
   await output('git', ['config', 'http.receivepack', 'true'], { cwd: bare })
   const backend = `${(await output('git', ['--exec-path'])).trim()}/git-http-backend`
   const expected = `Basic ${Buffer.from(`${username}:${token}`).toString('base64')}`
-  const server = createServer(await identityOf(network.address), (request, response) => {
+  const folder = await mkdtemp(join(tmpdir(), 'git-server-'))
+  const { key, cert } = await selfSigned(folder, network.address)
+  const identity = { key: await readFile(key), cert: await readFile(cert) }
+  await rm(folder, { recursive: true })
+  const server = createServer(identity, (request, response) => {
     if (request.headers.authorization !== expected) {
       response.writeHead(401, { 'WWW-Authenticate': 'Basic realm="rig"' }).end()
       return
@@ -41,19 +46,6 @@ export async function startGitServer(network: Network, bare: string): Promise<Gi
       await new Promise<void>(resolve => server.close(() => resolve()))
     },
   }
-}
-
-/** A certificate that nobody else signed. */
-async function identityOf(address: string): Promise<{ readonly key: Buffer; readonly cert: Buffer }> {
-  const folder = await mkdtemp(join(tmpdir(), 'git-server-'))
-  const [key, cert] = [join(folder, 'key.pem'), join(folder, 'cert.pem')]
-  await output('openssl', [
-    ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '30'],
-    ...['-subj', '/CN=git of the rig', '-addext', `subjectAltName=IP:${address}`, '-keyout', key, '-out', cert],
-  ])
-  const identity = { key: await readFile(key), cert: await readFile(cert) }
-  await rm(folder, { recursive: true })
-  return identity
 }
 
 /** One request as CGI has it (RFC 3875): variables in, headers and a body out. */

@@ -1,6 +1,6 @@
-import { X509Certificate } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { connect } from 'node:tls'
+import { fingerprintOf } from './fingerprint.ts'
 import type { Kubelet } from './kubelet.ts'
 import type { ClientCertificate, Connector } from './kyma-connector.ts'
 import { gatewayPort, kymaNames } from './kyma-gateway.ts'
@@ -43,8 +43,6 @@ export interface KymaClientsOptions {
   /** @default 400 */
   readonly interval?: number
 }
-
-const sha256 = (pem: string): string => new X509Certificate(pem).fingerprint256.replaceAll(':', '').toLowerCase()
 
 export async function startKymaClients(options: KymaClientsOptions): Promise<KymaClients> {
   const { kubelet, connector, serverRoot, interval = 400 } = options
@@ -115,7 +113,7 @@ export async function startKymaClients(options: KymaClientsOptions): Promise<Kym
               at: Date.now(),
               client: name,
               kind,
-              presents: sha256(used.authority),
+              presents: fingerprintOf(used.authority),
               gateway: pod.name,
               trusts,
               error,
@@ -152,5 +150,5 @@ async function trustedBy(
     return bytes === undefined ? [] : [Buffer.from(bytes, 'base64').toString('utf8')]
   })
   const blocks = pems.flatMap(pem => pem.match(/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g) ?? [])
-  return [...new Set(blocks.map(sha256))].sort()
+  return [...new Set(blocks.map(fingerprintOf))].sort()
 }

@@ -4,23 +4,30 @@ import { openRepository } from '../../../src/repository/repository.ts'
 import type { GateResult } from '../../../src/rotation.ts'
 import { foretoldPairs } from '../../../src/safety/price.ts'
 import type { Meeting } from './kyma-clients.ts'
-import { centralSite, type KymaClusters, runtimeName } from './kyma-world.ts'
+import { centralSite, type KymaClusters, type KymaWorld, runtimeName } from './kyma-world.ts'
 import type { FleetRepository } from './repository.ts'
 import { shortGates } from './rotation.ts'
 import { until } from './server.ts'
 
 export const kymaGateways = 2
 /** The runtime and two applications. */
-export const kymaClients = [runtimeName, 'crm', 'billing'] as const
+const kymaClients = [runtimeName, 'crm', 'billing'] as const
 const applications = kymaClients.filter(name => name !== runtimeName)
 
-export const kymaInit: readonly string[] = [
-  ...['--site', `${centralSite}=trust/${centralSite}`],
-  ...['--context', `${centralSite}=${centralSite}`],
-]
+/** What everybody says who rotates it, whatever the forge. */
+export function kymaRotation(kyma: KymaWorld, name: string, strategy: 'graceful' | 'emergency') {
+  return {
+    system: 'kyma' as const,
+    name,
+    administrator: kyma.administrator,
+    verifier: kyma.verifier,
+    init: ['--site', `${centralSite}=trust/${centralSite}`, '--context', `${centralSite}=${centralSite}`],
+    edit: kymaDeclared(strategy),
+  }
+}
 
 /** What the user writes into rotation.yaml: the runtime, and who vouches for the applications. */
-export function kymaDeclared(strategy: 'graceful' | 'emergency'): (text: string) => string {
+function kymaDeclared(strategy: 'graceful' | 'emergency'): (text: string) => string {
   return text => {
     const document = parseDocument(shortGates(text))
     document.setIn(['spec', 'strategy'], strategy)
@@ -72,6 +79,28 @@ export function kymaPeople({
     for (const client of applications) await renew(client)
     await vouch(/^(\d+)-/.exec(step)?.[1] ?? '')
   }
+}
+
+/** With the key in foreign hands people bring new tokens once clients of both kinds are refused, past the gateway; then they do what they do otherwise. */
+export async function onceRefused(
+  kyma: KymaWorld,
+  since: number,
+  step: string,
+  act: () => Promise<void>,
+): Promise<void> {
+  const refused = new Set(meetingsSince(kyma, since).refused.map(({ kind }) => kind))
+  if (refused.size < 2) return
+  if (step.startsWith('1-')) for (const client of kymaClients) await kyma.client(client).onboard()
+  await act()
+}
+
+/** Who signed what clients present: at the first meeting, and at the last of every client with every gateway pod. */
+export function presentedFirstAndLast({ clients: { meetings } }: KymaClusters): {
+  readonly first: string
+  readonly last: ReadonlySet<string>
+} {
+  const latest = meetings.slice(-kymaClients.length * kymaGateways)
+  return { first: meetings[0]?.presents ?? '', last: new Set(latest.map(({ presents }) => presents)) }
 }
 
 /** Who was met since, and who of them was refused. */

@@ -1,6 +1,6 @@
-import { X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { connect } from 'node:tls'
+import { fingerprintOf } from './fingerprint.ts'
 import type { Kubelet, RunningPod } from './kubelet.ts'
 
 /** Where a proxy serves its leaf. */
@@ -52,11 +52,7 @@ async function environmentOfProxy(pod: RunningPod): Promise<ReadonlyMap<string, 
 
 function fingerprints(text: string): readonly string[] {
   const blocks = text.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []
-  return blocks.map(block => sha256Of(new X509Certificate(block)))
-}
-
-function sha256Of(certificate: X509Certificate): string {
-  return certificate.fingerprint256.replaceAll(':', '').toLowerCase()
+  return blocks.map(fingerprintOf)
 }
 
 function issuerServed(host: string, servername: string): Promise<string> {
@@ -66,7 +62,7 @@ function issuerServed(host: string, servername: string): Promise<string> {
       const issuer = leaf?.issuerCertificate
       socket.destroy()
       if (leaf === undefined || issuer === undefined || !leaf.verify(issuer.publicKey)) resolve('nobody')
-      else resolve(sha256Of(issuer))
+      else resolve(fingerprintOf(issuer))
     })
     socket.on('error', reject)
     socket.on('timeout', () => socket.destroy(new Error(`${servername} does not answer`)))

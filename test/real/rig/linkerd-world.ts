@@ -1,9 +1,9 @@
-import { X509Certificate } from 'node:crypto'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { output, rustlsProxy } from './components.ts'
 import { type ControlPlane, startControlPlane } from './control-plane.ts'
+import { fingerprintOf } from './fingerprint.ts'
 import { type Flux, startFlux } from './flux.ts'
 import { type Kubelet, startKubelet } from './kubelet.ts'
 import {
@@ -265,16 +265,12 @@ export async function makeMaterial(folder: string): Promise<StartingMaterial> {
     root,
     issuer,
     issuerKey: await read('issuer.key'),
-    rootSha256: sha256Of(root),
-    issuerSha256: sha256Of(issuer),
+    rootSha256: fingerprintOf(root),
+    issuerSha256: fingerprintOf(issuer),
     webhook: {
       ca: await read('webhook-ca.crt'),
       certificate: await read('webhook.crt'),
       key: await read('webhook.key'),
     },
   }
-}
-
-function sha256Of(pem: string): string {
-  return new X509Certificate(pem).fingerprint256.replaceAll(':', '').toLowerCase()
 }

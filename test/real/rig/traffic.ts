@@ -3,6 +3,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { fingerprintOf } from './fingerprint.ts'
 import { istioNamespace } from './istio.ts'
 import type { Kubelet, RunningPod } from './kubelet.ts'
 import { type Server, startServer } from './server.ts'
@@ -249,7 +250,8 @@ function certificatesOf(pod: string, line: Readonly<Record<string, unknown>>): P
     const chain = secret?.tls_certificate?.certificate_chain?.inline_bytes
     const bundle = secret?.validation_context?.trusted_ca?.inline_bytes
     if (name === 'default' && chain !== undefined) leaves.push(leafOf(certificates(chain)))
-    if (name === 'ROOTCA' && bundle !== undefined) roots.push([...new Set(certificates(bundle).map(sha256Of))].sort())
+    if (name === 'ROOTCA' && bundle !== undefined)
+      roots.push([...new Set(certificates(bundle).map(fingerprintOf))].sort())
   }
   return { pod, at: new Date(Number(line.at)).toISOString(), leaves, roots }
 }
@@ -264,17 +266,14 @@ function leafOf([leaf, ...others]: readonly X509Certificate[]): Leaf {
   if (leaf === undefined) return { sha256: '', issuer: null, notBefore: '', notAfter: '' }
   const issuer = others.find(other => leaf.checkIssued(other) && leaf.verify(other.publicKey))
   return {
-    sha256: sha256Of(leaf),
-    issuer: issuer === undefined ? null : sha256Of(issuer),
+    sha256: fingerprintOf(leaf),
+    issuer: issuer === undefined ? null : fingerprintOf(issuer),
     notBefore: new Date(leaf.validFrom).toISOString(),
     notAfter: new Date(leaf.validTo).toISOString(),
   }
 }
 
 /** SHA-256 of a certificate's DER, lower-case hex. */
-function sha256Of(certificate: X509Certificate): string {
-  return certificate.fingerprint256.replaceAll(':', '').toLowerCase()
-}
 
 /** A ledger in few lines, for a message of a test: certificates by the names given, or by their first digits. */
 export function trafficText(traffic: Traffic, names: ReadonlyMap<string, string> = new Map(), most = 5): string {
