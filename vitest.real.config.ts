@@ -15,6 +15,7 @@ export default defineConfig({
           'test/real/forge-cassandra-regions.test.ts',
           'test/real/forge-cassandra.test.ts',
           'test/real/forge-faults.test.ts',
+          'test/real/forge-kyma-argocd.test.ts',
           'test/real/forge-kyma.test.ts',
           'test/real/gate-jobs.test.ts',
           'test/real/istio-traps.test.ts',

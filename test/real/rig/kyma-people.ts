@@ -15,7 +15,7 @@ const kymaClients = [runtimeName, 'crm', 'billing'] as const
 const applications = kymaClients.filter(name => name !== runtimeName)
 
 /** What everybody says who rotates it, whatever the forge. */
-export function kymaRotation(kyma: KymaWorld, name: string, strategy: 'graceful' | 'emergency') {
+export function kymaRotation(kyma: KymaClusters, name: string, strategy: 'graceful' | 'emergency') {
   return {
     system: 'kyma' as const,
     name,
