@@ -17,6 +17,7 @@ export default defineConfig({
           'test/real/forge-faults.test.ts',
           'test/real/forge-kyma-argocd.test.ts',
           'test/real/forge-kyma.test.ts',
+          'test/real/forge-linkerd.test.ts',
           'test/real/gate-jobs.test.ts',
           'test/real/istio-traps.test.ts',
           'test/real/linkerd-narrow.test.ts',
@@ -24,7 +25,6 @@ export default defineConfig({
           'test/real/pods.test.ts',
           'test/real/rotation-cassandra.test.ts',
           'test/real/rotation-clusters.test.ts',
-          'test/real/rotation-linkerd.test.ts',
         ],
     globalSetup: ['test/real/rig/setup.ts'],
     // Workers start after the set-up, and trust what it made.

@@ -1,6 +1,6 @@
 import { stringify } from 'yaml'
 import type { Manifest } from './objects.ts'
-import { fluxKustomization, kustomization, syncOf } from './repository.ts'
+import { kustomization, syncOf } from './repository.ts'
 
 export const linkerdNamespace = 'linkerd'
 export const trustDomain = 'cluster.local'
@@ -19,10 +19,8 @@ export interface LinkerdWorkload {
   readonly nativeSidecar?: boolean
 }
 
-export interface LinkerdFleetOptions {
+export interface LinkerdMeshOptions {
   readonly site: string
-  /** Age recipient of `.sops.yaml`. */
-  readonly recipient: string
   /** PEM of the root that Linkerd was installed with. */
   readonly root: string
   readonly scheme: IssuerScheme
@@ -32,9 +30,8 @@ export interface LinkerdFleetOptions {
   readonly webhookCa: string
 }
 
-/** A repository as `flux bootstrap` begins it, with what `linkerd install` writes for 2.12 and later, as far as the rig runs it. */
-export function linkerdFleet(options: LinkerdFleetOptions): Record<string, string> {
-  const { site, recipient } = options
+/** A repository as `flux bootstrap` begins it: the mesh comes next (`linkerdMesh`), and then who is in it. */
+export function linkerdFleet(site: string, recipient: string): Record<string, string> {
   return {
     'README.md':
       '# Fleet\n\nFlux applies `clusters/<cluster>`, which leads to `linkerd/<cluster>` and `apps/<cluster>`.\n',
@@ -46,7 +43,13 @@ export function linkerdFleet(options: LinkerdFleetOptions): Record<string, strin
 `,
     [`clusters/${site}/flux-system/gotk-sync.yaml`]: syncOf(site),
     [`clusters/${site}/flux-system/kustomization.yaml`]: kustomization(['gotk-sync.yaml']),
-    [`clusters/${site}/linkerd.yaml`]: fluxKustomization('linkerd', `./linkerd/${site}`, 'The mesh.', '  wait: true\n'),
+  }
+}
+
+/** `linkerd/<cluster>`: what `linkerd install` writes for 2.12 and later, as far as the rig runs it. */
+export function linkerdMesh(options: LinkerdMeshOptions): Record<string, string> {
+  const { site } = options
+  return {
     [`linkerd/${site}/kustomization.yaml`]: kustomization(['config.yaml', 'control-plane.yaml', 'webhook.yaml']),
     [`linkerd/${site}/config.yaml`]: documents(configObjects(options)),
     [`linkerd/${site}/control-plane.yaml`]: documents(controlPlaneObjects(options)),
@@ -59,7 +62,7 @@ export function documents(objects: readonly unknown[]): string {
   return objects.map(object => stringify(object, { aliasDuplicateObjects: false })).join('---\n')
 }
 
-function configObjects({ root, scheme, leafLife }: LinkerdFleetOptions): readonly unknown[] {
+function configObjects({ root, scheme, leafLife }: LinkerdMeshOptions): readonly unknown[] {
   const values = {
     clusterDomain: trustDomain,
     identity: { issuer: { scheme, issuanceLifetime: leafLife, clockSkewAllowance: '20s' } },
@@ -83,7 +86,7 @@ const identityName = `linkerd-identity.${linkerdNamespace}.serviceaccount.identi
 const controllerImage = `cr.l5d.io/linkerd/controller:${linkerdVersion}`
 const proxyImage = `cr.l5d.io/linkerd/proxy:${linkerdVersion}`
 
-function controlPlaneObjects(options: LinkerdFleetOptions): readonly unknown[] {
+function controlPlaneObjects(options: LinkerdMeshOptions): readonly unknown[] {
   const { scheme, leafLife } = options
   const identity = component({
     name: 'identity',

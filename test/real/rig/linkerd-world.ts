@@ -10,7 +10,7 @@ import {
   documents,
   type IssuerScheme,
   type LinkerdWorkload,
-  linkerdFleet,
+  linkerdMesh,
   linkerdNamespace,
   shopNamespace,
   shopObjects,
@@ -18,16 +18,9 @@ import {
 } from './linkerd-fleet.ts'
 import type { Network } from './network.ts'
 import type { Manifest } from './objects.ts'
-import {
-  decryptionSecret,
-  type FleetRepository,
-  fluxKustomization,
-  kustomization,
-  makeRepository,
-  syncOf,
-} from './repository.ts'
+import { decryptionSecret, type FleetRepository, fluxKustomization, kustomization, syncOf } from './repository.ts'
 import { startServiceProxy } from './service-proxy.ts'
-import { startSourceController } from './source-controller.ts'
+import { sourceOf, startSourceController } from './source-controller.ts'
 import { type TrafficWatch, watchTraffic } from './traffic.ts'
 import { ready } from './watch.ts'
 
@@ -48,7 +41,6 @@ export interface LinkerdCluster {
 /** A cluster, delivered by the real Flux. */
 export interface LinkerdWorld extends LinkerdCluster {
   readonly flux: Flux
-  readonly repository: FleetRepository
   /** kubeconfig of the verifier: the ServiceAccount of roles/, and nothing besides. */
   readonly verifier: string
 }
@@ -107,8 +99,7 @@ export async function startLinkerdCluster(options: LinkerdClusterOptions): Promi
 /** `linkerd install | kubectl apply`, and the workloads likewise. */
 export async function applyByHand(cluster: LinkerdCluster, options: LinkerdWorldOptions): Promise<void> {
   const { plane, starting } = cluster
-  const { root, webhook } = starting
-  const files = linkerdFleet({ ...options, site: linkerdSite, recipient: '', root, webhookCa: webhook.ca })
+  const files = meshOf(starting, options)
   for (const file of ['config', 'control-plane', 'webhook']) {
     await plane.objects.applyYaml(files[`linkerd/${linkerdSite}/${file}.yaml`] ?? '', 'kubectl-client-side-apply')
   }
@@ -121,20 +112,22 @@ export async function applyByHand(cluster: LinkerdCluster, options: LinkerdWorld
   )
 }
 
-export async function startLinkerdWorld(options: LinkerdWorldOptions): Promise<LinkerdWorld> {
+/** A cluster with Flux, which applies this repository: it is the caller's, as `linkerdFleet` begins it. */
+export async function startLinkerdWorld(
+  options: LinkerdWorldOptions,
+  repository: FleetRepository,
+): Promise<LinkerdWorld> {
   const { owned, foreign = [], interval } = options
   const cluster = await startLinkerdCluster(options)
   try {
     const { plane, starting } = cluster
-    const { root, webhook } = starting
-    const repository = await makeRepository((_url, recipient) =>
-      linkerdFleet({ ...options, site: linkerdSite, recipient, root, webhookCa: webhook.ca }),
-    )
-    cluster.onStop(() => repository.close())
+    const sync = fluxKustomization('linkerd', `./linkerd/${linkerdSite}`, 'The mesh.', '  wait: true\n')
+    const mesh = { [`clusters/${linkerdSite}/linkerd.yaml`]: sync, ...meshOf(starting, options) }
+    await repository.commit(mesh, 'The mesh')
     const flux = await startFlux(plane, { flags: ['--requeue-dependency=2s'] })
     cluster.onStop(() => flux.stop())
     await plane.objects.apply(decryptionSecret(repository))
-    const source = await startSourceController(plane, { repository: repository.bare, branch: 'main' })
+    const source = await startSourceController(plane, sourceOf(repository))
     cluster.onStop(() => source.stop())
     await plane.objects.applyYaml(syncOf(linkerdSite), 'flux')
     await ready(cluster, linkerdNamespace, controlPlaneDeployments)
@@ -151,11 +144,18 @@ export async function startLinkerdWorld(options: LinkerdWorldOptions): Promise<L
     await plane.objects.applyYaml(documents(objects.filter(isForeign)), 'kubectl-client-side-apply')
     await ready(cluster, shopNamespace, [...names])
     const verifier = await plane.kubeconfigOf('reanchor', 'reanchor-verifier')
-    return { ...cluster, flux, repository, verifier }
+    return { ...cluster, flux, verifier }
   } catch (cause) {
     await cluster.stop()
     throw cause
   }
+}
+
+function meshOf(
+  { root, webhook }: StartingMaterial,
+  { scheme, leafLife }: Pick<LinkerdWorldOptions, 'scheme' | 'leafLife'>,
+): Record<string, string> {
+  return linkerdMesh({ site: linkerdSite, scheme, leafLife, root, webhookCa: webhook.ca })
 }
 
 function apps(files: Readonly<Record<string, string>>): Record<string, string> {
