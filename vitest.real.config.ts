@@ -17,6 +17,7 @@ export default defineConfig({
           'test/real/forge-faults.test.ts',
           'test/real/forge-kyma-argocd.test.ts',
           'test/real/forge-kyma.test.ts',
+          'test/real/forge-linkerd-argocd.test.ts',
           'test/real/forge-linkerd.test.ts',
           'test/real/gate-jobs.test.ts',
           'test/real/istio-traps.test.ts',

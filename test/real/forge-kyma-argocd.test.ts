@@ -1,6 +1,5 @@
 /** Kyma's root CA through a real Gitea and the real Argo CD, from SealedSecrets that the real controller unseals; real Envoys verify the clients. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { output } from './rig/components.ts'
 import { type ForgeFleet, makeForgeFleet } from './rig/forge-fleet.ts'
 import {
   everybodyIsTaken,
@@ -11,12 +10,11 @@ import {
   presentedFirstAndLast,
 } from './rig/kyma-people.ts'
 import { type KymaClusters, runtimeName, startKymaUnderArgo } from './rig/kyma-world.ts'
+import { leaveToTakeOver } from './rig/leave.ts'
 import { createNetwork, type Network } from './rig/network.ts'
 import { mustSay } from './rig/reanchor.ts'
 import { report } from './rig/rotation.ts'
 import { unattended } from './rig/unattended.ts'
-
-const adopt = 'reanchor/first/0-adopt-1-adopt'
 
 describe('Kyma’s gateway through a real Gitea and Argo CD', () => {
   let network: Network
@@ -47,26 +45,22 @@ describe('Kyma’s gateway through a real Gitea and Argo CD', () => {
         await mustSay(['attest', 'applications', '--rotation', 'first', '--phase', phase, '--by', 'Grace'], desk)
       },
     })
-    const asked: string[] = []
+    const leave = leaveToTakeOver(fleet, 'first', kyma.central.kubeconfig)
     const rotation = kymaRotation(kyma, 'first', 'graceful')
     const record = await unattended({
       ...rotation,
       fleet,
       init: [...rotation.init, '--age', fleet.recipient],
-      // Who merges reads what has to be done before.
-      presses: branch => branch !== adopt || asked.length > 0,
+      presses: leave.presses,
       async onRound({ step, kind, gates }) {
         if (kind === 'waiting') await act(step ?? 'plan', gates)
-        if (asked.length > 0) return
-        const commands = await commandsIn(fleet, adopt)
-        for (const command of commands) await output('sh', ['-c', command], { env: asAdministrator(kyma) })
-        asked.push(...commands)
+        await leave.give()
       },
     })
     const { sent, refused } = meetingsSince(kyma, since)
     const what = 'Kyma through a real Gitea, Argo CD and SealedSecrets, unattended: graceful'
     await report({ what, ...record, sent, failed: refused.length })
-    expect(asked).toEqual([expect.stringMatching(/^kubectl .*annotate secret connector-service-app-ca /)])
+    expect(leave.given).toEqual([expect.stringMatching(/^kubectl .*annotate secret connector-service-app-ca /)])
     expect(record.steps.map(step => step.step)).toEqual([
       'plan',
       '0-adopt/1-adopt',
@@ -86,17 +80,3 @@ describe('Kyma’s gateway through a real Gitea and Argo CD', () => {
     expect(last.has(first)).toBe(false)
   }, 1_500_000)
 })
-
-/** Commands for kubectl in the text of the open pull request from this branch. */
-async function commandsIn({ api, name }: ForgeFleet, branch: string): Promise<readonly string[]> {
-  const pulls = await api<readonly { readonly head: { readonly ref: string }; readonly body: string }[]>(
-    'GET',
-    `/repos/${name}/pulls?state=open`,
-  )
-  const body = pulls.find(({ head }) => head.ref === branch)?.body ?? ''
-  return [...body.matchAll(/`(kubectl [^`]+)`/g)].map(([, command = '']) => command)
-}
-
-function asAdministrator({ central }: KymaClusters): NodeJS.ProcessEnv {
-  return { ...process.env, KUBECONFIG: central.kubeconfig }
-}

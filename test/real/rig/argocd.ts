@@ -54,7 +54,12 @@ export interface ArgoCdOptions {
   readonly errorGrace?: number
   /** Keys of ConfigMap argocd-cm, beside those that Argo CD is installed with. */
   readonly settings?: Readonly<Record<string, string>>
+  /** KSOPS in the repository server's path, and the age identity that it opens with: what its README has one mount there ("Argo CD Integration"). */
+  readonly ksops?: { readonly program: string; readonly identity: string }
 }
+
+/** Kustomize runs no generator that is a program unless it is told to (KSOPS, README). */
+const withPlugins = { 'kustomize.buildOptions': '--enable-alpha-plugins --enable-exec' }
 
 const namespace = 'argocd'
 const group = 'argoproj.io/v1alpha1'
@@ -67,10 +72,12 @@ const partOf = { 'app.kubernetes.io/part-of': 'argocd' }
 export async function startArgoCd(plane: ControlPlane, options: ArgoCdOptions = {}): Promise<ArgoCd> {
   const { objects } = plane
   const module = await moduleFolder('argocd', 'github.com/argoproj/argo-cd/v3')
-  await installObjects(plane, module, options.settings ?? {})
+  const { ksops, settings = {} } = options
+  await installObjects(plane, module, ksops === undefined ? settings : { ...withPlugins, ...settings })
   const folder = await mkdtemp(join(plane.folder, 'argo-'))
   const bin = join(folder, 'bin')
   await makePrograms(bin, module)
+  if (ksops !== undefined) await symlink(ksops.program, join(bin, 'ksops'))
   for (const part of ['tls', 'ssh', 'gpg', 'tmp', 'home']) await mkdir(join(folder, part))
   const kubeconfig = join(folder, 'kubeconfig')
   await writeFile(kubeconfig, await inNamespace(plane), { mode: 0o600 })
@@ -96,8 +103,9 @@ export async function startArgoCd(plane: ControlPlane, options: ArgoCdOptions = 
     ARGOCD_FAKE_IN_CLUSTER: 'true',
     KUBECONFIG: kubeconfig,
   }
+  const opens = ksops === undefined ? {} : { SOPS_AGE_KEY: ksops.identity }
   const run = (name: string, ...command: [string, ...string[]]): Server =>
-    plane.run(name, command, { env, cwd: folder })
+    plane.run(name, command, { env: name === 'argocd-repo-server' ? { ...env, ...opens } : env, cwd: folder })
   const inPlace = ['ip', 'netns', 'exec', place.name] as const
   const cache = `${address}:${cachePort}`
   const redis = run(

@@ -14,7 +14,7 @@ import { type KymaClient, type KymaClients, startKymaClients } from './kyma-clie
 import { startConnector } from './kyma-connector.ts'
 import { gatewayObjects, kymaNames, startCredentialPusher } from './kyma-gateway.ts'
 import type { Network } from './network.ts'
-import type { Place } from './objects.ts'
+import { type Place, secretData } from './objects.ts'
 import {
   argoApplication,
   decryptionSecret,
@@ -195,7 +195,7 @@ async function startKyma(network: Network): Promise<KymaClusters> {
       kind: 'Secret',
       metadata: { name, namespace },
       type: 'Opaque',
-      stringData: data,
+      data: secretData(data),
     })
     const setupJob = 'application-connectivity-certs-setup-job'
     await central.objects.apply(
