@@ -21,6 +21,7 @@ export default defineConfig({
           'test/real/forge-linkerd.test.ts',
           'test/real/gate-jobs.test.ts',
           'test/real/istio-traps.test.ts',
+          'test/real/ksops.test.ts',
           'test/real/linkerd-narrow.test.ts',
           'test/real/linkerd-traps.test.ts',
           'test/real/pods.test.ts',
