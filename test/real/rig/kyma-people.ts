@@ -1,11 +1,8 @@
 import { parseDocument } from 'yaml'
-import { loadRotation } from '../../../src/commands/rotation.ts'
-import { openRepository } from '../../../src/repository/repository.ts'
 import type { GateResult } from '../../../src/rotation.ts'
-import { foretoldPairs } from '../../../src/safety/price.ts'
+import { pairTexts } from './foretold.ts'
 import type { Meeting } from './kyma-clients.ts'
 import { centralSite, type KymaClusters, type KymaWorld, runtimeName } from './kyma-world.ts'
-import type { FleetRepository } from './repository.ts'
 import { shortGates } from './rotation.ts'
 import { until } from './server.ts'
 
@@ -130,19 +127,7 @@ export function lagUntilAllRefused(kyma: KymaClusters, since: number): Promise<u
   return closed
 }
 
-const pairText = (client: string, presents: string, trusts: readonly string[]): string =>
-  `${client} with a leaf of ${presents} at a gateway that trusts ${trusts.join(', ')}`
-
-/** Which pairs the plan on main says are refused. */
-export async function foretold(repository: FleetRepository, rotation: string): Promise<readonly string[]> {
-  const opened = await openRepository(repository.clone, { remote: 'origin' })
-  const { plan } = await loadRotation(opened, { rotation, base: 'main' })
-  return foretoldPairs(plan)
-    .map(({ client, presents, trusts }) => pairText(client, presents, trusts))
-    .sort()
-}
-
 /** Which pairs were refused, by what the clients presented and what the Envoys that refused them held. */
 export function refusedPairs(refused: readonly Meeting[]): readonly string[] {
-  return [...new Set(refused.map(({ kind, presents, trusts }) => pairText(kind, presents, trusts)))].sort()
+  return pairTexts(refused.map(({ kind, presents, trusts }) => ({ client: kind, server: 'gateway', presents, trusts })))
 }
