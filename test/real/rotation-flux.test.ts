@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { itInAll } from './rig/in-all.ts'
 import { issuerDeclared, issuingUnder } from './rig/issuing.ts'
 import { istioResource, rolledOut } from './rig/istio.ts'
 import { edgeName, gatewayName, meshManifests } from './rig/mesh.ts'
@@ -10,12 +11,6 @@ import { shopSteps } from './rig/shop.ts'
 import { byStep, failuresText, flowing, held, plannedTrust, ready, recordOf, restart } from './rig/watch.ts'
 import { type FluxCluster, startFluxCluster } from './rig/world.ts'
 
-const all = process.env.REANCHOR_REAL === 'all'
-
-/** Without `--all` there is no such test, rather than one that is skipped. */
-function itInAll(name: string, run: () => Promise<void>, timeout: number): void {
-  if (all) it(name, run, timeout)
-}
 const namespace = 'shop'
 /** In the repository. `ledger` is kept from pushed trust by an annotation of its own. */
 const owned = ['frontend', 'cart', 'orders', 'stock', 'ledger']

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { foretold, pairTexts } from './rig/foretold.ts'
 import {
   everybodyIsTaken,
+  type KymaStrategy,
   kymaGateways,
   kymaPeople,
   kymaRotation,
@@ -36,10 +37,7 @@ describe('Kyma’s gateway', () => {
     await network?.close()
   })
 
-  function options(
-    name: string,
-    strategy: 'graceful' | 'emergency',
-  ): Omit<RotationOptions, 'onWaiting' | 'onOpened' | 'onMerged'> {
+  function options(name: string, strategy: KymaStrategy): Omit<RotationOptions, 'onWaiting' | 'onOpened' | 'onMerged'> {
     return { repository, ...kymaRotation(kyma, name, strategy) }
   }
 
@@ -115,7 +113,7 @@ describe('Kyma’s gateway', () => {
     const onboard = people('second', async client => await kyma.client(client).onboard())
     let closed: Promise<unknown> = Promise.resolve()
     const record = await rotate({
-      ...options('second', 'emergency'),
+      ...options('second', 'emergency for the key'),
       plan: ['--accept-outage'],
       async onOpened(step) {
         if (step === '1-replace/1-data') closed = lagUntilAllRefused(kyma, since)

@@ -11,8 +11,10 @@ export const kymaGateways = 2
 const kymaClients = [runtimeName, 'crm', 'billing'] as const
 const applications = kymaClients.filter(name => name !== runtimeName)
 
+export type KymaStrategy = 'graceful' | 'renew' | 'emergency for the certificate' | 'emergency for the key'
+
 /** What everybody says who rotates it, whatever the forge. */
-export function kymaRotation(kyma: KymaWorld, name: string, strategy: 'graceful' | 'emergency') {
+export function kymaRotation(kyma: KymaClusters, name: string, strategy: KymaStrategy) {
   return {
     system: 'kyma' as const,
     name,
@@ -24,12 +26,13 @@ export function kymaRotation(kyma: KymaWorld, name: string, strategy: 'graceful'
 }
 
 /** What the user writes into rotation.yaml: the runtime, and who vouches for the applications. */
-function kymaDeclared(strategy: 'graceful' | 'emergency'): (text: string) => string {
+function kymaDeclared(strategy: KymaStrategy): (text: string) => string {
   return text => {
     const document = parseDocument(shortGates(text))
-    document.setIn(['spec', 'strategy'], strategy)
+    const [word, compromised] = strategy.split(' for the ')
+    document.setIn(['spec', 'strategy'], word)
     document.setIn(['spec', 'kyma', 'applications'], 'attested')
-    if (strategy === 'emergency') document.setIn(['spec', 'kyma', 'compromised'], 'key')
+    if (compromised !== undefined) document.setIn(['spec', 'kyma', 'compromised'], compromised)
     const runtime = { name: runtimeName, kind: 'central', connection: runtimeName, context: runtimeName }
     document.setIn(['spec', 'kyma', 'runtimes'], [runtime])
     document.setIn(['spec', 'gates', 'attest'], [{ name: 'applications', why: 'the owners of crm and billing' }])
