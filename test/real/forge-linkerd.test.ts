@@ -2,6 +2,8 @@
 
 import { readFile } from 'node:fs/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { parseDocument } from 'yaml'
+import type { LinkerdFlow } from '../../src/systems/linkerd/version.ts'
 import { fingerprintOf } from './rig/fingerprint.ts'
 import { foretold, pairTexts } from './rig/foretold.ts'
 import { type ForgeFleet, makeForgeFleet } from './rig/forge-fleet.ts'
@@ -15,7 +17,7 @@ import {
   trustDomain,
 } from './rig/linkerd-fleet.ts'
 import { heldByProxies, refusals, unverified } from './rig/linkerd-held.ts'
-import { type LinkerdWorld, linkerdSite, startLinkerdWorld } from './rig/linkerd-world.ts'
+import { type LinkerdWorld, type LinkerdWorldOptions, linkerdSite, startLinkerdWorld } from './rig/linkerd-world.ts'
 import { createNetwork, type Network } from './rig/network.ts'
 import { reanchor, told } from './rig/reanchor.ts'
 import { report, shortGates } from './rig/rotation.ts'
@@ -23,30 +25,35 @@ import { until } from './rig/server.ts'
 import { type UnattendedOptions, type UnattendedRecord, unattended } from './rig/unattended.ts'
 import { byStep, failuresText, flowing, plannedTrust, recordOf, restart } from './rig/watch.ts'
 
-const owned: readonly LinkerdWorkload[] = [
-  { name: 'frontend', proxy: 'rustls' },
-  { name: 'cart', proxy: 'go', replicas: 2 },
-  { name: 'orders', proxy: 'rustls', nativeSidecar: true },
-]
+/** In the repository. Up to 2.8 no proxy is a native sidecar; what `linkerd inject --manual` has written is the flow `config-map`’s to edit. */
+function ownedIn(flow: LinkerdFlow): readonly LinkerdWorkload[] {
+  return [
+    { name: 'frontend', proxy: 'rustls' },
+    { name: 'cart', proxy: 'go', replicas: 2 },
+    { name: 'orders', proxy: 'rustls', nativeSidecar: flow === 'trust-roots', injectedByHand: flow === 'config-map' },
+  ]
+}
 /** Applied by hand, by a team that keeps its manifests elsewhere: no step restarts it. */
 const foreign: readonly LinkerdWorkload[] = [{ name: 'legacy', proxy: 'go' }]
-const workloads = [...owned, ...foreign]
-const pairs = workloads.length * (workloads.length - 1)
+const pairs = 4 * 3
 const count = { 'control-plane': 5, identity: 2, proxy: 5, configmap: 1 }
 const proxies = count['control-plane'] + count.proxy
 
+interface Scene {
+  readonly fleet: ForgeFleet
+  readonly world: LinkerdWorld
+}
+
 /** What the tests of a `describe` share: one mesh that talks, and its repository on Gitea. */
-function shared(
-  scheme: IssuerScheme,
-  leafLife: string,
-): () => { readonly fleet: ForgeFleet; readonly world: LinkerdWorld } {
+function shared(options: Pick<LinkerdWorldOptions, 'flow' | 'scheme' | 'leafLife'>): () => Scene {
   let network: Network | null = null
   let fleet: ForgeFleet | null = null
   let world: LinkerdWorld | null = null
+  const owned = ownedIn(options.flow ?? 'trust-roots')
   beforeAll(async () => {
     network = await createNetwork()
     fleet = await makeForgeFleet((_url, recipient) => linkerdFleet(linkerdSite, recipient))
-    world = await startLinkerdWorld({ network, scheme, leafLife, owned, foreign, interval: 1000 }, fleet)
+    world = await startLinkerdWorld({ ...options, network, owned, foreign, interval: 1000 }, fleet)
     const { traffic } = world
     await flowing([world], pairs)
     await until('no pod is new any more', async () => (await traffic.read(Date.now() - 5000)).early === 0, 60_000, 500)
@@ -63,11 +70,7 @@ function shared(
 }
 
 /** The team of `legacy` acts where a gate names its pods, once in each step, and never otherwise. */
-function unattendedOn(
-  { fleet, world }: { readonly fleet: ForgeFleet; readonly world: LinkerdWorld },
-  name: string,
-  restarted: string[],
-): UnattendedOptions {
+function unattendedOn({ fleet, world }: Scene, name: string, restarted: string[]): UnattendedOptions {
   return {
     system: 'linkerd',
     name,
@@ -88,46 +91,51 @@ function unattendedOn(
 
 const settled = ({ merges }: UnattendedRecord): boolean => merges.every(({ gate }) => gate.startsWith('success: '))
 
+/** `graceful` from `init` to the closed rotation. */
+async function replacePeacefully(scene: Scene, what: string, edit = shortGates): Promise<void> {
+  const { fleet, world } = scene
+  const { starting, kubelet } = world
+  const before = { proxies, sets: 1, roots: [starting.rootSha256], issuers: [starting.issuerSha256] }
+  expect(await heldByProxies(kubelet)).toEqual(before)
+
+  const since = Date.now()
+  const restarted: string[] = []
+  const record = await unattended({ ...unattendedOn(scene, 'first', restarted), edit })
+  const traffic = await byStep([world], record, since)
+  await report({
+    ...recordOf(`Linkerd through a real Gitea, unattended, ${what}: graceful`, record, traffic),
+    refused: record.refused,
+  })
+  expect(record.steps.map(step => step.step)).toEqual([
+    'plan',
+    '0-adopt/1-adopt',
+    '1-trust-both/1-data',
+    '1-trust-both/2-control-plane',
+    '1-trust-both/3-data-plane',
+    '2-issue-new/1-data',
+    '3-trust-new/1-data',
+    '3-trust-new/2-control-plane',
+    '3-trust-new/3-data-plane',
+    '4-close',
+  ])
+  expect(restarted).toEqual(['1-trust-both/3-data-plane', '3-trust-new/3-data-plane'])
+  expect(settled(record)).toBe(true)
+  expect(record.refused).toBeGreaterThan(0)
+  for (const step of record.steps.slice(1, -1)) expect(step.consumers, step.step).toMatchObject(count)
+  expect(failuresText(traffic)).toEqual([])
+  expect(traffic.every(step => step.sent > 0)).toBe(true)
+  expect(await heldByProxies(kubelet)).toEqual({ proxies, sets: 1, ...(await plannedTrust(fleet, 'first')) })
+  const checked = await reanchor(['verify', '--rotation', 'first'], await fleet.runner([world.verifier]))
+  expect(checked.exit, told(checked)).toBe(0)
+}
+
 describe.each<{ readonly scheme: IssuerScheme }>([{ scheme: 'linkerd.io/tls' }, { scheme: 'kubernetes.io/tls' }])(
   'Linkerd through a real Gitea, with nobody who looks, and the issuer in a Secret of the form $scheme',
   ({ scheme }) => {
-    const mesh = shared(scheme, '2m')
+    const mesh = shared({ scheme, leafLife: '2m' })
 
     it('goes from init to the closed rotation: no request fails, and all end with the planned trust', async () => {
-      const { fleet, world } = mesh()
-      const { starting, kubelet } = world
-      const before = { proxies, sets: 1, roots: [starting.rootSha256], issuers: [starting.issuerSha256] }
-      expect(await heldByProxies(kubelet)).toEqual(before)
-
-      const since = Date.now()
-      const restarted: string[] = []
-      const record = await unattended(unattendedOn(mesh(), 'first', restarted))
-      const traffic = await byStep([world], record, since)
-      await report({
-        ...recordOf(`Linkerd through a real Gitea, unattended, issuer in ${scheme}: graceful`, record, traffic),
-        refused: record.refused,
-      })
-      expect(record.steps.map(step => step.step)).toEqual([
-        'plan',
-        '0-adopt/1-adopt',
-        '1-trust-both/1-data',
-        '1-trust-both/2-control-plane',
-        '1-trust-both/3-data-plane',
-        '2-issue-new/1-data',
-        '3-trust-new/1-data',
-        '3-trust-new/2-control-plane',
-        '3-trust-new/3-data-plane',
-        '4-close',
-      ])
-      expect(restarted).toEqual(['1-trust-both/3-data-plane', '3-trust-new/3-data-plane'])
-      expect(settled(record)).toBe(true)
-      expect(record.refused).toBeGreaterThan(0)
-      for (const step of record.steps.slice(1, -1)) expect(step.consumers, step.step).toMatchObject(count)
-      expect(failuresText(traffic)).toEqual([])
-      expect(traffic.every(step => step.sent > 0)).toBe(true)
-      expect(await heldByProxies(kubelet)).toEqual({ proxies, sets: 1, ...(await plannedTrust(fleet, 'first')) })
-      const checked = await reanchor(['verify', '--rotation', 'first'], await fleet.runner([world.verifier]))
-      expect(checked.exit, told(checked)).toBe(0)
+      await replacePeacefully(mesh(), `issuer in ${scheme}`)
     }, 1_800_000)
 
     it('replaces the issuer alone, under the root that the first one brought: nobody restarts, and no request fails', async () => {
@@ -163,7 +171,7 @@ describe.each<{ readonly scheme: IssuerScheme }>([{ scheme: 'linkerd.io/tls' }, 
 
 describe('Linkerd through a real Gitea, with its CA in foreign hands', () => {
   // So that nobody renews, and no leaf ends, while those behind have not restarted.
-  const mesh = shared('kubernetes.io/tls', '24h')
+  const mesh = shared({ scheme: 'kubernetes.io/tls', leafLife: '24h' })
 
   it('refuses exactly the pairs that the plan foretells, as often as requests fail, and nobody once all have restarted', async () => {
     const { fleet, world } = mesh()
@@ -224,4 +232,20 @@ describe('Linkerd through a real Gitea, with its CA in foreign hands', () => {
     await flowing([world], pairs)
     expect(await heldByProxies(kubelet)).toEqual({ proxies, sets: 1, ...(await plannedTrust(fleet, 'first')) })
   }, 1_200_000)
+})
+
+describe.each<{ readonly flow: LinkerdFlow; readonly release: string }>([
+  { flow: 'upgrade', release: '2.8' },
+  { flow: 'config-map', release: '2.7' },
+])('Linkerd $release through a real Gitea, with nobody who looks: flow $flow', ({ flow, release }) => {
+  const mesh = shared({ flow, scheme: 'linkerd.io/tls', leafLife: '120s' })
+
+  it('goes from init to the closed rotation, with anchors in linkerd-config and in literals: no request fails', async () => {
+    const declared = (text: string): string => {
+      const document = parseDocument(shortGates(text))
+      document.setIn(['spec', 'linkerd', 'flow'], flow)
+      return document.toString()
+    }
+    await replacePeacefully(mesh(), `flow ${flow} of ${release}`, declared)
+  }, 1_800_000)
 })

@@ -1,6 +1,7 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { LinkerdFlow } from '../../../src/systems/linkerd/version.ts'
 import { output, rustlsProxy } from './components.ts'
 import { type ControlPlane, startControlPlane } from './control-plane.ts'
 import { fingerprintOf } from './fingerprint.ts'
@@ -55,6 +56,8 @@ export interface LinkerdClusterOptions {
 }
 
 export interface LinkerdWorldOptions extends LinkerdClusterOptions {
+  /** Which flow rotates it, and so which release it is of. @default trust-roots */
+  readonly flow?: LinkerdFlow
   /** As `-identity-issuance-lifetime` takes it. */
   readonly leafLife: string
   /** Milliseconds between two requests of one workload to one peer. */
@@ -104,7 +107,7 @@ export async function applyByHand(cluster: LinkerdCluster, options: LinkerdWorld
     await plane.objects.applyYaml(files[`linkerd/${linkerdSite}/${file}.yaml`] ?? '', 'kubectl-client-side-apply')
   }
   await ready(cluster, linkerdNamespace, controlPlaneDeployments)
-  await plane.objects.applyYaml(documents(shopObjects(options.owned, options.interval)), 'kubectl-client-side-apply')
+  await plane.objects.applyYaml(documents(shopOf(starting, options, options.owned)), 'kubectl-client-side-apply')
   await ready(
     cluster,
     shopNamespace,
@@ -117,7 +120,7 @@ export async function startLinkerdWorld(
   options: LinkerdWorldOptions,
   repository: FleetRepository,
 ): Promise<LinkerdWorld> {
-  const { owned, foreign = [], interval } = options
+  const { owned, foreign = [] } = options
   const cluster = await startLinkerdCluster(options)
   try {
     const { plane, starting } = cluster
@@ -132,7 +135,7 @@ export async function startLinkerdWorld(
     await plane.objects.applyYaml(syncOf(linkerdSite), 'flux')
     await ready(cluster, linkerdNamespace, controlPlaneDeployments)
     // As people begin: the mesh first, for what is applied before the injector is asked stays without a proxy.
-    const objects = shopObjects([...owned, ...foreign], interval)
+    const objects = shopOf(starting, options, [...owned, ...foreign])
     const names = new Set(foreign.map(({ name }) => name))
     const isForeign = (object: Manifest): boolean => names.has(object.metadata.name)
     await repository.commit(apps({ 'shop.yaml': documents(objects.filter(object => !isForeign(object))) }), 'The shop')
@@ -153,9 +156,17 @@ export async function startLinkerdWorld(
 
 function meshOf(
   { root, webhook }: StartingMaterial,
-  { scheme, leafLife }: Pick<LinkerdWorldOptions, 'scheme' | 'leafLife'>,
+  { flow = 'trust-roots', scheme, leafLife }: Pick<LinkerdWorldOptions, 'flow' | 'scheme' | 'leafLife'>,
 ): Record<string, string> {
-  return linkerdMesh({ site: linkerdSite, scheme, leafLife, root, webhookCa: webhook.ca })
+  return linkerdMesh({ site: linkerdSite, flow, scheme, leafLife, root, webhookCa: webhook.ca })
+}
+
+function shopOf(
+  { root }: StartingMaterial,
+  { flow = 'trust-roots', interval }: Pick<LinkerdWorldOptions, 'flow' | 'interval'>,
+  workloads: readonly LinkerdWorkload[],
+): readonly Manifest[] {
+  return shopObjects(workloads, interval, { flow, root })
 }
 
 function apps(files: Readonly<Record<string, string>>): Record<string, string> {
