@@ -22,7 +22,7 @@ import { createNetwork, type Network } from './rig/network.ts'
 import { reanchor, told } from './rig/reanchor.ts'
 import { report, shortGates } from './rig/rotation.ts'
 import { until } from './rig/server.ts'
-import { type UnattendedOptions, type UnattendedRecord, unattended } from './rig/unattended.ts'
+import { gatesMerged, type UnattendedOptions, unattended } from './rig/unattended.ts'
 import { byStep, failuresText, flowing, plannedTrust, recordOf, restart } from './rig/watch.ts'
 
 /** In the repository. Up to 2.8 no proxy is a native sidecar; what `linkerd inject --manual` has written is the flow `config-map`’s to edit. */
@@ -89,8 +89,6 @@ function unattendedOn({ fleet, world }: Scene, name: string, restarted: string[]
   }
 }
 
-const settled = ({ merges }: UnattendedRecord): boolean => merges.every(({ gate }) => gate.startsWith('success: '))
-
 /** `graceful` from `init` to the closed rotation. */
 async function replacePeacefully(scene: Scene, what: string, edit = shortGates): Promise<void> {
   const { fleet, world } = scene
@@ -119,7 +117,7 @@ async function replacePeacefully(scene: Scene, what: string, edit = shortGates):
     '4-close',
   ])
   expect(restarted).toEqual(['1-trust-both/3-data-plane', '3-trust-new/3-data-plane'])
-  expect(settled(record)).toBe(true)
+  expect(gatesMerged(record)).toEqual(['success'])
   expect(record.refused).toBeGreaterThan(0)
   for (const step of record.steps.slice(1, -1)) expect(step.consumers, step.step).toMatchObject(count)
   expect(failuresText(traffic)).toEqual([])
@@ -157,7 +155,7 @@ describe.each<{ readonly scheme: IssuerScheme }>([{ scheme: 'linkerd.io/tls' }, 
         refused: record.refused,
       })
       expect(record.steps.map(step => step.step)).toEqual(['plan', '1-issue-new/1-data', '2-close'])
-      expect(settled(record)).toBe(true)
+      expect(gatesMerged(record)).toEqual(['success'])
       expect(failuresText(traffic)).toEqual([])
       expect((await watch.read(since)).sent).toBeGreaterThan(100)
       expect(restarted).toEqual([])
@@ -200,7 +198,7 @@ describe('Linkerd through a real Gitea, with its CA in foreign hands', () => {
       '1-replace/3-data-plane',
       '2-close',
     ])
-    expect(settled(record)).toBe(true)
+    expect(gatesMerged(record)).toEqual(['success'])
     expect(restarted).toEqual(['1-replace/3-data-plane'])
     const price = await foretold(fleet, 'first')
     // Of the control plane only identity is dialled here: by new proxies that meet a replica from before. The other way round somebody would have to renew.
