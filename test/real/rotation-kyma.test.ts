@@ -1,8 +1,9 @@
 /** Whole rotations of Kyma's root CA: real Envoys verify the clients, on real API servers of the central cluster and of a runtime's. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { foretold, pairTexts } from './rig/foretold.ts'
 import {
   everybodyIsTaken,
-  foretold,
+  type KymaStrategy,
   kymaGateways,
   kymaPeople,
   kymaRotation,
@@ -36,10 +37,7 @@ describe('Kyma’s gateway', () => {
     await network?.close()
   })
 
-  function options(
-    name: string,
-    strategy: 'graceful' | 'emergency',
-  ): Omit<RotationOptions, 'onWaiting' | 'onOpened' | 'onMerged'> {
+  function options(name: string, strategy: KymaStrategy): Omit<RotationOptions, 'onWaiting' | 'onOpened' | 'onMerged'> {
     return { repository, ...kymaRotation(kyma, name, strategy) }
   }
 
@@ -115,7 +113,7 @@ describe('Kyma’s gateway', () => {
     const onboard = people('second', async client => await kyma.client(client).onboard())
     let closed: Promise<unknown> = Promise.resolve()
     const record = await rotate({
-      ...options('second', 'emergency'),
+      ...options('second', 'emergency for the key'),
       plan: ['--accept-outage'],
       async onOpened(step) {
         if (step === '1-replace/1-data') closed = lagUntilAllRefused(kyma, since)
@@ -131,7 +129,7 @@ describe('Kyma’s gateway', () => {
       ...record,
       ...{ sent, failed: refused.length, pairs: seen.length },
     })
-    const expected = await foretold(repository, 'second')
+    const expected = pairTexts(await foretold(repository, 'second'))
     expect(record.steps.map(step => step.step)).toEqual(['plan', '0-adopt/1-adopt', '1-replace/1-data', '2-close'])
     expect(expected).toHaveLength(4)
     expect(seen).toEqual(expected)

@@ -1,6 +1,7 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { LinkerdFlow } from '../../../src/systems/linkerd/version.ts'
 import { startArgoCd } from './argocd.ts'
 import { output, rustlsProxy } from './components.ts'
 import { type ControlPlane, startControlPlane } from './control-plane.ts'
@@ -69,6 +70,8 @@ export interface LinkerdClusterOptions {
 }
 
 export interface LinkerdWorldOptions extends LinkerdClusterOptions {
+  /** Which flow rotates it, and so which release it is of. @default trust-roots */
+  readonly flow?: LinkerdFlow
   /** As `-identity-issuance-lifetime` takes it. */
   readonly leafLife: string
   /** Milliseconds between two requests of one workload to one peer. */
@@ -118,7 +121,7 @@ export async function applyByHand(cluster: LinkerdCluster, options: LinkerdWorld
     await plane.objects.applyYaml(files[`linkerd/${linkerdSite}/${file}.yaml`] ?? '', 'kubectl-client-side-apply')
   }
   await ready(cluster, linkerdNamespace, controlPlaneDeployments)
-  await plane.objects.applyYaml(documents(shopObjects(options.owned, options.interval)), 'kubectl-client-side-apply')
+  await plane.objects.applyYaml(documents(shopOf(starting, options, options.owned)), 'kubectl-client-side-apply')
   await ready(
     cluster,
     shopNamespace,
@@ -198,11 +201,11 @@ async function populate(
   declared: { readonly mesh: string; readonly apps: string },
 ): Promise<DeliveredLinkerd> {
   const { plane, starting } = cluster
-  const { owned, foreign = [], interval } = options
+  const { owned, foreign = [] } = options
   const clusters = `clusters/${linkerdSite}`
   await repository.commit({ [`${clusters}/linkerd.yaml`]: declared.mesh, ...meshOf(starting, options) }, 'The mesh')
   await ready(cluster, linkerdNamespace, controlPlaneDeployments)
-  const objects = shopObjects([...owned, ...foreign], interval)
+  const objects = shopOf(starting, options, [...owned, ...foreign])
   const names = new Set(foreign.map(({ name }) => name))
   const isForeign = (object: Manifest): boolean => names.has(object.metadata.name)
   const shop = {
@@ -223,9 +226,17 @@ async function populate(
 
 function meshOf(
   { root, webhook }: StartingMaterial,
-  { scheme, leafLife }: Pick<LinkerdWorldOptions, 'scheme' | 'leafLife'>,
+  { flow = 'trust-roots', scheme, leafLife }: Pick<LinkerdWorldOptions, 'flow' | 'scheme' | 'leafLife'>,
 ): Record<string, string> {
-  return linkerdMesh({ site: linkerdSite, scheme, leafLife, root, webhookCa: webhook.ca })
+  return linkerdMesh({ site: linkerdSite, flow, scheme, leafLife, root, webhookCa: webhook.ca })
+}
+
+function shopOf(
+  { root }: StartingMaterial,
+  { flow = 'trust-roots', interval }: Pick<LinkerdWorldOptions, 'flow' | 'interval'>,
+  workloads: readonly LinkerdWorkload[],
+): readonly Manifest[] {
+  return shopObjects(workloads, interval, { flow, root })
 }
 
 /** What is in the cluster by hand: the namespace, keys that stand in no repository, and the verifier's rights. */
