@@ -22,7 +22,7 @@ export default defineConfig({
           'test/real/linkerd-traps.test.ts',
           'test/real/pods.test.ts',
           'test/real/rotation-cassandra.test.ts',
-          'test/real/rotation-clusters.test.ts',
+          'test/real/forge-clusters.test.ts',
           'test/real/rotation-linkerd.test.ts',
         ],
     globalSetup: ['test/real/rig/setup.ts'],
