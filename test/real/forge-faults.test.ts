@@ -200,7 +200,8 @@ describe('Istio through a Gitea that breaks', () => {
     for (const { what, hurts, before, after, rounds } of suffered) {
       // At most the step that was due.
       expect(after - before, what).toBeLessThanOrEqual(1)
-      const wrong = rounds.filter(round => !/^[03] /.test(round))
+      // A forge that is away ends a round with 3 as gates do, but with no answer.
+      const wrong = rounds.filter(round => !/^[03] (?:opened|open|waiting|done):/.test(round))
       if (hurts === true) expect(wrong.length, what).toBeGreaterThan(0)
       if (hurts === false) expect(wrong, what).toEqual([])
     }

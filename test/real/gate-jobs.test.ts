@@ -61,9 +61,17 @@ describe('a Kustomization that waits for the gate', () => {
       if (step !== null && passed.at(-1)?.step !== step) passed.push({ step, at: Date.now() })
     }, 300)
     const disturbed = disturb(cluster, repository, () => watch.runs)
+    /** A merge before the Job has looked once more would replace it, and the step would pass unseen. */
+    const seenThrough = (): boolean => {
+      const run = watch.runs.at(-1)
+      return (
+        run === undefined || run.ended === 'Failed' || (run.ended === 'Complete' && passed.at(-1)?.step === run.step)
+      )
+    }
     const record = await rotate({
       ...options(repository, cluster),
       async onOpened(step) {
+        await until('what depends on the gate has passed', seenThrough, 150_000)
         if (step === '0-adopt/1-adopt')
           await repository.commit(fluxGate(props), 'Let what comes after trust wait for it')
         await disturbed.opened(step)

@@ -139,5 +139,7 @@ export async function plannedTrust(
   }
   const of = (role: string): readonly string[] =>
     certificates.filter(each => each.role === role).map(each => each.sha256)
-  return { roots: [...of('new-root')].sort(), issuers: [...of('new-issuing')].sort() }
+  // Where only the issuer is replaced, no root is new.
+  const roots = of('new-root').length > 0 ? of('new-root') : of('old-root')
+  return { roots: [...roots].sort(), issuers: [...of('new-issuing')].sort() }
 }
