@@ -14,6 +14,7 @@ export default defineConfig({
           'test/real/faults.test.ts',
           'test/real/forge-cassandra-regions.test.ts',
           'test/real/forge-cassandra.test.ts',
+          'test/real/forge-clusters.test.ts',
           'test/real/forge-faults.test.ts',
           'test/real/forge-kyma-argocd.test.ts',
           'test/real/forge-kyma.test.ts',
@@ -26,7 +27,6 @@ export default defineConfig({
           'test/real/linkerd-traps.test.ts',
           'test/real/pods.test.ts',
           'test/real/rotation-cassandra.test.ts',
-          'test/real/rotation-clusters.test.ts',
         ],
     globalSetup: ['test/real/rig/setup.ts'],
     // Workers start after the set-up, and trust what it made.

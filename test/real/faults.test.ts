@@ -419,10 +419,10 @@ describe('a rotation while things break', () => {
     await during(
       'etcd paused',
       async () => {
-        cluster.plane.etcd.pause()
+        cluster.plane.etcd().pause()
         await shut(4, ['the cluster does not answer', 'no answer within', 'API server'])
       },
-      () => cluster.plane.etcd.resume(),
+      () => cluster.plane.etcd().resume(),
     )
     await until('the API server answers', () => cluster.plane.objects.list('v1', 'Node').then(() => true), 60_000)
     await opens('3-issue-new/2-restart')
@@ -431,8 +431,8 @@ describe('a rotation while things break', () => {
   it('outlasts an etcd that pauses in the middle of verify', async () => {
     await during('etcd paused in mid verify', async () => {
       wire.at(3, async () => {
-        cluster.plane.etcd.pause()
-        void sleep(5000).then(() => cluster.plane.etcd.resume())
+        cluster.plane.etcd().pause()
+        void sleep(5000).then(() => cluster.plane.etcd().resume())
       })
       const said = await run('verify', verifier(wire.kubeconfig))
       expect(wire.acted()).toBe(true)

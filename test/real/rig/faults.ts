@@ -59,7 +59,7 @@ interface Kubeconfig {
 }
 
 /** A kubeconfig like another, with another way to the cluster or another user. */
-async function kubeconfigLike(
+export async function kubeconfigLike(
   plane: ControlPlane,
   model: string,
   name: string,

@@ -106,6 +106,8 @@ export async function startKubelet(plane: ControlPlane, options: KubeletOptions 
     }
     // Deleted without grace: nobody waits for them any more.
     for (const [uid, work] of works) if (!present.has(uid)) end(work, 0)
+    // One that comes back later, as in a cluster that was restored, is started anew.
+    for (const uid of ended) if (!present.has(uid)) ended.delete(uid)
   }
 
   function end(work: PodWork, graceSeconds: number): void {

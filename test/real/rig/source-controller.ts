@@ -119,7 +119,9 @@ export async function startSourceController(
       return
     }
     const revision = `${branch}@sha1:${commit}`
-    if (!asked && before.revision === revision) {
+    const known = (object.status as Status | undefined)?.artifact
+    // A cluster that was restored knows an older one.
+    if (!asked && before.revision === revision && known?.revision === revision) {
       seen.set(key, { ...before, due })
       return
     }
@@ -129,7 +131,6 @@ export async function startSourceController(
     await writeFile(join(folder, path), bytes)
     const message = `stored artifact for revision '${revision}'`
     const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`
-    const known = (object.status as Status | undefined)?.artifact
     const same = known?.digest === digest && known.revision === revision
     const lastUpdateTime = new Date().toISOString().replace(/\.\d+Z$/, 'Z')
     await plane.objects.mergeStatus(place, {
