@@ -1,10 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { GateResult } from '../../src/rotation.ts'
-import { type LinkerdWorkload, shopNamespace } from './rig/linkerd-fleet.ts'
+import { type LinkerdWorkload, linkerdFleet, shopNamespace } from './rig/linkerd-fleet.ts'
 import { heldByProxies, refusals } from './rig/linkerd-held.ts'
 import { type LinkerdWorld, linkerdSite, startLinkerdWorld } from './rig/linkerd-world.ts'
 import { createNetwork, type Network } from './rig/network.ts'
 import { reanchor, told } from './rig/reanchor.ts'
+import { type FleetRepository, makeRepository } from './rig/repository.ts'
 import {
   advance,
   copyStep,
@@ -38,24 +39,22 @@ const narrow = '3-trust-new/3-data-plane'
 /** linkerd2#4287: the old root was taken out of the anchors a moment after the issuer had changed, while leaves of the old one live for a day. */
 describe('the old root dropped before every leaf is of the new issuer', () => {
   let network: Network
+  let repository: FleetRepository
   let world: LinkerdWorld
   let options: RotationOptions
 
   beforeAll(async () => {
     network = await createNetwork()
-    world = await startLinkerdWorld({
-      network,
-      scheme: 'linkerd.io/tls',
-      leafLife: '24h',
-      owned,
-      foreign,
-      interval: 500,
-    })
+    repository = await makeRepository((_url, recipient) => linkerdFleet(linkerdSite, recipient))
+    world = await startLinkerdWorld(
+      { network, scheme: 'linkerd.io/tls', leafLife: '24h', owned, foreign, interval: 500 },
+      repository,
+    )
     await flowing([world], pairs)
     options = {
       system: 'linkerd',
       name: 'first',
-      repository: world.repository,
+      repository,
       administrator: [world.plane.kubeconfig],
       verifier: [world.verifier],
       init: ['--site', `${site.name}=${site.path}`, '--context', site.name],
@@ -65,10 +64,11 @@ describe('the old root dropped before every leaf is of the new issuer', () => {
 
   afterAll(async () => {
     await world?.stop()
+    await repository?.close()
     await network?.close()
   })
 
-  const verifier = () => ({ cwd: world.repository.clone, kubeconfig: [world.verifier] })
+  const verifier = () => ({ cwd: repository.clone, kubeconfig: [world.verifier] })
 
   it('is what the gate and check forbid beforehand, in words that name who is behind', async () => {
     await declare(options)
@@ -106,7 +106,7 @@ describe('the old root dropped before every leaf is of the new issuer', () => {
     const next = await reanchor(['next', '--rotation', 'first', '--output', 'json'], verifier())
     expect(next.exit).toBe(3)
     expect(nextOf(next).kind).toBe('waiting')
-    const early = await copyStep(world, 'first', narrow, site, 'early')
+    const early = await copyStep({ repository }, 'first', narrow, site, 'early')
     const checked = await reanchor(['check', `origin/main..${early}`], verifier())
     expect(checked.exit, told(checked)).toBe(5)
     expect(checked.stdout).toMatch(/NOT SAFE: eu-1: 3-trust-new\/3-data-plane breaks proxy to proxy/)
@@ -115,9 +115,9 @@ describe('the old root dropped before every leaf is of the new issuer', () => {
   }, 900_000)
 
   it('fails requests where it is pushed all the same, refused by Go and by rustls, and only until those behind restart', async () => {
-    const { kubelet, repository, starting } = world
+    const { kubelet, starting } = world
     const since = Date.now()
-    await pushToMain(world, (await repository.git('rev-parse', 'early')).trim())
+    await pushToMain({ repository }, (await repository.git('rev-parse', 'early')).trim())
     const apart = names.flatMap(from =>
       names.flatMap(to => (behind.includes(from) === behind.includes(to) ? [] : [`${from} → ${to}`])),
     )

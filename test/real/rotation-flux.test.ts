@@ -1,9 +1,6 @@
-import { readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
-import { Decrypter } from 'age-encryption'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { parseDocument } from 'yaml'
-import { output } from './rig/components.ts'
+import { itInAll } from './rig/in-all.ts'
+import { issuerDeclared, issuingUnder } from './rig/issuing.ts'
 import { istioResource, rolledOut } from './rig/istio.ts'
 import { edgeName, gatewayName, meshManifests } from './rig/mesh.ts'
 import { createNetwork, type Network } from './rig/network.ts'
@@ -14,12 +11,6 @@ import { shopSteps } from './rig/shop.ts'
 import { byStep, failuresText, flowing, held, plannedTrust, ready, recordOf, restart } from './rig/watch.ts'
 import { type FluxCluster, startFluxCluster } from './rig/world.ts'
 
-const all = process.env.REANCHOR_REAL === 'all'
-
-/** Without `--all` there is no such test, rather than one that is skipped. */
-function itInAll(name: string, run: () => Promise<void>, timeout: number): void {
-  if (all) it(name, run, timeout)
-}
 const namespace = 'shop'
 /** In the repository. `ledger` is kept from pushed trust by an annotation of its own. */
 const owned = ['frontend', 'cart', 'orders', 'stock', 'ledger']
@@ -160,19 +151,12 @@ describe('rotations through Flux', () => {
     'replaces the issuing CA alone, and a nudge spares the wait for half a leaf’s life',
     async () => {
       const since = Date.now()
-      const files = await issuingUnder(repository, 'second')
+      const files = await issuingUnder(repository, 'second', { subject: '/O=cluster.local/CN=third issuing' })
       let waited = 0
       let nudge: number | null = null
       const record = await rotate({
         ...options('third'),
-        edit: text => {
-          const document = parseDocument(shortGates(text))
-          document.setIn(['spec', 'strategy'], 'issuer')
-          document.setIn(['spec', 'next'], {
-            files: { root: files.root, issuing: { '*': { certificate: files.certificate, key: files.key } } },
-          })
-          return document.toString()
-        },
+        edit: issuerDeclared(files),
         async onWaiting(step, gates) {
           const old = gates.some(({ id }) => id === 'istio/leaves-issued')
           if (step !== '1-issue-new/2-restart' || !old || nudge !== null || ++waited < 5) return
@@ -206,28 +190,3 @@ describe('rotations through Flux', () => {
     return { proxies: owned.length + foreign.length + 2, ...(await plannedTrust(repository, rotation)) }
   }
 })
-
-/** An issuing CA that the root of an earlier rotation signs, where its key is kept: away from the repository, with openssl. */
-async function issuingUnder(
-  repository: FleetRepository,
-  rotation: string,
-): Promise<{ readonly root: string; readonly certificate: string; readonly key: string }> {
-  const folder = repository.outside
-  const decrypter = new Decrypter()
-  decrypter.addIdentity(repository.identity)
-  const { armor } = await import('age-encryption')
-  const sealed = await readFile(join(folder, `${rotation}-root.key.age`), 'utf8')
-  const opened = new TextDecoder().decode(await decrypter.decrypt(armor.decode(sealed)))
-  const block = (label: string): string =>
-    new RegExp(`-----BEGIN ${label}-----[^-]+-----END ${label}-----\n`).exec(opened)?.[0] ?? ''
-  await writeFile(join(folder, 'root.pem'), block('CERTIFICATE'))
-  await writeFile(join(folder, 'root.key'), block('PRIVATE KEY'), { mode: 0o600 })
-  const openssl = (...args: string[]): Promise<string> => output('openssl', args, { cwd: folder })
-  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', 'issuing.key']
-  const extensions = ['basicConstraints=critical,CA:TRUE,pathlen:0', 'keyUsage=critical,keyCertSign,cRLSign']
-  const added = extensions.flatMap(extension => ['-addext', extension])
-  await openssl('req', ...key, '-out', 'issuing.csr', '-subj', '/O=cluster.local/CN=third issuing', ...added)
-  const signer = ['-CA', 'root.pem', '-CAkey', 'root.key', '-CAcreateserial', '-copy_extensions', 'copyall']
-  await openssl('x509', '-req', '-in', 'issuing.csr', ...signer, '-days', '365', '-out', 'issuing.pem')
-  return { root: join(folder, 'root.pem'), certificate: join(folder, 'issuing.pem'), key: join(folder, 'issuing.key') }
-}

@@ -1,8 +1,9 @@
 /** Whole rotations of Kyma's root CA: real Envoys verify the clients, on real API servers of the central cluster and of a runtime's. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { foretold, pairTexts } from './rig/foretold.ts'
 import {
   everybodyIsTaken,
-  foretold,
+  type KymaStrategy,
   kymaGateways,
   kymaPeople,
   kymaRotation,
@@ -11,8 +12,9 @@ import {
   onceRefused,
   presentedFirstAndLast,
   refusedPairs,
+  renewAt,
 } from './rig/kyma-people.ts'
-import { type KymaWorld, kymaFleet, runtimeName, startKymaWorld } from './rig/kyma-world.ts'
+import { type KymaWorld, kymaFleet, startKymaWorld } from './rig/kyma-world.ts'
 import { createNetwork, type Network } from './rig/network.ts'
 import { mustSay } from './rig/reanchor.ts'
 import { type FleetRepository, makeRepository } from './rig/repository.ts'
@@ -36,10 +38,7 @@ describe('Kyma’s gateway', () => {
     await network?.close()
   })
 
-  function options(
-    name: string,
-    strategy: 'graceful' | 'emergency',
-  ): Omit<RotationOptions, 'onWaiting' | 'onOpened' | 'onMerged'> {
+  function options(name: string, strategy: KymaStrategy): Omit<RotationOptions, 'onWaiting' | 'onOpened' | 'onMerged'> {
     return { repository, ...kymaRotation(kyma, name, strategy) }
   }
 
@@ -57,10 +56,7 @@ describe('Kyma’s gateway', () => {
 
   it('gets a new key in peace: everybody renews while both are trusted, nobody is refused, and a Flux that is down holds the next step', async () => {
     const since = Date.now()
-    const renew = people('first', async client => {
-      if (client === runtimeName) await kyma.askToRenew()
-      else await kyma.client(client).renew()
-    })
+    const renew = people('first', client => renewAt(kyma, client))
     let down = 0
     let up = 0
     const whileDown: string[] = []
@@ -115,7 +111,7 @@ describe('Kyma’s gateway', () => {
     const onboard = people('second', async client => await kyma.client(client).onboard())
     let closed: Promise<unknown> = Promise.resolve()
     const record = await rotate({
-      ...options('second', 'emergency'),
+      ...options('second', 'emergency for the key'),
       plan: ['--accept-outage'],
       async onOpened(step) {
         if (step === '1-replace/1-data') closed = lagUntilAllRefused(kyma, since)
@@ -131,7 +127,7 @@ describe('Kyma’s gateway', () => {
       ...record,
       ...{ sent, failed: refused.length, pairs: seen.length },
     })
-    const expected = await foretold(repository, 'second')
+    const expected = pairTexts(await foretold(repository, 'second'))
     expect(record.steps.map(step => step.step)).toEqual(['plan', '0-adopt/1-adopt', '1-replace/1-data', '2-close'])
     expect(expected).toHaveLength(4)
     expect(seen).toEqual(expected)

@@ -1,11 +1,10 @@
 import { parseDocument } from 'yaml'
-import { loadRotation } from '../../../src/commands/rotation.ts'
-import { openRepository } from '../../../src/repository/repository.ts'
 import type { GateResult } from '../../../src/rotation.ts'
-import { foretoldPairs } from '../../../src/safety/price.ts'
+import { pairTexts } from './foretold.ts'
+import type { ForgeFleet } from './forge-fleet.ts'
 import type { Meeting } from './kyma-clients.ts'
 import { centralSite, type KymaClusters, type KymaWorld, runtimeName } from './kyma-world.ts'
-import type { FleetRepository } from './repository.ts'
+import { mustSay } from './reanchor.ts'
 import { shortGates } from './rotation.ts'
 import { until } from './server.ts'
 
@@ -14,8 +13,10 @@ export const kymaGateways = 2
 const kymaClients = [runtimeName, 'crm', 'billing'] as const
 const applications = kymaClients.filter(name => name !== runtimeName)
 
+export type KymaStrategy = 'graceful' | 'renew' | 'emergency for the certificate' | 'emergency for the key'
+
 /** What everybody says who rotates it, whatever the forge. */
-export function kymaRotation(kyma: KymaWorld, name: string, strategy: 'graceful' | 'emergency') {
+export function kymaRotation(kyma: KymaClusters, name: string, strategy: KymaStrategy) {
   return {
     system: 'kyma' as const,
     name,
@@ -27,12 +28,13 @@ export function kymaRotation(kyma: KymaWorld, name: string, strategy: 'graceful'
 }
 
 /** What the user writes into rotation.yaml: the runtime, and who vouches for the applications. */
-function kymaDeclared(strategy: 'graceful' | 'emergency'): (text: string) => string {
+function kymaDeclared(strategy: KymaStrategy): (text: string) => string {
   return text => {
     const document = parseDocument(shortGates(text))
-    document.setIn(['spec', 'strategy'], strategy)
+    const [word, compromised] = strategy.split(' for the ')
+    document.setIn(['spec', 'strategy'], word)
     document.setIn(['spec', 'kyma', 'applications'], 'attested')
-    if (strategy === 'emergency') document.setIn(['spec', 'kyma', 'compromised'], 'key')
+    if (compromised !== undefined) document.setIn(['spec', 'kyma', 'compromised'], compromised)
     const runtime = { name: runtimeName, kind: 'central', connection: runtimeName, context: runtimeName }
     document.setIn(['spec', 'kyma', 'runtimes'], [runtime])
     document.setIn(['spec', 'gates', 'attest'], [{ name: 'applications', why: 'the owners of crm and billing' }])
@@ -103,6 +105,27 @@ export function presentedFirstAndLast({ clients: { meetings } }: KymaClusters): 
   return { first: meetings[0]?.presents ?? '', last: new Set(latest.map(({ presents }) => presents)) }
 }
 
+/** The same on a forge: a person's word is opened from a clone without any kubeconfig, and merged as everything else is, once `reanchor/gate` lets it. */
+export function kymaPeopleOnForge(
+  fleet: ForgeFleet,
+  name: string,
+  renew: (client: string) => Promise<void>,
+): ReturnType<typeof kymaPeople> {
+  return kymaPeople({
+    renew,
+    async vouch(phase) {
+      const desk = await fleet.runner([])
+      await mustSay(['attest', 'applications', '--rotation', name, '--phase', phase, '--by', 'Grace'], desk)
+    },
+  })
+}
+
+/** With the certificate that they have, through the gateway: an error where that does not take it. */
+export async function renewAt(kyma: KymaClusters, client: string): Promise<void> {
+  if (client === runtimeName) await kyma.askToRenew()
+  else await kyma.client(client).renew()
+}
+
 /** Who was met since, and who of them was refused. */
 export function meetingsSince(
   kyma: KymaClusters,
@@ -130,19 +153,7 @@ export function lagUntilAllRefused(kyma: KymaClusters, since: number): Promise<u
   return closed
 }
 
-const pairText = (client: string, presents: string, trusts: readonly string[]): string =>
-  `${client} with a leaf of ${presents} at a gateway that trusts ${trusts.join(', ')}`
-
-/** Which pairs the plan on main says are refused. */
-export async function foretold(repository: FleetRepository, rotation: string): Promise<readonly string[]> {
-  const opened = await openRepository(repository.clone, { remote: 'origin' })
-  const { plan } = await loadRotation(opened, { rotation, base: 'main' })
-  return foretoldPairs(plan)
-    .map(({ client, presents, trusts }) => pairText(client, presents, trusts))
-    .sort()
-}
-
 /** Which pairs were refused, by what the clients presented and what the Envoys that refused them held. */
 export function refusedPairs(refused: readonly Meeting[]): readonly string[] {
-  return [...new Set(refused.map(({ kind, presents, trusts }) => pairText(kind, presents, trusts)))].sort()
+  return pairTexts(refused.map(({ kind, presents, trusts }) => ({ client: kind, server: 'gateway', presents, trusts })))
 }

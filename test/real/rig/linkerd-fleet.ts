@@ -1,11 +1,18 @@
 import { stringify } from 'yaml'
+import type { LinkerdFlow } from '../../../src/systems/linkerd/version.ts'
 import type { Manifest } from './objects.ts'
-import { fluxKustomization, kustomization, syncOf } from './repository.ts'
+import { kustomization, syncOf } from './repository.ts'
 
 export const linkerdNamespace = 'linkerd'
 export const trustDomain = 'cluster.local'
-const linkerdVersion = 'edge-25.8.3'
 export const shopNamespace = 'shop'
+
+/** A release that each flow is for. */
+const versions: Readonly<Record<LinkerdFlow, string>> = {
+  'trust-roots': 'edge-25.8.3',
+  upgrade: 'stable-2.8.1',
+  'config-map': 'stable-2.7.1',
+}
 
 export type IssuerScheme = 'linkerd.io/tls' | 'kubernetes.io/tls'
 
@@ -17,12 +24,14 @@ export interface LinkerdWorkload {
   readonly replicas?: number
   /** The proxy is an init container that goes on. @default false */
   readonly nativeSidecar?: boolean
+  /** `linkerd inject --manual` has written the proxy into the manifest, with its anchors as a literal. @default false */
+  readonly injectedByHand?: boolean
 }
 
-export interface LinkerdFleetOptions {
+export interface LinkerdMeshOptions {
   readonly site: string
-  /** Age recipient of `.sops.yaml`. */
-  readonly recipient: string
+  /** Which flow rotates it: from 2.11 on, or 2.7 and 2.8, whose anchors stand in linkerd-config and in literals. */
+  readonly flow: LinkerdFlow
   /** PEM of the root that Linkerd was installed with. */
   readonly root: string
   readonly scheme: IssuerScheme
@@ -32,9 +41,8 @@ export interface LinkerdFleetOptions {
   readonly webhookCa: string
 }
 
-/** A repository as `flux bootstrap` begins it, with what `linkerd install` writes for 2.12 and later, as far as the rig runs it. */
-export function linkerdFleet(options: LinkerdFleetOptions): Record<string, string> {
-  const { site, recipient } = options
+/** A repository as `flux bootstrap` begins it: the mesh comes next (`linkerdMesh`), and then who is in it. */
+export function linkerdFleet(site: string, recipient: string): Record<string, string> {
   return {
     'README.md':
       '# Fleet\n\nFlux applies `clusters/<cluster>`, which leads to `linkerd/<cluster>` and `apps/<cluster>`.\n',
@@ -46,7 +54,13 @@ export function linkerdFleet(options: LinkerdFleetOptions): Record<string, strin
 `,
     [`clusters/${site}/flux-system/gotk-sync.yaml`]: syncOf(site),
     [`clusters/${site}/flux-system/kustomization.yaml`]: kustomization(['gotk-sync.yaml']),
-    [`clusters/${site}/linkerd.yaml`]: fluxKustomization('linkerd', `./linkerd/${site}`, 'The mesh.', '  wait: true\n'),
+  }
+}
+
+/** `linkerd/<cluster>`: what `linkerd install` writes, as far as the rig runs it. */
+export function linkerdMesh(options: LinkerdMeshOptions): Record<string, string> {
+  const { site } = options
+  return {
     [`linkerd/${site}/kustomization.yaml`]: kustomization(['config.yaml', 'control-plane.yaml', 'webhook.yaml']),
     [`linkerd/${site}/config.yaml`]: documents(configObjects(options)),
     [`linkerd/${site}/control-plane.yaml`]: documents(controlPlaneObjects(options)),
@@ -59,20 +73,42 @@ export function documents(objects: readonly unknown[]): string {
   return objects.map(object => stringify(object, { aliasDuplicateObjects: false })).join('---\n')
 }
 
-function configObjects({ root, scheme, leafLife }: LinkerdFleetOptions): readonly unknown[] {
-  const values = {
-    clusterDomain: trustDomain,
-    identity: { issuer: { scheme, issuanceLifetime: leafLife, clockSkewAllowance: '20s' } },
-    identityTrustAnchorsPEM: root.trimEnd(),
-    identityTrustDomain: trustDomain,
-    linkerdVersion,
-  }
+function configObjects({ flow, root, scheme, leafLife }: LinkerdMeshOptions): readonly unknown[] {
   const map = (name: string, component: string, data: Readonly<Record<string, string>>) => ({
     apiVersion: 'v1',
     kind: 'ConfigMap',
     metadata: { name, namespace: linkerdNamespace, labels: { 'linkerd.io/control-plane-component': component } },
     data,
   })
+  const skew = '20s'
+  const linkerdVersion = versions[flow]
+  if (flow !== 'trust-roots') {
+    // As the CLI writes it: compact, and the PEM with its newline at the end.
+    const global = JSON.stringify({
+      linkerdNamespace,
+      cniEnabled: false,
+      version: linkerdVersion,
+      identityContext: {
+        trustDomain,
+        trustAnchorsPem: root,
+        issuanceLifetime: leafLife,
+        clockSkewAllowance: skew,
+        scheme,
+      },
+      autoInjectContext: null,
+      omitWebhookSideEffects: false,
+      clusterDomain: trustDomain,
+    })
+    const install = JSON.stringify({ cliVersion: linkerdVersion, flags: [] })
+    return [map('linkerd-config', 'controller', { global, proxy: '{"logLevel":{"level":"warn"}}', install })]
+  }
+  const values = {
+    clusterDomain: trustDomain,
+    identity: { issuer: { scheme, issuanceLifetime: leafLife, clockSkewAllowance: skew } },
+    identityTrustAnchorsPEM: root.trimEnd(),
+    identityTrustDomain: trustDomain,
+    linkerdVersion,
+  }
   return [
     map('linkerd-config', 'controller', { values: stringify(values) }),
     map('linkerd-identity-trust-roots', 'identity', { 'ca-bundle.crt': root.trimEnd() }),
@@ -80,22 +116,23 @@ function configObjects({ root, scheme, leafLife }: LinkerdFleetOptions): readonl
 }
 
 const identityName = `linkerd-identity.${linkerdNamespace}.serviceaccount.identity.${linkerdNamespace}.${trustDomain}`
-const controllerImage = `cr.l5d.io/linkerd/controller:${linkerdVersion}`
-const proxyImage = `cr.l5d.io/linkerd/proxy:${linkerdVersion}`
+const proxyImage = (flow: LinkerdFlow): string => `cr.l5d.io/linkerd/proxy:${versions[flow]}`
+const goProxyImage = 'rig/linkerd-go-proxy'
 
-function controlPlaneObjects(options: LinkerdFleetOptions): readonly unknown[] {
-  const { scheme, leafLife } = options
-  const identity = component({
+function controlPlaneObjects(options: LinkerdMeshOptions): readonly unknown[] {
+  const { flow, scheme, leafLife } = options
+  // Up to 2.8 identity is told by linkerd-config.
+  const told = [
+    `-identity-trust-domain=${trustDomain}`,
+    `-identity-issuance-lifetime=${leafLife}`,
+    '-identity-clock-skew-allowance=20s',
+    `-identity-scheme=${scheme}`,
+  ]
+  const anchors = flow === 'trust-roots' ? { 'trust-roots': trustRootsMount } : { config: configMount }
+  const identity = component(options, {
     name: 'identity',
     replicas: 2,
-    args: [
-      'identity',
-      `-controller-namespace=${linkerdNamespace}`,
-      `-identity-trust-domain=${trustDomain}`,
-      `-identity-issuance-lifetime=${leafLife}`,
-      '-identity-clock-skew-allowance=20s',
-      `-identity-scheme=${scheme}`,
-    ],
+    args: ['identity', `-controller-namespace=${linkerdNamespace}`, ...(flow === 'trust-roots' ? told : [])],
     ports: [
       { containerPort: 8080, name: 'grpc' },
       { containerPort: 9990, name: 'admin-http' },
@@ -112,26 +149,32 @@ function controlPlaneObjects(options: LinkerdFleetOptions): readonly unknown[] {
         path: '/var/run/linkerd/identity/issuer',
         source: { secret: { secretName: 'linkerd-identity-issuer' } },
       },
-      'trust-roots': trustRootsMount,
+      ...anchors,
     },
   })
-  const destination = component({ name: 'destination', replicas: 1, args: ['destination'], ports: [], mounts: {} })
-  const injector = component({
+  const destination = component(options, {
+    name: 'destination',
+    replicas: 1,
+    args: ['destination'],
+    ports: [],
+    mounts: {},
+  })
+  const injector = component(options, {
     name: 'proxy-injector',
     replicas: 2,
     args: ['injector'],
     env: {
       LINKERD_NAMESPACE: linkerdNamespace,
-      LINKERD_VERSION: linkerdVersion,
+      LINKERD_VERSION: versions[flow],
       TRUST_DOMAIN: trustDomain,
-      PROXY_IMAGE: proxyImage,
-      GO_PROXY_IMAGE: 'rig/linkerd-go-proxy',
+      PROXY_IMAGE: proxyImage(flow),
+      GO_PROXY_IMAGE: goProxyImage,
     },
     ports: [{ containerPort: 8443, name: 'proxy-injector' }],
     ready: 9995,
     mounts: {
       tls: { path: '/var/run/linkerd/tls', source: { secret: { secretName: 'linkerd-proxy-injector-k8s-tls' } } },
-      'trust-roots': trustRootsMount,
+      ...anchors,
     },
   })
   return [
@@ -149,6 +192,8 @@ const trustRootsMount = {
   source: { configMap: { name: 'linkerd-identity-trust-roots' } },
 }
 
+const configMount = { path: '/var/run/linkerd/config', source: { configMap: { name: 'linkerd-config' } } }
+
 interface Component {
   readonly name: string
   readonly replicas: number
@@ -161,16 +206,10 @@ interface Component {
   readonly mounts: Readonly<Record<string, { readonly path: string; readonly source: object }>>
 }
 
-function component({
-  name,
-  replicas,
-  args,
-  env = {},
-  ports,
-  ready,
-  proxyEnv = {},
-  mounts,
-}: Component): readonly unknown[] {
+function component(
+  mesh: LinkerdMeshOptions,
+  { name, replicas, args, env = {}, ports, ready, proxyEnv = {}, mounts }: Component,
+): readonly unknown[] {
   const full = `linkerd-${name}`
   const labels = {
     'linkerd.io/control-plane-component': name,
@@ -178,7 +217,6 @@ function component({
     'linkerd.io/proxy-deployment': full,
   }
   const volumes = Object.entries(mounts).map(([volume, { source }]) => ({ name: volume, ...source }))
-  const token = { audience: 'identity.l5d.io', expirationSeconds: 86_400, path: 'linkerd-identity-token' }
   return [
     { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: full, namespace: linkerdNamespace } },
     {
@@ -196,7 +234,7 @@ function component({
             containers: [
               {
                 name,
-                image: controllerImage,
+                image: `cr.l5d.io/linkerd/controller:${versions[mesh.flow]}`,
                 args,
                 env: variables(env),
                 ports,
@@ -205,12 +243,9 @@ function component({
                   : { readinessProbe: { httpGet: { path: '/ready', port: ready }, periodSeconds: 1 } }),
                 volumeMounts: Object.entries(mounts).map(([volume, { path }]) => ({ name: volume, mountPath: path })),
               },
-              controlPlaneProxy(proxyEnv),
+              controlPlaneProxy(mesh, proxyEnv),
             ],
-            volumes: [
-              ...volumes,
-              { name: 'linkerd-identity-token', projected: { sources: [{ serviceAccountToken: token }] } },
-            ],
+            volumes: [...volumes, identityToken],
           },
         },
       },
@@ -224,18 +259,26 @@ function variables(
   return Object.entries(env).map(([name, value]) => ({ name, value }))
 }
 
-/** The proxy of a pod of the control plane, whose anchors refer to the ConfigMap. */
-function controlPlaneProxy(env: Readonly<Record<string, string>>): unknown {
+/** The proxy of a pod of the control plane, whose anchors refer to the ConfigMap, or are a literal up to 2.8. */
+function controlPlaneProxy({ flow, root }: LinkerdMeshOptions, env: Readonly<Record<string, string>>): unknown {
+  const reference = { configMapKeyRef: { name: 'linkerd-identity-trust-roots', key: 'ca-bundle.crt' } }
+  return proxyContainer(
+    proxyImage(flow),
+    flow === 'trust-roots' ? { valueFrom: reference } : { value: root.trimEnd() },
+    env,
+  )
+}
+
+function proxyContainer(image: string, anchors: object, env: Readonly<Record<string, string>>) {
   const field = (name: string, fieldPath: string) => ({ name, valueFrom: { fieldRef: { fieldPath } } })
-  const anchors = { configMapKeyRef: { name: 'linkerd-identity-trust-roots', key: 'ca-bundle.crt' } }
   return {
     name: 'linkerd-proxy',
-    image: proxyImage,
+    image,
     args: ['proxy'],
     env: [
       field('_pod_ns', 'metadata.namespace'),
       field('_pod_sa', 'spec.serviceAccountName'),
-      { name: 'LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS', valueFrom: anchors },
+      { name: 'LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS', ...anchors },
       ...variables({
         LINKERD2_PROXY_IDENTITY_LOCAL_NAME: `$(_pod_sa).$(_pod_ns).serviceaccount.identity.${linkerdNamespace}.${trustDomain}`,
         LINKERD2_PROXY_IDENTITY_SVC_NAME: identityName,
@@ -250,6 +293,21 @@ function controlPlaneProxy(env: Readonly<Record<string, string>>): unknown {
     readinessProbe: { httpGet: { path: '/ready', port: 4191 }, periodSeconds: 1 },
     volumeMounts: [{ name: 'linkerd-identity-token', mountPath: '/var/run/secrets/tokens' }],
   }
+}
+
+const identityToken = {
+  name: 'linkerd-identity-token',
+  projected: {
+    sources: [
+      {
+        serviceAccountToken: {
+          audience: 'identity.l5d.io',
+          expirationSeconds: 86_400,
+          path: 'linkerd-identity-token',
+        },
+      },
+    ],
+  },
 }
 
 function service(
@@ -325,18 +383,27 @@ const firstPeerPort = 9001
  * Workloads that all talk to each other. Without iptables an application dials a port of its own proxy on the loopback, and without the
  * destination service that proxy finds peers, and their names, by an annotation.
  */
-export function shopObjects(workloads: readonly LinkerdWorkload[], interval: number): readonly Manifest[] {
+export function shopObjects(
+  workloads: readonly LinkerdWorkload[],
+  interval: number,
+  mesh: Pick<LinkerdMeshOptions, 'flow' | 'root'>,
+): readonly Manifest[] {
   return [
     { apiVersion: 'v1', kind: 'Namespace', metadata: { name: shopNamespace } },
-    ...workloads.flatMap((workload, place) => workloadObjects(workload, place, workloads, interval)),
+    ...workloads.flatMap((workload, place) => workloadObjects(workload, place, { workloads, interval, mesh })),
   ]
 }
 
+interface Shop {
+  readonly workloads: readonly LinkerdWorkload[]
+  readonly interval: number
+  readonly mesh: Pick<LinkerdMeshOptions, 'flow' | 'root'>
+}
+
 function workloadObjects(
-  { name, proxy, replicas = 1, nativeSidecar = false }: LinkerdWorkload,
+  { name, proxy, replicas = 1, nativeSidecar = false, injectedByHand = false }: LinkerdWorkload,
   place: number,
-  workloads: readonly LinkerdWorkload[],
-  interval: number,
+  { workloads, interval, mesh }: Shop,
 ): readonly Manifest[] {
   const metadata = { name, namespace: shopNamespace, labels: { app: name } }
   const peers = workloads
@@ -346,12 +413,25 @@ function workloadObjects(
     const address = `${peer.name}.${shopNamespace}.svc.${trustDomain}:${peer.port}`
     return `${peer.port}=${address}=${peer.name}.${shopNamespace}.serviceaccount.identity.${linkerdNamespace}.${trustDomain}`
   })
+  const inbound = `127.0.0.1:${appPort}`
   const annotations = {
     'linkerd.io/inject': 'enabled',
     'rig/proxy': proxy,
-    'rig/inbound': `127.0.0.1:${appPort}`,
+    'rig/inbound': inbound,
     'rig/outbound': outbound.join(','),
     ...(nativeSidecar ? { 'config.beta.linkerd.io/proxy-enable-native-sidecar': 'true' } : {}),
+  }
+  // As the injector would write it (tools/linkerd/injector.go).
+  const byHand = {
+    ...proxyContainer(
+      proxy === 'go' ? goProxyImage : proxyImage(mesh.flow),
+      { value: mesh.root },
+      {
+        RIG_INBOUND: inbound,
+        RIG_OUTBOUND: outbound.join(','),
+      },
+    ),
+    lifecycle: { postStart: { exec: { command: ['/usr/local/bin/linkerd-rig', 'await', '4191'] } } },
   }
   const env = {
     NAME: name,
@@ -375,11 +455,15 @@ function workloadObjects(
         replicas,
         selector: { matchLabels: { app: name } },
         template: {
-          metadata: { labels: { app: name }, annotations },
+          metadata: {
+            labels: { app: name, ...(injectedByHand ? { 'linkerd.io/control-plane-ns': linkerdNamespace } : {}) },
+            annotations,
+          },
           spec: {
             serviceAccountName: name,
             terminationGracePeriodSeconds: 30,
             containers: [
+              ...(injectedByHand ? [byHand] : []),
               {
                 name: 'app',
                 image: 'rig/workload',
@@ -393,6 +477,7 @@ function workloadObjects(
                 },
               },
             ],
+            ...(injectedByHand ? { volumes: [identityToken] } : {}),
           },
         },
       },

@@ -1,7 +1,9 @@
 import { readFile } from 'node:fs/promises'
 import { connect } from 'node:tls'
+import type { SeenRefusal } from '../../../src/safety/price.ts'
 import { fingerprintOf } from './fingerprint.ts'
 import type { Kubelet, RunningPod } from './kubelet.ts'
+import { linkerdNamespace, shopNamespace } from './linkerd-fleet.ts'
 
 /** Where a proxy serves its leaf. */
 const adminPort = 4191
@@ -86,6 +88,28 @@ export async function refusals(kubelet: Kubelet, namespace: string, since: numbe
   return lines.flatMap(({ pod, line }) =>
     line.refused === undefined || Number(line.at) < since ? [] : [{ ...(line as unknown as Refusal), pod }],
   )
+}
+
+/**
+ * Whose leaf which proxies did not verify since a time, by what was presented and what they held; of pods that have ended too. Only the client tells: a
+ * server's certificate comes first in a handshake, so where neither end trusts the other's root no server ever sees one.
+ */
+export async function unverified(kubelet: Kubelet, since: number): Promise<readonly SeenRefusal[]> {
+  const found: SeenRefusal[] = []
+  for (const namespace of [linkerdNamespace, shopNamespace]) {
+    const holds = new Map<string, readonly string[]>()
+    for (const { pod, line } of await proxyLines(kubelet, namespace)) {
+      if (Array.isArray(line.roots)) holds.set(pod, line.roots.map(String))
+      if (typeof line.unverified !== 'string' || Number(line.at) < since) continue
+      found.push({
+        client: line.unverified.includes(`.${linkerdNamespace}.serviceaccount.`) ? 'control-plane' : 'proxy',
+        server: namespace === linkerdNamespace ? 'control-plane' : 'proxy',
+        presents: String(line.presents),
+        trusts: holds.get(pod) ?? [],
+      })
+    }
+  }
+  return found
 }
 
 /** What the proxies of a namespace wrote, one JSON object per line. */

@@ -62,6 +62,8 @@ export interface TrafficWatch {
   read(since?: number, to?: number): Promise<Traffic>
   /** Every change of what a pod's proxy holds, oldest first, as Envoy's admin answers to `/config_dump?resource=dynamic_active_secrets`. */
   dumps(pod: string): Promise<readonly { readonly at: string; readonly text: string }[]>
+  /** What a pod's proxy held at any time between two (milliseconds since 1970), from the first time that it was read. */
+  between(pod: string, from: number, to: number): Promise<readonly ProxyCertificates[]>
   /** What the pods of a namespace hold now, by pod. */
   present(namespace: string): Promise<ReadonlyMap<string, ProxyCertificates>>
   stop(): Promise<void>
@@ -196,6 +198,16 @@ export async function watchTraffic(kubelet: Kubelet, interval: number | null = 2
         for (const { at: when, dump } of await linesOf(entry)) {
           found.push({ at: new Date(Number(when)).toISOString(), text: JSON.stringify(dump) })
         }
+      }
+      return found
+    },
+    async between(name, from, to) {
+      const found: ProxyCertificates[] = []
+      for (const entry of watched.values()) {
+        if (entry.pod.name !== name) continue
+        const history = await historyOf(entry)
+        const until = (index: number): number => Date.parse(history[index + 1]?.at ?? '9999-01-01')
+        found.push(...history.filter(({ at: since }, index) => Date.parse(since) <= to && until(index) >= from))
       }
       return found
     },

@@ -136,6 +136,11 @@ export async function unattended(options: UnattendedOptions): Promise<Unattended
   }
 }
 
+/** What `reanchor/gate` said of the commits that were merged, each word once. */
+export function gatesMerged({ merges }: Pick<UnattendedRecord, 'merges'>): readonly string[] {
+  return [...new Set(merges.map(({ gate }) => gate.replace(/:.*/, '')))]
+}
+
 /** A person's word comes by a pull request too, and moves nothing. */
 function isStep({ branch }: PressedMerge): boolean {
   return !branch.includes('/attest-')

@@ -19,11 +19,8 @@ import (
 	"time"
 )
 
-// Where the chart mounts the anchors and the issuer Secret.
-const (
-	trustRootsFile = "/var/run/linkerd/identity/trust-roots/ca-bundle.crt"
-	issuerFolder   = "/var/run/linkerd/identity/issuer"
-)
+// Where the chart mounts the issuer Secret.
+const issuerFolder = "/var/run/linkerd/identity/issuer"
 
 // authority is identity's own process (linkerd2 controller/cmd/identity/main.go, pkg/identity/service.go, pkg/tls/creds_watcher.go): anchors are read
 // once, at the start; the issuer follows the mounted Secret, but only where those anchors verify it. Otherwise the old one stays in use, an event says
@@ -35,7 +32,9 @@ type authority struct {
 	lifetime    time.Duration
 	skew        time.Duration
 	files       [2]string
-	api         *api
+	// old: up to 2.8 the issuer is verified for its name, its key has to be SEC1, and no metric tells of it.
+	old bool
+	api *api
 
 	mutex  sync.Mutex
 	issuer *issuer
@@ -73,11 +72,28 @@ func identity(args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	text, err := os.ReadFile(trustRootsFile)
+	old, err := mountedContext()
 	if err != nil {
-		return fmt.Errorf("Failed to read trust anchors: %w", err)
+		return err
 	}
-	roots, list, err := pool(string(text))
+	var text string
+	if old != nil {
+		text = old.TrustAnchorsPem
+		*scheme, *trustDomain = old.Scheme, old.TrustDomain
+		if *lifetime, err = time.ParseDuration(old.IssuanceLifetime); err != nil {
+			return err
+		}
+		if *skew, err = time.ParseDuration(old.ClockSkewAllowance); err != nil {
+			return err
+		}
+	} else {
+		mounted, err := os.ReadFile(trustRootsFile)
+		if err != nil {
+			return fmt.Errorf("Failed to read trust anchors: %w", err)
+		}
+		text = string(mounted)
+	}
+	roots, list, err := pool(text)
 	if err != nil {
 		return fmt.Errorf("Failed to read trust anchors: %w", err)
 	}
@@ -90,7 +106,8 @@ func identity(args []string) error {
 		return err
 	}
 	a := &authority{
-		anchors: roots, trustDomain: *trustDomain, namespace: *namespace, lifetime: *lifetime, skew: *skew, files: files, api: asked,
+		anchors: roots, trustDomain: *trustDomain, namespace: *namespace, lifetime: *lifetime, skew: *skew, files: files,
+		old: old != nil, api: asked,
 	}
 	if err := a.load(); err != nil {
 		return fmt.Errorf("Failed to initialize identity service: %w", err)
@@ -126,7 +143,7 @@ func (a *authority) load() error {
 	if err != nil {
 		return fmt.Errorf("failed to read CA from disk: %w", err)
 	}
-	parsed, err := privateKey(string(key))
+	parsed, err := privateKey(string(key), !a.old)
 	if err != nil {
 		return fmt.Errorf("failed to read CA from disk: %w", err)
 	}
@@ -158,8 +175,11 @@ func (a *authority) verify(chain []*x509.Certificate) error {
 		between.AddCert(each)
 	}
 	options := x509.VerifyOptions{Roots: a.anchors, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
+	name := fmt.Sprintf("identity.%s.%s", a.namespace, a.trustDomain)
+	if a.old {
+		options.DNSName = name
+	}
 	if _, err := chain[0].Verify(options); err != nil {
-		name := fmt.Sprintf("identity.%s.%s", a.namespace, a.trustDomain)
 		return fmt.Errorf("failed to verify issuer credentials for '%s' with trust anchors: %w", name, err)
 	}
 	return nil
@@ -287,11 +307,14 @@ func (a *authority) whose(token string) (string, error) {
 	return fmt.Sprintf("%s.%s.serviceaccount.identity.%s.%s", parts[3], parts[2], a.namespace, a.trustDomain), nil
 }
 
-// admin has the metric of edge-25.2.1 and later.
+// admin has the metric of edge-25.2.1 and later, unless what is mounted is of 2.8 or earlier.
 func (a *authority) admin() {
 	serve := http.NewServeMux()
 	serve.HandleFunc("/ready", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	serve.HandleFunc("/metrics", func(w http.ResponseWriter, _ *http.Request) {
+		if a.old {
+			return
+		}
 		a.mutex.Lock()
 		left := time.Until(a.issuer.chain[0].NotAfter).Seconds()
 		a.mutex.Unlock()

@@ -87,8 +87,14 @@ func patchOf(review *admission) ([]operation, error) {
 			return nil, nil
 		}
 	}
-	text, err := os.ReadFile(trustRootsFile)
+	old, err := mountedContext()
 	if err != nil {
+		return nil, err
+	}
+	var text []byte
+	if old != nil {
+		text = []byte(old.TrustAnchorsPem)
+	} else if text, err = os.ReadFile(trustRootsFile); err != nil {
 		return nil, err
 	}
 	namespace, domain := os.Getenv("LINKERD_NAMESPACE"), os.Getenv("TRUST_DOMAIN")
@@ -97,9 +103,9 @@ func patchOf(review *admission) ([]operation, error) {
 	for key, value := range pod.Metadata.Labels {
 		labels[key] = value
 	}
-	noted := map[string]string{
-		"linkerd.io/created-by":        "linkerd/proxy-injector " + os.Getenv("LINKERD_VERSION"),
-		"linkerd.io/trust-root-sha256": hex.EncodeToString(sum[:]),
+	noted := map[string]string{"linkerd.io/created-by": "linkerd/proxy-injector " + os.Getenv("LINKERD_VERSION")}
+	if old == nil {
+		noted["linkerd.io/trust-root-sha256"] = hex.EncodeToString(sum[:])
 	}
 	for key, value := range annotations {
 		noted[key] = value

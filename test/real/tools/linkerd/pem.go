@@ -45,16 +45,16 @@ func pool(text string) (*x509.CertPool, []*x509.Certificate, error) {
 	return certPool, found, nil
 }
 
-// privateKey reads what every version reads, and PKCS#8 as those from 2.9 on.
-func privateKey(text string) (*ecdsa.PrivateKey, error) {
+// privateKey reads what every version reads, and where asked PKCS#8 as those from 2.9 on.
+func privateKey(text string, pkcs8 bool) (*ecdsa.PrivateKey, error) {
 	block, _ := pem.Decode([]byte(text))
 	if block == nil {
 		return nil, errors.New("not PEM-encoded")
 	}
-	switch block.Type {
-	case "EC PRIVATE KEY":
+	switch {
+	case block.Type == "EC PRIVATE KEY":
 		return x509.ParseECPrivateKey(block.Bytes)
-	case "PRIVATE KEY":
+	case block.Type == "PRIVATE KEY" && pkcs8:
 		key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 		if err != nil {
 			return nil, err

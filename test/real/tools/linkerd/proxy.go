@@ -157,6 +157,7 @@ func (m *mesh) dial(address, name string) (*tls.Conn, error) {
 	})
 	if err := secure.Handshake(); err != nil {
 		far.Close()
+		m.unverified(name, err)
 		return nil, err
 	}
 	return secure, nil
@@ -184,6 +185,17 @@ func (m *mesh) serverConfig() *tls.Config {
 // refused tells of a handshake that failed, which is what the test reads of both proxies.
 func (m *mesh) refused(where, peer string, err error) {
 	out.print(map[string]any{"at": now(), "refused": where, "peer": peer, "error": err.Error()})
+}
+
+// unverified tells who signed what a server presented, where the anchors did not verify it. The server's certificate comes first in a handshake, so where
+// neither end trusts the other's root it is the client that says so.
+func (m *mesh) unverified(server string, err error) {
+	var failure *tls.CertificateVerificationError
+	if !errors.As(err, &failure) || len(failure.UnverifiedCertificates) < 2 {
+		return
+	}
+	presents := fingerprint(failure.UnverifiedCertificates[1])
+	out.print(map[string]any{"at": now(), "unverified": server, "presents": presents, "error": failure.Err.Error()})
 }
 
 func join(near, far net.Conn) {

@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::rustls;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use rustls::client::danger::ServerCertVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -31,7 +31,7 @@ use rustls::server::{
     ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
 const TOKEN: &str = "/var/run/secrets/tokens/linkerd-identity-token";
 /// LINKERD2_PROXY_IDENTITY_MIN_REFRESH, and how much of a leaf's remaining life passes before it is renewed.
@@ -77,6 +77,52 @@ impl ResolvesClientCert for Presented {
 
     fn has_certs(&self) -> bool {
         true
+    }
+}
+
+/// webpki's verifier, which tells who signed what a server presented, where the anchors did not verify it.
+#[derive(Debug)]
+struct Telling(Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for Telling {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        at: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified = self.0.verify_server_cert(leaf, chain, name, ocsp, at);
+        if let (Err(cause), Some(issuer)) = (&verified, chain.first()) {
+            let (presents, error) = (fingerprint(issuer), cause.to_string());
+            tell(
+                json!({"at": now(), "unverified": name.to_str(), "presents": presents, "error": error}),
+            );
+        }
+        verified
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, leaf, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, leaf, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
     }
 }
 
@@ -213,7 +259,8 @@ impl Mesh {
             WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build()?;
         let mut client = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&versions)?
-            .with_webpki_verifier(verifier.clone())
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Telling(verifier.clone())))
             .with_client_cert_resolver(presented.clone());
         client.resumption = Resumption::disabled();
         Ok(Mesh {
