@@ -233,3 +233,14 @@ export function limited(because: readonly string[]): readonly string[] {
   if (because.length <= namedAtMost) return because
   return [...because.slice(0, namedAtMost), `and ${because.length - namedAtMost} more, named in the evidence`]
 }
+
+/**
+ * A key of a Secret that managedFields give to nobody. What was applied by `stringData` stands in `data` and is owned by nobody there (a server-side
+ * apply owns `f:stringData`, and goes on to after the key is gone), so the two look alike from here.
+ */
+export function ownerless(id: string, key: string): string {
+  return `${id}: key ${key} is missing, or was applied as stringData`
+}
+
+export const ownerlessHint =
+  'where it was applied as stringData, apply it once more as data: only then does the API server tell whose it is'

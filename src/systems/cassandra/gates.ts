@@ -7,6 +7,8 @@ import {
   deliveredWith,
   deliverers,
   exceptionText,
+  ownerless,
+  ownerlessHint,
   stillSealed,
   writtenWhole,
 } from '../../verify/common-gates.ts'
@@ -105,7 +107,7 @@ const secretDelivered: CassandraRule = {
     const extra = keys.filter(key => !expected.keys.includes(key))
     const missing = expected.keys.filter(key => !keys.includes(key))
     if (missing.length > 0)
-      return { verdict: 'pending', because: missing.map(key => `${found.id}: key ${key} is missing`) }
+      return { verdict: 'pending', because: missing.map(key => ownerless(found.id, key)), hint: ownerlessHint }
     const known = deliverers[evidence.delivery.kind]
     // What nobody but the deliverer holds goes with its next apply, which delivery/applied waits for.
     const leaving = extra.filter(key => {

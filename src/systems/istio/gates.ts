@@ -20,6 +20,8 @@ import {
   notReadHint,
   notReadWith,
   objectNamed,
+  ownerless,
+  ownerlessHint,
   stillSealed,
   unsealers,
   writtenWhole,
@@ -146,7 +148,7 @@ const secretDelivered: IstioRule = {
     }
     const missing = secretKeys.filter(key => !keys.includes(key))
     if (missing.length > 0)
-      return { verdict: 'pending', because: missing.map(key => `${found.id}: key ${key} is missing`) }
+      return { verdict: 'pending', because: missing.map(key => ownerless(found.id, key)), hint: ownerlessHint }
     if (writtenWhole(evidence, 'cacerts')) return { verdict: 'holds', because: [] }
     const known = [...deliverers[evidence.delivery.kind], ...unsealers]
     const foreign = keys.filter(key => (found.managers[key] ?? []).some(manager => !known.includes(manager)))

@@ -11,6 +11,8 @@ import {
   limited,
   notReadWith,
   objectNamed,
+  ownerless,
+  ownerlessHint,
   stillSealed,
   unsealers,
 } from '../../verify/common-gates.ts'
@@ -104,7 +106,7 @@ const secretsDelivered: KymaRule = {
       else
         for (const key of keys) {
           const managers = found.managers[key] ?? []
-          if (!found.keys.includes(key)) say('pending', `${id}: key ${key} is missing`)
+          if (!found.keys.includes(key)) say('pending', ownerless(id, key), ownerlessHint)
           else if (
             managers.some(manager => known.includes(manager) || isExternalManager(manager)) ||
             isTakenOver(found, unsealing)

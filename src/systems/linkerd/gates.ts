@@ -22,6 +22,8 @@ import {
   limited,
   notReadWith,
   objectNamed,
+  ownerless,
+  ownerlessHint,
   stillSealed,
   unsealers,
   writtenWhole,
@@ -166,7 +168,7 @@ function judgeIssuer({ evidence, place }: LinkerdCase, name: string, known: read
   const wanted = [form.certificate, form.key, ...(form.anchors === null ? [] : [form.anchors])]
   const missing = wanted.filter(key => !keys.includes(key))
   if (missing.length > 0)
-    return { verdict: 'pending', because: missing.map(key => `${found.id}: key ${key} is missing`) }
+    return { verdict: 'pending', because: missing.map(key => ownerless(found.id, key)), hint: ownerlessHint }
   const extra = keys.filter(key => !wanted.includes(key))
   if (extra.length > 0)
     return { verdict: 'violated', because: extra.map(key => `${found.id}: key ${key} is not of the form ${scheme}`) }
