@@ -6,6 +6,7 @@ import type { Cluster } from '../../src/cluster/cluster.ts'
 import { type KubernetesOptions, openKubernetesCluster } from '../../src/cluster/kubernetes.ts'
 import { resources } from '../../src/cluster/resources.ts'
 import { createCertificate, keyIdOf, subjectKey } from '../../src/pki/authority.ts'
+import { issuing, leaf, newKey, root } from '../pki/family.ts'
 import { clusterContract } from './contract.ts'
 import { type FakeApi, startFakeApi } from './fake-api.ts'
 
@@ -199,6 +200,31 @@ describe('a real connection', () => {
         .digest('hex'),
     ).toBe(api.servedLeaf)
   })
+
+  it.each(['TLSv1.2', 'TLSv1.3'] as const)(
+    'links what is served by issuer, in whatever order, and leaves out what links to nothing: %s',
+    async version => {
+      const top = await root('CN=top')
+      const issuer = await issuing('CN=issuer', top)
+      const key = await newKey()
+      const served = await leaf(issuer, { key, dns: ['localhost'] })
+      const other = await root('CN=other')
+      const [own, ...sent] = [served, top.certificate, other.certificate, issuer.certificate, top.certificate]
+      const server = createTlsServer({
+        cert: [own, ...sent].map(({ pem }) => pem).join(''),
+        key: key.export({ type: 'pkcs8', format: 'pem' }),
+        minVersion: version,
+        maxVersion: version,
+      })
+      await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+      onTestFinished(() => void server.close())
+      const { port } = server.address() as AddressInfo
+      api.forwardError = `connection refused by ${port}`
+      const { chain } = await cluster.servedTls({ ...somePod, address: '127.0.0.1' }, port, 'localhost')
+      const names = chain.map(der => new X509Certificate(der).subject)
+      expect(names).toEqual([new X509Certificate(own.pem).subject, 'CN=issuer', 'CN=top'])
+    },
+  )
 
   it('dials the address of a pod that listens nowhere else, and only where nothing answers on its loopback', async () => {
     const served = await selfSigned()

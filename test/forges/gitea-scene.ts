@@ -83,6 +83,18 @@ async function tokenOf(url: string, user: string, scopes: readonly string[]): Pr
   return ((await response.json()) as { readonly sha1: string }).sha1
 }
 
+/** Somebody who may read this repository, and nothing else: what delivers it is given such a name. */
+export async function makeReader({
+  api,
+  url,
+  repository,
+}: GiteaRepository): Promise<{ readonly username: string; readonly token: string }> {
+  const username = 'deliverer'
+  await ensureUser(api, username)
+  await api('PUT', `/repos/${repository}/collaborators/${username}`, { permission: 'read' })
+  return { username, token: await tokenOf(url, username, ['read:repository']) }
+}
+
 /** Pushes what a local bare repository has on main, as its first content. */
 export async function pushFirst(made: GiteaRepository, bare: string): Promise<void> {
   const remote = made.remote.replace('https://', `https://root-admin:${made.adminToken}@`)

@@ -9,7 +9,14 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parseDocument } from 'yaml'
 import { cassandraFleet, cassandraNames } from './rig/cassandra-fleet.ts'
 import { cassandraRotation, rotateRing } from './rig/cassandra-rotation.ts'
-import { aliasesOf, type CassandraRing, certificateUnder, secretOf, startCassandraRing } from './rig/cassandra-world.ts'
+import {
+  aliasesOf,
+  type CassandraRing,
+  certificateUnder,
+  type FluxCassandraRegion,
+  secretOf,
+  startCassandraRing,
+} from './rig/cassandra-world.ts'
 import { output } from './rig/components.ts'
 import { fingerprintOf } from './rig/fingerprint.ts'
 import { type ForgeFleet, makeForgeFleet } from './rig/forge-fleet.ts'
@@ -28,7 +35,7 @@ const { namespace, serverCa } = cassandraNames
 describe('Cassandra in two regions through a real Gitea', () => {
   let network: Network
   let fleet: ForgeFleet
-  let ring: CassandraRing
+  let ring: CassandraRing<FluxCassandraRegion>
 
   beforeAll(async () => {
     network = await createNetwork()

@@ -1,8 +1,13 @@
 /** Cassandra's server CA in one region from `init` to the closed rotation through a real Gitea, with no hand in between. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { cassandraFleet } from './rig/cassandra-fleet.ts'
+import { cassandraArgoFleet, cassandraFleet } from './rig/cassandra-fleet.ts'
 import { rotateRing } from './rig/cassandra-rotation.ts'
-import { type CassandraRing, issuerServed, startCassandraRing } from './rig/cassandra-world.ts'
+import {
+  type CassandraRing,
+  issuerServed,
+  startCassandraRing,
+  startCassandraRingUnderArgo,
+} from './rig/cassandra-world.ts'
 import { type ForgeFleet, makeForgeFleet } from './rig/forge-fleet.ts'
 import { createNetwork, type Network } from './rig/network.ts'
 import { report } from './rig/rotation.ts'
@@ -11,51 +16,80 @@ import { failuresText, recordOf } from './rig/watch.ts'
 
 const names = ['eu-1']
 const replicas = 3
+/** The program of KSOPS, which no registry of Go modules has: the rotation under Argo CD runs by hand. */
+const ksops = process.env.REANCHOR_KSOPS ?? ''
 
-describe('Cassandra through a real Gitea, with nobody who looks', () => {
-  let network: Network
-  let fleet: ForgeFleet
-  let ring: CassandraRing
+interface World {
+  readonly deliverer: string
+  /** A program that is not there: '' */
+  readonly needs?: string
+  readonly flags?: readonly string[]
+  fleet(): Promise<ForgeFleet>
+  ring(network: Network, fleet: ForgeFleet): Promise<CassandraRing>
+}
 
-  beforeAll(async () => {
-    network = await createNetwork()
-    fleet = await makeForgeFleet((_url, recipient) => cassandraFleet(recipient, names, replicas))
-    ring = await startCassandraRing({ network, repository: fleet, regions: names, replicas })
-  }, 1_200_000)
+const worlds: readonly World[] = [
+  {
+    deliverer: 'Flux',
+    fleet: () => makeForgeFleet((_url, recipient) => cassandraFleet(recipient, names, replicas)),
+    ring: (network, repository) => startCassandraRing({ network, repository, regions: names, replicas }),
+  },
+  {
+    deliverer: 'Argo CD with KSOPS',
+    needs: ksops,
+    flags: ['--ksops'],
+    fleet: () => makeForgeFleet((url, recipient) => cassandraArgoFleet(url, recipient, names, replicas)),
+    ring: (network, repository) =>
+      startCassandraRingUnderArgo({ network, repository, regions: names, replicas }, ksops),
+  },
+]
 
-  afterAll(async () => {
-    await ring?.stop()
-    await fleet?.close()
-    await network?.close()
-  })
+for (const { deliverer, needs, flags, ...world } of worlds) {
+  describe.skipIf(needs === '')(`Cassandra through a real Gitea and ${deliverer}, with nobody who looks`, () => {
+    let network: Network
+    let fleet: ForgeFleet
+    let ring: CassandraRing
 
-  it('goes from init to the closed rotation; no node is lost and no query fails', async () => {
-    const { record, traffic, trusted, presented } = await rotateRing(ring, fleet, 'first')
-    await report({
-      ...recordOf('Cassandra through a real Gitea, unattended: one region', record, traffic),
-      ...{ refused: record.refused, trusted, presented },
+    beforeAll(async () => {
+      network = await createNetwork()
+      fleet = await world.fleet()
+      ring = await world.ring(network, fleet)
+    }, 1_200_000)
+
+    afterAll(async () => {
+      await ring?.stop()
+      await fleet?.close()
+      await network?.close()
     })
-    expect(record.steps.map(step => step.step)).toEqual([
-      'plan',
-      '0-adopt/1-adopt',
-      '1-add/1-data',
-      '2-swap/1-data',
-      '3-drop/1-data',
-      '4-close',
-    ])
-    expect(record.merges).toHaveLength(record.steps.length)
-    expect(gatesMerged(record)).toEqual(['success'])
-    expect(record.refused).toBeGreaterThan(0)
-    expect(trusted).toEqual(['eu-1: o=ca', 'eu-1: o=ca,o=example-first', 'eu-1: o=example-first'])
-    expect(presented.at(0)).toBe('eu-1: ca')
-    expect(presented.at(-1)).toBe('eu-1: example-first')
-    for (const step of record.steps.slice(1, -1)) expect(step.consumers.node, step.step).toBe(replicas)
-    expect(failuresText(traffic)).toEqual([])
-    expect(traffic.slice(0, -1).every(step => step.sent > 0)).toBe(true)
-    const [region] = ring.regions
-    const nodes = region?.nodes() ?? []
-    expect(nodes.map(pod => pod.restarts('cassandra'))).toEqual([0, 0, 0])
-    for (const { address } of nodes) expect(await issuerServed(address)).toBe('O = example-first')
-    await ring.whole()
-  }, 3_600_000)
-})
+
+    it('goes from init to the closed rotation; no node is lost and no query fails', async () => {
+      const { record, traffic, trusted, presented } = await rotateRing(ring, fleet, 'first', flags)
+      await report({
+        ...recordOf(`Cassandra through a real Gitea and ${deliverer}, unattended: one region`, record, traffic),
+        ...{ refused: record.refused, trusted, presented },
+      })
+      expect(record.steps.map(step => step.step)).toEqual([
+        'plan',
+        '0-adopt/1-adopt',
+        '1-add/1-data',
+        '2-swap/1-data',
+        '3-drop/1-data',
+        '4-close',
+      ])
+      expect(record.merges).toHaveLength(record.steps.length)
+      expect(gatesMerged(record)).toEqual(['success'])
+      expect(record.refused).toBeGreaterThan(0)
+      expect(trusted).toEqual(['eu-1: o=ca', 'eu-1: o=ca,o=example-first', 'eu-1: o=example-first'])
+      expect(presented.at(0)).toBe('eu-1: ca')
+      expect(presented.at(-1)).toBe('eu-1: example-first')
+      for (const step of record.steps.slice(1, -1)) expect(step.consumers.node, step.step).toBe(replicas)
+      expect(failuresText(traffic)).toEqual([])
+      expect(traffic.slice(0, -1).every(step => step.sent > 0)).toBe(true)
+      const [region] = ring.regions
+      const nodes = region?.nodes() ?? []
+      expect(nodes.map(pod => pod.restarts('cassandra'))).toEqual([0, 0, 0])
+      for (const { address } of nodes) expect(await issuerServed(address)).toBe('O = example-first')
+      await ring.whole()
+    }, 3_600_000)
+  })
+}

@@ -8,17 +8,17 @@ import {
   everybodyIsTaken,
   type KymaStrategy,
   kymaGateways,
-  kymaPeople,
+  kymaPeopleOnForge,
   kymaRotation,
   lagUntilAllRefused,
   meetingsSince,
   onceRefused,
   presentedFirstAndLast,
   refusedPairs,
+  renewAt,
 } from './rig/kyma-people.ts'
-import { type KymaWorld, kymaFleet, runtimeName, startKymaWorld } from './rig/kyma-world.ts'
+import { type KymaWorld, kymaFleet, startKymaWorld } from './rig/kyma-world.ts'
 import { createNetwork, type Network } from './rig/network.ts'
-import { mustSay } from './rig/reanchor.ts'
 import { report } from './rig/rotation.ts'
 import { gatesMerged, type UnattendedOptions, unattended } from './rig/unattended.ts'
 
@@ -43,30 +43,13 @@ function options(name: string, strategy: KymaStrategy): UnattendedOptions {
   return { fleet, ...kymaRotation(kyma, name, strategy) }
 }
 
-/** Opens a person's word from a clone without any kubeconfig; it is merged as everything else is, once `reanchor/gate` lets it. */
-function people(name: string, renew: (client: string) => Promise<void>): ReturnType<typeof kymaPeople> {
-  return kymaPeople({
-    renew,
-    async vouch(phase) {
-      const desk = await fleet.runner([])
-      await mustSay(['attest', 'applications', '--rotation', name, '--phase', phase, '--by', 'Grace'], desk)
-    },
-  })
-}
-
-/** With the certificate that they have, through the gateway: an error where that does not take it. */
-async function renew(client: string): Promise<void> {
-  if (client === runtimeName) await kyma.askToRenew()
-  else await kyma.client(client).renew()
-}
-
 describe('Kyma through a real Gitea, with nobody who looks', () => {
   beforeEach(start, 900_000)
   afterEach(stop)
 
   it('goes from init to the closed rotation: everybody renews while both CAs are trusted, and nobody is refused', async () => {
     const since = Date.now()
-    const act = people('first', renew)
+    const act = kymaPeopleOnForge(fleet, 'first', client => renewAt(kyma, client))
     const record = await unattended({
       ...options('first', 'graceful'),
       async onRound({ step, kind, gates }) {
@@ -97,7 +80,7 @@ describe('Kyma through a real Gitea, with nobody who looks', () => {
 
   it('replaces one that is compromised: exactly the foretold pairs are refused, and no others', async () => {
     const since = Date.now()
-    const act = people('second', async client => await kyma.client(client).onboard())
+    const act = kymaPeopleOnForge(fleet, 'second', async client => await kyma.client(client).onboard())
     const closed = lagUntilAllRefused(kyma, since)
     const record = await unattended({
       ...options('second', 'emergency for the key'),
@@ -145,7 +128,7 @@ describe('Kyma’s key stays, through a real Gitea, with nobody who looks', () =
     async ({ name, strategy, steps }) => {
       const since = Date.now()
       const before = await signer()
-      const act = people(name, renew)
+      const act = kymaPeopleOnForge(fleet, name, client => renewAt(kyma, client))
       const record = await unattended({
         ...options(name, strategy),
         async onRound({ step, kind, gates }) {

@@ -102,7 +102,7 @@ describe('a PostSync hook of Argo CD', () => {
 
   beforeAll(async () => {
     network = await createNetwork()
-    ;({ cluster, repository } = await startArgoShop(network, workloads))
+    ;({ cluster, repository } = await startArgoShop(network, makeRepository, workloads))
     git = await startGitServer(network, repository.bare)
     await cluster.plane.objects.apply(gitSecret(git))
     watch = watchGates(cluster.plane, 'reanchor', () => stepInSync(cluster, repository))

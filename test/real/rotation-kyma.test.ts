@@ -12,8 +12,9 @@ import {
   onceRefused,
   presentedFirstAndLast,
   refusedPairs,
+  renewAt,
 } from './rig/kyma-people.ts'
-import { type KymaWorld, kymaFleet, runtimeName, startKymaWorld } from './rig/kyma-world.ts'
+import { type KymaWorld, kymaFleet, startKymaWorld } from './rig/kyma-world.ts'
 import { createNetwork, type Network } from './rig/network.ts'
 import { mustSay } from './rig/reanchor.ts'
 import { type FleetRepository, makeRepository } from './rig/repository.ts'
@@ -55,10 +56,7 @@ describe('Kyma’s gateway', () => {
 
   it('gets a new key in peace: everybody renews while both are trusted, nobody is refused, and a Flux that is down holds the next step', async () => {
     const since = Date.now()
-    const renew = people('first', async client => {
-      if (client === runtimeName) await kyma.askToRenew()
-      else await kyma.client(client).renew()
-    })
+    const renew = people('first', client => renewAt(kyma, client))
     let down = 0
     let up = 0
     const whileDown: string[] = []

@@ -6,13 +6,16 @@ import { moduleFolder, output, program } from './components.ts'
 import type { ControlPlane } from './control-plane.ts'
 import { applyKinds } from './kinds.ts'
 import type { Manifest } from './objects.ts'
-import { logEnd, type Server, until } from './server.ts'
+import type { FleetRepository } from './repository.ts'
+import { freePort, logEnd, type Server, until } from './server.ts'
 
 /** The real Argo CD of a cluster: repository server, application controller and their cache, without its API server and its pages. */
 export interface ArgoCd {
   readonly namespace: string
   readonly controller: Server
   readonly repoServer: Server
+  /** Lets it read a repository that is guarded: with a repository's credentials, and a certificate that it trusts, as its settings have them. */
+  reads(repository: Pick<FleetRepository, 'url' | 'reader'>): Promise<void>
   /** What `kubectl annotate … argocd.argoproj.io/refresh=…` does: compare now, with the newest commit; `hard` renders anew as well. */
   refresh(application: string, how?: 'normal' | 'hard'): Promise<void>
   application(name: string): Promise<Manifest | null>
@@ -51,7 +54,12 @@ export interface ArgoCdOptions {
   readonly errorGrace?: number
   /** Keys of ConfigMap argocd-cm, beside those that Argo CD is installed with. */
   readonly settings?: Readonly<Record<string, string>>
+  /** KSOPS in the repository server's path, and the age identity that it opens with: what its README has one mount there ("Argo CD Integration"). */
+  readonly ksops?: { readonly program: string; readonly identity: string }
 }
+
+/** Kustomize runs no generator that is a program unless it is told to (KSOPS, README). */
+const withPlugins = { 'kustomize.buildOptions': '--enable-alpha-plugins --enable-exec' }
 
 const namespace = 'argocd'
 const group = 'argoproj.io/v1alpha1'
@@ -59,22 +67,26 @@ const partOf = { 'app.kubernetes.io/part-of': 'argocd' }
 
 /**
  * Starts it with its kinds, its ConfigMaps as they are installed, and the project `default`. It works in the namespace `argocd`, may do everything,
- * and reads repositories by file path.
+ * and reads repositories by file path, or as `reads` lets it.
  */
 export async function startArgoCd(plane: ControlPlane, options: ArgoCdOptions = {}): Promise<ArgoCd> {
   const { objects } = plane
   const module = await moduleFolder('argocd', 'github.com/argoproj/argo-cd/v3')
-  await installObjects(plane, module, options.settings ?? {})
+  const { ksops, settings = {} } = options
+  await installObjects(plane, module, ksops === undefined ? settings : { ...withPlugins, ...settings })
   const folder = await mkdtemp(join(plane.folder, 'argo-'))
   const bin = join(folder, 'bin')
   await makePrograms(bin, module)
+  if (ksops !== undefined) await symlink(ksops.program, join(bin, 'ksops'))
   for (const part of ['tls', 'ssh', 'gpg', 'tmp', 'home']) await mkdir(join(folder, part))
   const kubeconfig = join(folder, 'kubeconfig')
   await writeFile(kubeconfig, await inNamespace(plane), { mode: 0o600 })
 
-  // The controller listens on every address: a network namespace of its own keeps ports, and others, apart. Git asks for the address of
-  // the machine's name, to make up who writes a reflog, and without an answer it waits for ten seconds.
+  // The controller listens on every address: a network namespace of its own keeps ports, and others, apart. The repository server has to reach
+  // a forge of this machine, and stays outside.
   const place = await plane.network.addNamespace({ [hostname()]: '127.0.0.1' })
+  const { address } = plane.network
+  const [cachePort, repoPort, repoMetrics] = await Promise.all([0, 0, 0].map(() => freePort(address)))
   const env: NodeJS.ProcessEnv = {
     PATH: `${bin}${delimiter}${process.env.PATH ?? ''}`,
     HOME: join(folder, 'home'),
@@ -83,18 +95,28 @@ export async function startArgoCd(plane: ControlPlane, options: ArgoCdOptions = 
     ARGOCD_SSH_DATA_PATH: join(folder, 'ssh'),
     ARGOCD_GNUPGHOME: join(folder, 'gpg'),
     ARGOCD_GPG_ENABLED: 'false',
+    // A pod has /tmp for itself.
+    ARGOCD_ASK_PASS_SOCK: join(folder, 'ask'),
+    // Else Git asks for the address of the machine's name, to make up who writes a reflog, and without an answer it waits for ten seconds.
+    EMAIL: 'argocd@example.com',
     // The cluster it runs in is `https://kubernetes.default.svc`, though its credentials come from a kubeconfig.
     ARGOCD_FAKE_IN_CLUSTER: 'true',
     KUBECONFIG: kubeconfig,
   }
+  const opens = ksops === undefined ? {} : { SOPS_AGE_KEY: ksops.identity }
   const run = (name: string, ...command: [string, ...string[]]): Server =>
-    plane.run(name, ['ip', 'netns', 'exec', place.name, ...command], { env, cwd: folder })
-  const cache = '127.0.0.1:6379'
+    plane.run(name, command, { env: name === 'argocd-repo-server' ? { ...env, ...opens } : env, cwd: folder })
+  const inPlace = ['ip', 'netns', 'exec', place.name] as const
+  const cache = `${address}:${cachePort}`
   const redis = run(
     'redis',
     await redisServer(),
     '--bind',
-    '127.0.0.1',
+    address,
+    '--port',
+    `${cachePort}`,
+    '--protected-mode',
+    'no',
     '--save',
     '',
     '--appendonly',
@@ -105,8 +127,10 @@ export async function startArgoCd(plane: ControlPlane, options: ArgoCdOptions = 
   const repoServer = run(
     'argocd-repo-server',
     join(bin, 'argocd-repo-server'),
-    '--address=127.0.0.1',
-    '--metrics-address=127.0.0.1',
+    `--address=${address}`,
+    `--port=${repoPort}`,
+    `--metrics-address=${address}`,
+    `--metrics-port=${repoMetrics}`,
     `--redis=${cache}`,
     '--disable-tls',
     '--client-ca-path=',
@@ -115,25 +139,32 @@ export async function startArgoCd(plane: ControlPlane, options: ArgoCdOptions = 
   )
   const controller = run(
     'argocd-application-controller',
+    ...inPlace,
     join(bin, 'argocd-application-controller'),
     `--kubeconfig=${kubeconfig}`,
     `--namespace=${namespace}`,
     `--redis=${cache}`,
-    '--repo-server=127.0.0.1:8081',
+    `--repo-server=${address}:${repoPort}`,
     '--repo-server-plaintext',
     `--app-resync=${options.resync ?? 3}`,
     `--app-resync-jitter=${options.resyncJitter ?? 0}`,
     `--repo-error-grace-period-seconds=${options.errorGrace ?? 2}`,
     '--logformat=text',
   )
-  const health = async (port: number): Promise<boolean> => {
-    const url = `http://127.0.0.1:${port}/healthz`
-    await output('ip', ['netns', 'exec', place.name, 'curl', '-sf', url])
+  const health = async (...curl: [string, ...string[]]): Promise<boolean> => {
+    const [command, ...args] = curl
+    await output(command, args)
     return true
   }
   try {
-    await until('the repository server answers', () => health(8084))
-    await until('the application controller answers', () => health(8082), 60_000)
+    await until('the repository server answers', () =>
+      health('curl', '-sf', `http://${address}:${repoMetrics}/healthz`),
+    )
+    await until(
+      'the application controller answers',
+      () => health(...inPlace, 'curl', '-sf', 'http://127.0.0.1:8082/healthz'),
+      60_000,
+    )
   } catch (cause) {
     throw new Error(`${String(cause)}\n${await logEnd(repoServer)}\n${await logEnd(controller)}`)
   }
@@ -145,6 +176,22 @@ export async function startArgoCd(plane: ControlPlane, options: ArgoCdOptions = 
     controller,
     repoServer,
     application,
+    async reads({ url, reader }) {
+      if (reader === undefined) return
+      const { username, token, certificate } = await reader()
+      const server = new URL(url).hostname
+      const name = 'argocd-tls-certs-cm'
+      const config = { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name, namespace, labels: partOf } }
+      await objects.apply({ ...config, data: { [server]: certificate } })
+      // A kubelet mounts it there.
+      await writeFile(join(folder, 'tls', server), certificate)
+      await objects.apply({
+        apiVersion: 'v1',
+        kind: 'Secret',
+        metadata: { name: 'fleet', namespace, labels: { 'argocd.argoproj.io/secret-type': 'repository' } },
+        stringData: { type: 'git', url, username, password: token },
+      })
+    },
     refresh: (name, how = 'normal') =>
       objects.merge(at(name), { metadata: { annotations: { 'argocd.argoproj.io/refresh': how } } }),
     async settled(name, is, what, patience = 60_000) {
@@ -202,7 +249,7 @@ function shown(object: Manifest): Application {
 async function makePrograms(bin: string, module: string): Promise<void> {
   await mkdir(bin)
   const argocd = await program('argocd')
-  for (const name of ['argocd-application-controller', 'argocd-repo-server', 'argocd-git-ask-pass']) {
+  for (const name of ['argocd', 'argocd-application-controller', 'argocd-repo-server']) {
     await symlink(argocd, join(bin, name))
   }
   await symlink(await program('helm'), join(bin, 'helm'))

@@ -1,5 +1,5 @@
 import { stringify } from 'yaml'
-import { fluxKustomization, kustomization, syncOf } from './repository.ts'
+import { argoApplication, fluxKustomization, kustomization, syncOf } from './repository.ts'
 
 /** The names that roles/cassandra.yaml has. */
 export const cassandraNames = {
@@ -15,6 +15,37 @@ export function cassandraFleet(
   regions: readonly string[],
   replicas: number,
 ): Record<string, string> {
+  const files = withoutDeliverer(recipient, regions, replicas)
+  for (const region of regions) {
+    files[`clusters/${region}/flux-system/gotk-sync.yaml`] = syncOf(region)
+    files[`clusters/${region}/flux-system/kustomization.yaml`] = kustomization(['gotk-sync.yaml'])
+    files[`clusters/${region}/databases.yaml`] = fluxKustomization(
+      'databases',
+      `./databases/${region}`,
+      'What stores our data.',
+      '',
+    )
+  }
+  return files
+}
+
+/** The same as an app of apps has it: `root` is applied by hand, once. */
+export function cassandraArgoFleet(
+  url: string,
+  recipient: string,
+  regions: readonly string[],
+  replicas: number,
+): Record<string, string> {
+  const files = withoutDeliverer(recipient, regions, replicas)
+  for (const region of regions) {
+    const { namespace } = cassandraNames
+    files[`clusters/${region}/root.yaml`] = argoApplication('root', url, `clusters/${region}`, 'argocd', {})
+    files[`clusters/${region}/databases.yaml`] = argoApplication('databases', url, `databases/${region}`, namespace, {})
+  }
+  return files
+}
+
+function withoutDeliverer(recipient: string, regions: readonly string[], replicas: number): Record<string, string> {
   const files: Record<string, string> = {
     'README.md': '# Fleet\n\nOne Cassandra cluster over several regions.\n',
     '.sops.yaml': `creation_rules:
@@ -25,14 +56,6 @@ export function cassandraFleet(
 `,
   }
   for (const region of regions) {
-    files[`clusters/${region}/flux-system/gotk-sync.yaml`] = syncOf(region)
-    files[`clusters/${region}/flux-system/kustomization.yaml`] = kustomization(['gotk-sync.yaml'])
-    files[`clusters/${region}/databases.yaml`] = fluxKustomization(
-      'databases',
-      `./databases/${region}`,
-      'What stores our data.',
-      '',
-    )
     files[`databases/${region}/kustomization.yaml`] = kustomization(['cassandra.yaml'])
     files[`databases/${region}/cassandra.yaml`] = cassandraCluster(region, regions, replicas)
   }

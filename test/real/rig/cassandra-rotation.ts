@@ -35,7 +35,13 @@ export function cassandraRotation(
 }
 
 /** A whole rotation through the forge with nobody who looks, while truststores and nodes are looked at past the product. */
-export async function rotateRing(ring: CassandraRing, fleet: ForgeFleet, name: string): Promise<CassandraRotation> {
+export async function rotateRing(
+  ring: CassandraRing,
+  fleet: ForgeFleet,
+  name: string,
+  /** More flags of `init`. */
+  flags: readonly string[] = [],
+): Promise<CassandraRotation> {
   const { regions, authorities } = ring
   const since = Date.now()
   const trusted: string[] = []
@@ -44,8 +50,10 @@ export async function rotateRing(ring: CassandraRing, fleet: ForgeFleet, name: s
     const line = regions.map((region, index) => `${region.name}: ${now[index]}`).join(' | ')
     if (into.at(-1) !== line) into.push(line)
   }
+  const rotation = cassandraRotation(ring, fleet, name)
   const record = await unattended({
-    ...cassandraRotation(ring, fleet, name),
+    ...rotation,
+    init: [...rotation.init, ...flags],
     async onRound() {
       note(trusted, await Promise.all(regions.map(({ plane }) => aliasesOf(plane, authorities.folder))).then(texts))
       note(presented, await Promise.all(regions.map(region => issuersOf(region.nodes()))).then(texts))

@@ -1,6 +1,7 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { startArgoCd } from './argocd.ts'
 import { cassandraNames } from './cassandra-fleet.ts'
 import { startCassandraOperator } from './cassandra-operator.ts'
 import { output } from './components.ts'
@@ -20,13 +21,12 @@ import { type TrafficWatch, watchTraffic } from './traffic.ts'
 
 const { cluster, namespace, serverCa, clientCa } = cassandraNames
 
-/** One region of a Cassandra cluster: real nodes on a real control plane, delivered by Flux. */
+/** One region of a Cassandra cluster: real nodes on a real control plane. */
 export interface CassandraRegion {
   readonly name: string
   readonly plane: ControlPlane
   readonly kubelet: Kubelet
   readonly traffic: TrafficWatch
-  readonly flux: Flux
   /** kubeconfig of the verifier: the ServiceAccount of roles/, and nothing besides. */
   readonly verifier: string
   /** When its nodes answer to CQL and its CassandraCluster is ready. */
@@ -36,6 +36,13 @@ export interface CassandraRegion {
   ask(copies: Readonly<Record<string, number>>): Promise<void>
   stop(): Promise<void>
 }
+
+export interface FluxCassandraRegion extends CassandraRegion {
+  readonly flux: Flux
+}
+
+/** Starts what delivers a region, and lets it have the repository. */
+type Deliver<D> = (name: string, plane: ControlPlane) => Promise<{ readonly with: D; stop(): Promise<void> }>
 
 /** CA pairs as utils/tls.sh of the operator makes them, by hand, the same for every region: `O=ca` for nodes, another for CQL. */
 interface CassandraAuthorities {
@@ -87,7 +94,6 @@ interface CassandraRegionOptions {
   readonly name: string
   readonly network: Network
   readonly number: number
-  readonly repository: FleetRepository
   readonly authorities: CassandraAuthorities
   /** Names of all regions. */
   readonly regions: readonly string[]
@@ -96,8 +102,11 @@ interface CassandraRegionOptions {
 
 const nodeName = (region: string, index: number): string => `${cluster}-cassandra-${region}-${index}`
 
-async function startCassandraRegion(options: CassandraRegionOptions): Promise<CassandraRegion> {
-  const { name, network, number, repository, authorities, regions, replicas } = options
+async function startCassandraRegion<D extends object>(
+  options: CassandraRegionOptions,
+  deliver: Deliver<D>,
+): Promise<CassandraRegion & D> {
+  const { name, network, number, authorities, regions, replicas } = options
   const stops: (() => Promise<void>)[] = []
   const stop = async (): Promise<void> => {
     for (const each of stops.splice(0).reverse()) await each()
@@ -123,21 +132,17 @@ async function startCassandraRegion(options: CassandraRegionOptions): Promise<Ca
     const seeds = regions.map(region => network.keep(keptAs(region, namespace, nodeName(region, 0))))
     const operator = await startCassandraOperator(plane, { region: name, seeds })
     stops.push(() => operator.stop())
-    const flux = await startFlux(plane, { flags: ['--requeue-dependency=2s'] })
-    stops.push(() => flux.stop())
-    await objects.apply(decryptionSecret(repository))
-    const source = await startSourceController(plane, sourceOf(repository))
-    stops.push(() => source.stop())
-    await objects.applyYaml(syncOf(name), 'flux')
+    const delivery = await deliver(name, plane)
+    stops.push(() => delivery.stop())
     const hosts = Array.from({ length: replicas }, (_, index) =>
       network.keep(keptAs(name, namespace, nodeName(name, index))),
     )
     return {
+      ...delivery.with,
       name,
       plane,
       kubelet,
       traffic,
-      flux,
       verifier,
       async ready() {
         await until(
@@ -166,8 +171,8 @@ async function startCassandraRegion(options: CassandraRegionOptions): Promise<Ca
 }
 
 /** One Cassandra cluster over some regions, with a CQL client in each. */
-export interface CassandraRing {
-  readonly regions: readonly CassandraRegion[]
+export interface CassandraRing<R extends CassandraRegion = CassandraRegion> {
+  readonly regions: readonly R[]
   readonly authorities: CassandraAuthorities
   /** Throws where a node, asked by the client of each region, does not write and read with the word of every copy in all regions. */
   whole(): Promise<void>
@@ -182,11 +187,56 @@ export interface CassandraRingOptions {
   readonly replicas: number
 }
 
-/** Starts a ring, and its clients; returns when their queries are answered. */
-export async function startCassandraRing(options: CassandraRingOptions): Promise<CassandraRing> {
-  const { network, repository, regions: names, replicas } = options
+/** Starts a ring that Flux delivers, and its clients; returns when their queries are answered. */
+export async function startCassandraRing(options: CassandraRingOptions): Promise<CassandraRing<FluxCassandraRegion>> {
+  return await startRing(options, (name, plane) => deliverByFlux(name, plane, options.repository))
+}
+
+/** The same under Argo CD, whose repository server runs KSOPS: `ksops` is that program. */
+export async function startCassandraRingUnderArgo(
+  options: CassandraRingOptions,
+  ksops: string,
+): Promise<CassandraRing> {
+  return await startRing(options, (name, plane) => deliverByArgo(name, plane, options.repository, ksops))
+}
+
+async function deliverByFlux(name: string, plane: ControlPlane, repository: FleetRepository) {
+  const flux = await startFlux(plane, { flags: ['--requeue-dependency=2s'] })
+  const stops = [() => flux.stop()]
+  const stop = async (): Promise<void> => {
+    for (const each of stops.splice(0).reverse()) await each()
+  }
+  try {
+    await plane.objects.apply(decryptionSecret(repository))
+    const source = await startSourceController(plane, sourceOf(repository))
+    stops.push(() => source.stop())
+    await plane.objects.applyYaml(syncOf(name), 'flux')
+    return { with: { flux }, stop }
+  } catch (cause) {
+    await stop()
+    throw cause
+  }
+}
+
+async function deliverByArgo(name: string, plane: ControlPlane, repository: FleetRepository, ksops: string) {
+  const argo = await startArgoCd(plane, { ksops: { program: ksops, identity: repository.identity } })
+  try {
+    await argo.reads(repository)
+    await plane.objects.applyFile(join(repository.clone, `clusters/${name}/root.yaml`), 'kubectl-client-side-apply')
+    return { with: {}, stop: () => argo.stop() }
+  } catch (cause) {
+    await argo.stop()
+    throw cause
+  }
+}
+
+async function startRing<D extends object>(
+  options: CassandraRingOptions,
+  deliver: Deliver<D>,
+): Promise<CassandraRing<CassandraRegion & D>> {
+  const { network, regions: names, replicas } = options
   const authorities = await makeCassandraAuthorities()
-  const regions: CassandraRegion[] = []
+  const regions: (CassandraRegion & D)[] = []
   const stop = async (): Promise<void> => {
     for (const region of regions.splice(0)) await region.stop()
     await authorities.close()
@@ -194,7 +244,7 @@ export async function startCassandraRing(options: CassandraRingOptions): Promise
   try {
     for (const [number, name] of names.entries())
       regions.push(
-        await startCassandraRegion({ name, network, number, repository, authorities, regions: names, replicas }),
+        await startCassandraRegion({ name, network, number, authorities, regions: names, replicas }, deliver),
       )
     for (const region of regions) await region.ready()
     for (const region of regions) await region.ask(Object.fromEntries(names.map(name => [name, replicas])))

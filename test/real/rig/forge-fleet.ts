@@ -1,10 +1,12 @@
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { inject } from 'vitest'
 import type { Gitea } from '../../forges/gitea.ts'
-import { makeGiteaRepository, protectMain, pushFirst } from '../../forges/gitea-scene.ts'
+import { makeGiteaRepository, makeReader, protectMain, pushFirst } from '../../forges/gitea-scene.ts'
 import { output } from './components.ts'
 import { keepLooking } from './looking.ts'
 import type { RunOptions } from './reanchor.ts'
-import { type FleetRepository, makeRepository } from './repository.ts'
+import { type FleetRepository, makeRepository, type RepositoryReader } from './repository.ts'
 
 /** A fleet's repository on the real Gitea, its main protected as `init` says: nobody merges what `reanchor/gate` has not called green. */
 export interface ForgeFleet extends FleetRepository {
@@ -23,6 +25,7 @@ export interface ForgeFleet extends FleetRepository {
   readonly api: <T>(method: string, path: string, body?: Readonly<Record<string, unknown>>) => Promise<T>
   /** Over https. */
   readonly sync: () => Promise<void>
+  readonly reader: () => Promise<RepositoryReader>
   /** Presses the merge button of every open pull request whose branch `presses` names, all the time. */
   pressButtons(presses: (branch: string) => boolean): ButtonPresser
 }
@@ -85,6 +88,7 @@ export async function makeForgeFleet(
 
   return {
     ...local,
+    url: remote,
     name,
     api,
     forgeFlag: `gitea:${remote}`,
@@ -108,6 +112,9 @@ export async function makeForgeFleet(
           syncing = null
         })
       return syncing
+    },
+    async reader() {
+      return { ...(await makeReader(made)), certificate: await readFile(inject('certificate').cert, 'utf8') }
     },
     pressButtons(presses) {
       const merges: PressedMerge[] = []

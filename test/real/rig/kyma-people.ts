@@ -1,8 +1,10 @@
 import { parseDocument } from 'yaml'
 import type { GateResult } from '../../../src/rotation.ts'
 import { pairTexts } from './foretold.ts'
+import type { ForgeFleet } from './forge-fleet.ts'
 import type { Meeting } from './kyma-clients.ts'
 import { centralSite, type KymaClusters, type KymaWorld, runtimeName } from './kyma-world.ts'
+import { mustSay } from './reanchor.ts'
 import { shortGates } from './rotation.ts'
 import { until } from './server.ts'
 
@@ -101,6 +103,27 @@ export function presentedFirstAndLast({ clients: { meetings } }: KymaClusters): 
 } {
   const latest = meetings.slice(-kymaClients.length * kymaGateways)
   return { first: meetings[0]?.presents ?? '', last: new Set(latest.map(({ presents }) => presents)) }
+}
+
+/** The same on a forge: a person's word is opened from a clone without any kubeconfig, and merged as everything else is, once `reanchor/gate` lets it. */
+export function kymaPeopleOnForge(
+  fleet: ForgeFleet,
+  name: string,
+  renew: (client: string) => Promise<void>,
+): ReturnType<typeof kymaPeople> {
+  return kymaPeople({
+    renew,
+    async vouch(phase) {
+      const desk = await fleet.runner([])
+      await mustSay(['attest', 'applications', '--rotation', name, '--phase', phase, '--by', 'Grace'], desk)
+    },
+  })
+}
+
+/** With the certificate that they have, through the gateway: an error where that does not take it. */
+export async function renewAt(kyma: KymaClusters, client: string): Promise<void> {
+  if (client === runtimeName) await kyma.askToRenew()
+  else await kyma.client(client).renew()
 }
 
 /** Who was met since, and who of them was refused. */

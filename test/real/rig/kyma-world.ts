@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { stringify } from 'yaml'
+import { startArgoCd } from './argocd.ts'
 import { output } from './components.ts'
 import { type ControlPlane, startControlPlane } from './control-plane.ts'
 import { type Flux, startFlux } from './flux.ts'
@@ -13,8 +14,17 @@ import { type KymaClient, type KymaClients, startKymaClients } from './kyma-clie
 import { startConnector } from './kyma-connector.ts'
 import { gatewayObjects, kymaNames, startCredentialPusher } from './kyma-gateway.ts'
 import type { Network } from './network.ts'
-import type { Place } from './objects.ts'
-import { decryptionSecret, type FleetRepository, fluxKustomization, kustomization, syncOf } from './repository.ts'
+import { type Place, secretData } from './objects.ts'
+import {
+  argoApplication,
+  decryptionSecret,
+  type FleetRepository,
+  fluxKustomization,
+  kustomization,
+  type RepositoryMaker,
+  syncOf,
+} from './repository.ts'
+import { startSealedSecrets } from './sealed-secrets.ts'
 import { until } from './server.ts'
 import { sourceOf, startSourceController } from './source-controller.ts'
 
@@ -83,6 +93,18 @@ export function kymaFleet(recipient: string): Record<string, string> {
   }
 }
 
+/** A repository as an app of apps has it: `root` is applied by hand, once. */
+function kymaArgoFleet(url: string, sealingCertificate: string): Record<string, string> {
+  return {
+    'README.md': '# Fleet\n\nThe central cluster of Kyma.\n',
+    'sealed-secrets.pem': sealingCertificate,
+    [`clusters/${centralSite}/root.yaml`]: argoApplication('root', url, `clusters/${centralSite}`, 'argocd', {}),
+    [`clusters/${centralSite}/kyma.yaml`]: argoApplication('kyma', url, `kyma/${centralSite}`, 'kyma-system', {}),
+    [`kyma/${centralSite}/kustomization.yaml`]: kustomization(['gateway.yaml']),
+    [`kyma/${centralSite}/gateway.yaml`]: gateway(),
+  }
+}
+
 const namespaces = [kymaNames.gatewayNamespace, kymaNames.signer.namespace, 'kyma-system', 'kyma-installer']
 const connectionGroup = 'applicationconnector.kyma-project.io'
 const connection: Place = { apiVersion: `${connectionGroup}/v1alpha1`, kind: 'CentralConnection', name: runtimeName }
@@ -104,6 +126,36 @@ export async function startKymaWorld(network: Network, repository: FleetReposito
     await central.objects.applyYaml(syncOf(centralSite), 'flux')
     return { ...clusters, flux, stop }
   } catch (cause) {
+    await stop()
+    throw cause
+  }
+}
+
+/** Kyma with Argo CD and the Sealed Secrets controller in its central cluster. The repository is the caller's to close. */
+export async function startKymaUnderArgo<R extends FleetRepository>(
+  network: Network,
+  make: RepositoryMaker<R>,
+): Promise<{ readonly kyma: KymaClusters; readonly repository: R }> {
+  const clusters = await startKyma(network)
+  const stops = [clusters.stop]
+  const stop = async (): Promise<void> => {
+    for (const each of stops.splice(0).reverse()) await each()
+  }
+  let repository: R | null = null
+  try {
+    const { central } = clusters
+    const sealedSecrets = await startSealedSecrets(central)
+    stops.push(() => sealedSecrets.stop())
+    const argo = await startArgoCd(central)
+    stops.push(() => argo.stop())
+    const certificate = await sealedSecrets.certificate()
+    repository = await make(url => kymaArgoFleet(url, certificate))
+    await argo.reads(repository)
+    const root = join(repository.clone, `clusters/${centralSite}/root.yaml`)
+    await central.objects.applyFile(root, 'kubectl-client-side-apply')
+    return { kyma: { ...clusters, stop }, repository }
+  } catch (cause) {
+    await repository?.close()
     await stop()
     throw cause
   }
@@ -143,7 +195,7 @@ async function startKyma(network: Network): Promise<KymaClusters> {
       kind: 'Secret',
       metadata: { name, namespace },
       type: 'Opaque',
-      stringData: data,
+      data: secretData(data),
     })
     const setupJob = 'application-connectivity-certs-setup-job'
     await central.objects.apply(

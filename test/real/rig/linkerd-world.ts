@@ -2,6 +2,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { LinkerdFlow } from '../../../src/systems/linkerd/version.ts'
+import { startArgoCd } from './argocd.ts'
 import { output, rustlsProxy } from './components.ts'
 import { type ControlPlane, startControlPlane } from './control-plane.ts'
 import { fingerprintOf } from './fingerprint.ts'
@@ -18,8 +19,17 @@ import {
   trustDomain,
 } from './linkerd-fleet.ts'
 import type { Network } from './network.ts'
-import type { Manifest } from './objects.ts'
-import { decryptionSecret, type FleetRepository, fluxKustomization, kustomization, syncOf } from './repository.ts'
+import { type Manifest, secretData } from './objects.ts'
+import {
+  argoApplication,
+  decryptionSecret,
+  type FleetRepository,
+  fluxKustomization,
+  kustomization,
+  type RepositoryMaker,
+  syncOf,
+} from './repository.ts'
+import { startSealedSecrets } from './sealed-secrets.ts'
 import { startServiceProxy } from './service-proxy.ts'
 import { sourceOf, startSourceController } from './source-controller.ts'
 import { type TrafficWatch, watchTraffic } from './traffic.ts'
@@ -39,11 +49,15 @@ export interface LinkerdCluster {
   stop(): Promise<void>
 }
 
-/** A cluster, delivered by the real Flux. */
-export interface LinkerdWorld extends LinkerdCluster {
-  readonly flux: Flux
+/** A cluster whose mesh and workloads come from a repository. */
+export interface DeliveredLinkerd extends LinkerdCluster {
   /** kubeconfig of the verifier: the ServiceAccount of roles/, and nothing besides. */
   readonly verifier: string
+}
+
+/** A cluster, delivered by the real Flux. */
+export interface LinkerdWorld extends DeliveredLinkerd {
+  readonly flux: Flux
 }
 
 export interface LinkerdClusterOptions {
@@ -120,38 +134,94 @@ export async function startLinkerdWorld(
   options: LinkerdWorldOptions,
   repository: FleetRepository,
 ): Promise<LinkerdWorld> {
-  const { owned, foreign = [] } = options
   const cluster = await startLinkerdCluster(options)
   try {
-    const { plane, starting } = cluster
-    const sync = fluxKustomization('linkerd', `./linkerd/${linkerdSite}`, 'The mesh.', '  wait: true\n')
-    const mesh = { [`clusters/${linkerdSite}/linkerd.yaml`]: sync, ...meshOf(starting, options) }
-    await repository.commit(mesh, 'The mesh')
+    const { plane } = cluster
     const flux = await startFlux(plane, { flags: ['--requeue-dependency=2s'] })
     cluster.onStop(() => flux.stop())
     await plane.objects.apply(decryptionSecret(repository))
     const source = await startSourceController(plane, sourceOf(repository))
     cluster.onStop(() => source.stop())
     await plane.objects.applyYaml(syncOf(linkerdSite), 'flux')
-    await ready(cluster, linkerdNamespace, controlPlaneDeployments)
-    // As people begin: the mesh first, for what is applied before the injector is asked stays without a proxy.
-    const objects = shopOf(starting, options, [...owned, ...foreign])
-    const names = new Set(foreign.map(({ name }) => name))
-    const isForeign = (object: Manifest): boolean => names.has(object.metadata.name)
-    await repository.commit(apps({ 'shop.yaml': documents(objects.filter(object => !isForeign(object))) }), 'The shop')
-    await ready(
-      cluster,
-      shopNamespace,
-      owned.map(({ name }) => name),
-    )
-    await plane.objects.applyYaml(documents(objects.filter(isForeign)), 'kubectl-client-side-apply')
-    await ready(cluster, shopNamespace, [...names])
-    const verifier = await plane.kubeconfigOf('reanchor', 'reanchor-verifier')
-    return { ...cluster, flux, verifier }
+    const sync = (name: string, more: string): string =>
+      fluxKustomization(name, `./${name}/${linkerdSite}`, 'Brought by Flux.', more)
+    return {
+      ...(await populate(cluster, options, repository, {
+        mesh: sync('linkerd', '  wait: true\n'),
+        apps: sync('apps', '  dependsOn:\n    - name: linkerd\n'),
+      })),
+      flux,
+    }
   } catch (cause) {
     await cluster.stop()
     throw cause
   }
+}
+
+/** The same under Argo CD, with the Sealed Secrets controller. The repository, which is the caller's to close, is made when there is a certificate to seal to. */
+export async function startLinkerdUnderArgo<R extends FleetRepository>(
+  options: LinkerdWorldOptions,
+  make: RepositoryMaker<R>,
+): Promise<{ readonly world: DeliveredLinkerd; readonly repository: R }> {
+  const cluster = await startLinkerdCluster(options)
+  let repository: R | null = null
+  try {
+    const { plane } = cluster
+    const sealedSecrets = await startSealedSecrets(plane)
+    cluster.onStop(() => sealedSecrets.stop())
+    const argo = await startArgoCd(plane)
+    cluster.onStop(() => argo.stop())
+    const certificate = await sealedSecrets.certificate()
+    repository = await make(url => ({
+      'README.md':
+        '# Fleet\n\nArgo CD applies `clusters/<cluster>`, whose Applications lead to the mesh and the apps.\n',
+      'sealed-secrets.pem': certificate,
+      [`clusters/${linkerdSite}/root.yaml`]: argoApplication('root', url, `clusters/${linkerdSite}`, 'argocd', {}),
+    }))
+    await argo.reads(repository)
+    const { url, clone } = repository
+    await plane.objects.applyFile(join(clone, `clusters/${linkerdSite}/root.yaml`), 'kubectl-client-side-apply')
+    const application = (name: string, namespace: string): string =>
+      argoApplication(name, url, `${name}/${linkerdSite}`, namespace, {})
+    const declared = { mesh: application('linkerd', linkerdNamespace), apps: application('apps', shopNamespace) }
+    return { world: await populate(cluster, options, repository, declared), repository }
+  } catch (cause) {
+    await repository?.close()
+    await cluster.stop()
+    throw cause
+  }
+}
+
+/** As people begin: the mesh first, for what is applied before the injector is asked stays without a proxy. */
+async function populate(
+  cluster: LinkerdCluster,
+  options: LinkerdWorldOptions,
+  repository: FleetRepository,
+  /** What tells the deliverer of the folders `linkerd/<cluster>` and `apps/<cluster>`. */
+  declared: { readonly mesh: string; readonly apps: string },
+): Promise<DeliveredLinkerd> {
+  const { plane, starting } = cluster
+  const { owned, foreign = [] } = options
+  const clusters = `clusters/${linkerdSite}`
+  await repository.commit({ [`${clusters}/linkerd.yaml`]: declared.mesh, ...meshOf(starting, options) }, 'The mesh')
+  await ready(cluster, linkerdNamespace, controlPlaneDeployments)
+  const objects = shopOf(starting, options, [...owned, ...foreign])
+  const names = new Set(foreign.map(({ name }) => name))
+  const isForeign = (object: Manifest): boolean => names.has(object.metadata.name)
+  const shop = {
+    [`${clusters}/apps.yaml`]: declared.apps,
+    [`apps/${linkerdSite}/kustomization.yaml`]: kustomization(['shop.yaml']),
+    [`apps/${linkerdSite}/shop.yaml`]: documents(objects.filter(object => !isForeign(object))),
+  }
+  await repository.commit(shop, 'The shop')
+  await ready(
+    cluster,
+    shopNamespace,
+    owned.map(({ name }) => name),
+  )
+  await plane.objects.applyYaml(documents(objects.filter(isForeign)), 'kubectl-client-side-apply')
+  await ready(cluster, shopNamespace, [...names])
+  return { ...cluster, verifier: await plane.kubeconfigOf('reanchor', 'reanchor-verifier') }
 }
 
 function meshOf(
@@ -169,15 +239,6 @@ function shopOf(
   return shopObjects(workloads, interval, { flow, root })
 }
 
-function apps(files: Readonly<Record<string, string>>): Record<string, string> {
-  const after = '  dependsOn:\n    - name: linkerd\n'
-  return {
-    [`clusters/${linkerdSite}/apps.yaml`]: fluxKustomization('apps', `./apps/${linkerdSite}`, 'Our teams’.', after),
-    [`apps/${linkerdSite}/kustomization.yaml`]: kustomization(Object.keys(files)),
-    ...Object.fromEntries(Object.entries(files).map(([name, text]) => [`apps/${linkerdSite}/${name}`, text])),
-  }
-}
-
 /** What is in the cluster by hand: the namespace, keys that stand in no repository, and the verifier's rights. */
 async function install(plane: ControlPlane, starting: StartingMaterial, scheme: IssuerScheme): Promise<void> {
   const { objects } = plane
@@ -188,7 +249,7 @@ async function install(plane: ControlPlane, starting: StartingMaterial, scheme: 
     kind: 'Secret',
     metadata: { name, namespace: linkerdNamespace },
     type,
-    stringData: data,
+    data: secretData(data),
   })
   await objects.apply(issuerSecret(scheme, starting), 'kubectl-create')
   const { certificate, key } = starting.webhook
@@ -213,9 +274,11 @@ export function issuerSecret(
       labels: { 'linkerd.io/control-plane-component': 'identity', 'linkerd.io/control-plane-ns': linkerdNamespace },
     },
     type: external ? 'kubernetes.io/tls' : 'Opaque',
-    stringData: external
-      ? { 'ca.crt': root, 'tls.crt': issuer, 'tls.key': issuerKey }
-      : { 'crt.pem': issuer.trimEnd(), 'key.pem': issuerKey.trimEnd() },
+    data: secretData(
+      external
+        ? { 'ca.crt': root, 'tls.crt': issuer, 'tls.key': issuerKey }
+        : { 'crt.pem': issuer.trimEnd(), 'key.pem': issuerKey.trimEnd() },
+    ),
   }
 }
 

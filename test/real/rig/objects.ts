@@ -14,6 +14,11 @@ export interface Manifest {
   readonly [field: string]: unknown
 }
 
+/** `data` of a Secret, as whoever creates one with a client sends it: of `stringData` the API server notes no owner of a key. */
+export function secretData(texts: Readonly<Record<string, string>>): Record<string, string> {
+  return Object.fromEntries(Object.entries(texts).map(([key, text]) => [key, Buffer.from(text).toString('base64')]))
+}
+
 /** Where an object stands. */
 export interface Place {
   readonly apiVersion: string

@@ -6,6 +6,14 @@ import { stringify } from 'yaml'
 import { output } from './components.ts'
 import type { Manifest } from './objects.ts'
 
+/** Who may read a repository, and by what its server is known. */
+export interface RepositoryReader {
+  readonly username: string
+  readonly token: string
+  /** PEM of the certificate that is trusted. */
+  readonly certificate: string
+}
+
 /** A user's GitOps repository: a bare one, which Flux or Argo CD reads by its path, and the clone that the user works in. */
 export interface FleetRepository {
   readonly bare: string
@@ -23,8 +31,15 @@ export interface FleetRepository {
   git(...args: string[]): Promise<string>
   /** Brings `bare` to what a forge has, as source-controller does with its own clone. Absent: everybody pushes to `bare` itself. */
   readonly sync?: () => Promise<void>
+  /** For Argo CD, which fetches by itself. Absent: `url` is a path that nobody guards. */
+  readonly reader?: () => Promise<RepositoryReader>
   close(): Promise<void>
 }
+
+/** `makeRepository`, or what does the same elsewhere. */
+export type RepositoryMaker<R extends FleetRepository> = (
+  files: (url: string, recipient: string) => Readonly<Record<string, string>>,
+) => Promise<R>
 
 /** Makes the repository with its first commit. `files` gets the URL and the age recipient of the fleet. */
 export async function makeRepository(
@@ -239,7 +254,7 @@ const istiodWrites = ['MutatingWebhookConfiguration', 'ValidatingWebhookConfigur
   jqPathExpressions: ['.webhooks[]?.clientConfig.caBundle', '.webhooks[]?.failurePolicy'],
 }))
 
-function argoApplication(
+export function argoApplication(
   name: string,
   repoURL: string,
   path: string,

@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { istiodChart, istiodService, istioManifest, istioResource, rolledOut } from './istio.ts'
 import { meshManifests } from './mesh.ts'
 import type { Network } from './network.ts'
-import { argoApps, argoFleet, type FleetRepository, fluxApps, fluxFleet, makeRepository } from './repository.ts'
+import { argoApps, argoFleet, type FleetRepository, fluxApps, fluxFleet, type RepositoryMaker } from './repository.ts'
 import { until } from './server.ts'
 import { flowing, ready } from './watch.ts'
 import { type ArgoCluster, type FluxCluster, type MeshCluster, startArgoCluster, startFluxCluster } from './world.ts'
@@ -57,21 +57,24 @@ export async function startFluxShop(
   }
 }
 
-/** The same under Argo CD, with SealedSecrets and istiod's chart, and the repository, which is the caller's to close. */
-export async function startArgoShop(
+/**
+ * The same under Argo CD, with SealedSecrets and istiod's chart. The repository, which is the caller's to close, is made when the cluster has a
+ * certificate to seal to.
+ */
+export async function startArgoShop<R extends FleetRepository>(
   network: Network,
+  make: RepositoryMaker<R>,
   workloads: readonly string[],
-): Promise<{ readonly cluster: ArgoCluster; readonly repository: FleetRepository }> {
+): Promise<{ readonly cluster: ArgoCluster; readonly repository: R }> {
   const cluster = await startArgoCluster({ name: shopSite, network })
-  let repository: FleetRepository | null = null
+  let repository: R | null = null
   try {
     const { plane } = cluster
     const sealingCertificate = await cluster.sealedSecrets.certificate()
     const chart = await istiodChart()
     const { values } = istioManifest({ cluster: shopSite }).spec as { readonly values: unknown }
-    repository = await makeRepository(url =>
-      argoFleet({ url, sealingCertificate, chart, sites: [{ name: shopSite, values }] }),
-    )
+    repository = await make(url => argoFleet({ url, sealingCertificate, chart, sites: [{ name: shopSite, values }] }))
+    await cluster.argo.reads(repository)
     const root = join(repository.clone, `clusters/${shopSite}/root.yaml`)
     await plane.objects.applyFile(root, 'kubectl-client-side-apply')
     await until(
