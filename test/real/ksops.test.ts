@@ -44,7 +44,7 @@ async function folderOf(recipient: string, key: string, map: string): Promise<Re
   return Object.fromEntries([...files].map(([file, text]) => [`${path}/${file}`, text]))
 }
 
-describe.skipIf(ksops === '')('a folder that KSOPS opens', () => {
+describe('a folder that KSOPS opens', () => {
   let network: Network
   let plane: ControlPlane
   let argo: ArgoCd

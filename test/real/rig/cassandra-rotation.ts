@@ -34,13 +34,18 @@ export function cassandraRotation(
   }
 }
 
+export interface RingRotationOptions {
+  /** More flags of `init`. */
+  readonly flags?: readonly string[]
+  readonly onRound?: UnattendedOptions['onRound']
+}
+
 /** A whole rotation through the forge with nobody who looks, while truststores and nodes are looked at past the product. */
 export async function rotateRing(
   ring: CassandraRing,
   fleet: ForgeFleet,
   name: string,
-  /** More flags of `init`. */
-  flags: readonly string[] = [],
+  { flags = [], onRound }: RingRotationOptions = {},
 ): Promise<CassandraRotation> {
   const { regions, authorities } = ring
   const since = Date.now()
@@ -54,9 +59,10 @@ export async function rotateRing(
   const record = await unattended({
     ...rotation,
     init: [...rotation.init, ...flags],
-    async onRound() {
+    async onRound(round) {
       note(trusted, await Promise.all(regions.map(({ plane }) => aliasesOf(plane, authorities.folder))).then(texts))
       note(presented, await Promise.all(regions.map(region => issuersOf(region.nodes()))).then(texts))
+      await onRound?.(round)
     },
   })
   return { record, traffic: await byStep(regions, record, since), trusted, presented }
