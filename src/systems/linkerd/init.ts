@@ -33,7 +33,10 @@ interface FoundLinkerd {
 /** Where each site declares its control plane, as the repository tells it. */
 export function initLinkerd(scene: InitScene): InitPart {
   const { answers, files } = scene
-  const found = [...linkerdManifests(files), ...linkerdCharts(files)]
+  // A site's folder holds patches of an earlier rotation, which declare no Linkerd.
+  const found = [...linkerdManifests(files), ...linkerdCharts(files)].filter(
+    ({ file }) => !answers.sites.some(({ path }) => file.startsWith(`${path}/`)),
+  )
   const sites = answers.sites.map(site => linkerdAt(scene, site, found))
   return {
     sites,

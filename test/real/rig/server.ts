@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
+import { randomInt } from 'node:crypto'
 import { closeSync, openSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
@@ -85,15 +86,25 @@ export function startServer(name: string, command: readonly [string, ...string[]
   }
 }
 
-/** A port that was free a moment ago. */
-export function freePort(address = '127.0.0.1'): Promise<number> {
+/**
+ * A port that was free a moment ago. It lies below those that the kernel gives to outgoing connections (`ip_local_port_range`), as one of the many of a rig would
+ * take it before its server does, which may be half a minute later.
+ */
+export async function freePort(address = '127.0.0.1'): Promise<number> {
+  for (;;) {
+    const port = randomInt(16_000, 30_000)
+    if (await isFree(port, address)) return port
+  }
+}
+
+function isFree(port: number, host: string): Promise<boolean> {
   return new Promise((resolve, reject) => {
     const server = createServer()
-    server.once('error', reject)
-    server.listen(0, address, () => {
-      const bound = server.address()
-      server.close(() => resolve(typeof bound === 'object' && bound !== null ? bound.port : 0))
+    server.once('error', (cause: NodeJS.ErrnoException) => {
+      if (cause.code === 'EADDRINUSE') resolve(false)
+      else reject(cause)
     })
+    server.listen(port, host, () => server.close(() => resolve(true)))
   })
 }
 

@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, it } from 'vitest'
 import { type InitFlags, runInit } from '../../../src/declaration/init.ts'
 import { readDeclaration } from '../../../src/declaration/read.ts'
+import { fluxKustomization } from '../../../src/rehearsal/fleet-delivery.ts'
 import { linkerdFleet } from '../../../src/rehearsal/linkerd/fleet.ts'
 import type { Declaration, FileTree } from '../../../src/rotation.ts'
 import type { LinkerdIssuer } from '../../../src/systems/linkerd/next-ca.ts'
@@ -83,6 +84,29 @@ describe('init linkerd', () => {
       })
       expect(declaration.reload.map(({ path }) => path)).toEqual(['apps/eu-1'])
     }
+  })
+
+  it('takes no patch of an earlier rotation for another Linkerd', async () => {
+    const files = linkerdFleet({ sites: ['eu-1'], ageRecipient: recipient, flow: 'trust-roots', root: ca.root.pem })
+    const patch = `apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: linkerd-identity
+  namespace: linkerd
+spec:
+  template:
+    metadata:
+      annotations:
+        reanchor.dev/trust: 47ec3490cff9
+`
+    const { declaration } = await init(
+      new Map([
+        ...files,
+        ['clusters/eu-1/trust.yaml', fluxKustomization('trust', './trust/eu-1', 'Of the rotation before.')],
+        ['trust/eu-1/components/control-plane/linkerd-identity.yaml', patch],
+      ]),
+    )
+    expect(linkerdOf(declaration).controlPlane).toEqual({ 'eu-1': { path: 'linkerd/eu-1', file: null, name: null } })
   })
 
   it('finds a HelmRelease: file, name, and what its values and its chart’s version tell; the key in the clear is said', async () => {
