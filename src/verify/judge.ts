@@ -178,7 +178,7 @@ function judgeFresh(plan: Plan, evidence: Evidence, now: Date, live: boolean): F
   }
   const change = evidence.lastChange === null ? Number.NEGATIVE_INFINITY : Date.parse(evidence.lastChange)
   if (Number.isNaN(change) || change > to + skew)
-    return ['unknown', [`its last change, ${evidence.lastChange ?? ''}, is in the future`], null]
+    return ['unknown', [`its last change, ${evidence.lastChange ?? ''}, is in the future`], writersHint]
   if (now.getTime() - from > plan.gates.fresh) {
     if (live) {
       const because = `the API server said ${evidence.to} a moment ago, and this machine says ${instantOf(now)}`
@@ -194,6 +194,7 @@ function judgeFresh(plan: Plan, evidence: Evidence, now: Date, live: boolean): F
 }
 
 const clocksHint = 'set the clocks: this machine and the API server disagree'
+const writersHint = 'set the clocks of the cluster: its API server and what wrote there last disagree'
 
 function judgeComplete(evidence: Evidence): Finding {
   if (evidence.complete) return holding
