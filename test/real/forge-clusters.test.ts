@@ -107,7 +107,7 @@ describe('three clusters of one mesh, with nobody who looks', () => {
   it('parallel: while one is out of reach nothing opens, and no site begins a step before all have ended the one before', async () => {
     const since = Date.now()
     const trouble = watchTrouble({
-      begins: waitsAfter('2-trust-both-1-data'),
+      begins: waitsAfter('trust-both-1-data'),
       begin: () => frontOf('us-1').silence(true),
       end: () => frontOf('us-1').silence(false),
     })
@@ -155,10 +155,10 @@ describe('three clusters of one mesh, with nobody who looks', () => {
     const trouble = watchTrouble({
       // Every other site has been seen with both roots, and the last one is about to be: what comes next is the first new issuer.
       begins: ({ kind, said, buttons }) =>
-        (kind === 'waiting' && mergesOf('1-trust-both-2-restart', buttons) === 3) ||
+        (kind === 'waiting' && mergesOf('trust-both-2-restart', buttons) === 3) ||
         (kind === 'opened' && titleOf(said).includes('phase 1 of 3, step 2 of 2) · ap-1')),
       async begin({ buttons }) {
-        await until('the last site got its restart', () => mergesOf('1-trust-both-2-restart', buttons) === 3)
+        await until('the last site got its restart', () => mergesOf('trust-both-2-restart', buttons) === 3)
         restored.from = Date.now()
         // Its administrators bring up the delivery last.
         cluster.source.hold(true)
@@ -206,8 +206,8 @@ describe('three clusters of one mesh, with nobody who looks', () => {
     const since = Date.now()
     const minute = 60_000
     const troubles = [
-      { after: '1-trust-both-1-data', off: 10 * minute },
-      { after: '2-issue-new-1-data', off: -30 * minute },
+      { after: 'trust-both-1-data', off: 10 * minute },
+      { after: 'issue-new-1-data', off: -30 * minute },
     ].map(({ after, off }) =>
       watchTrouble({
         begins: waitsAfter(after),
@@ -237,7 +237,7 @@ describe('three clusters of one mesh, with nobody who looks', () => {
 
 /** How many pull requests of a step were merged: one for each batch. */
 function mergesOf(step: string, buttons: ButtonPresser): number {
-  return buttons.merges.filter(({ branch }) => branch.includes(`/${step}`)).length
+  return buttons.merges.filter(({ branch }) => branch.includes(`-${step}`)).length
 }
 
 /** That nothing is open, and a step was merged: a look may come too late for any one of them. */
