@@ -242,5 +242,10 @@ export function ownerless(id: string, key: string): string {
   return `${id}: key ${key} is missing, or was applied as stringData`
 }
 
+/** That keys of a Secret are owned by nobody, which a deliverer may still change. */
+export function ownerlessKeys(id: string, keys: readonly string[]): Judged {
+  return { verdict: 'pending', because: keys.map(key => ownerless(id, key)), hint: ownerlessHint }
+}
+
 export const ownerlessHint =
   'where it was applied as stringData, apply it once more as data: only then does the API server tell whose it is'

@@ -6,6 +6,7 @@ import {
   kymaGateways,
   kymaPeopleOnForge,
   kymaRotation,
+  kymaSteps,
   meetingsSince,
   presentedFirstAndLast,
   renewAt,
@@ -52,14 +53,7 @@ describe('Kyma’s gateway through a real Gitea and Argo CD', () => {
     const what = 'Kyma through a real Gitea, Argo CD and SealedSecrets, unattended: graceful'
     await report({ what, ...record, sent, failed: refused.length })
     expect(leave.given).toEqual([expect.stringMatching(/^kubectl .*annotate secret connector-service-app-ca /)])
-    expect(record.steps.map(step => step.step)).toEqual([
-      'plan',
-      '0-adopt/1-adopt',
-      '1-trust-both/1-data',
-      '2-issue-new/1-data',
-      '3-trust-new/1-data',
-      '4-close',
-    ])
+    expect(record.steps.map(step => step.step)).toEqual(kymaSteps)
     expect(gatesMerged(record)).toEqual(['success'])
     expect(record.refused).toBeGreaterThan(0)
     for (const step of record.steps.slice(1, -1))

@@ -4,7 +4,7 @@ import { type ForgeFleet, makeForgeFleet } from './rig/forge-fleet.ts'
 import { leaveToTakeOver } from './rig/leave.ts'
 import type { LinkerdWorkload } from './rig/linkerd-fleet.ts'
 import { heldByProxies } from './rig/linkerd-held.ts'
-import { type DeliveredLinkerd, linkerdSite, startLinkerdUnderArgo } from './rig/linkerd-world.ts'
+import { type DeliveredLinkerd, linkerdSite, linkerdSteps, startLinkerdUnderArgo } from './rig/linkerd-world.ts'
 import { createNetwork, type Network } from './rig/network.ts'
 import { report, shortGates } from './rig/rotation.ts'
 import { until } from './rig/server.ts'
@@ -62,18 +62,7 @@ describe('Linkerd through a real Gitea and Argo CD, with nobody who looks', () =
     const what = 'Linkerd through a real Gitea, Argo CD and SealedSecrets, unattended: graceful'
     await report({ ...recordOf(what, record, traffic), refused: record.refused })
     expect(leave.given).toEqual([expect.stringMatching(/^kubectl .*annotate secret linkerd-identity-issuer /)])
-    expect(record.steps.map(step => step.step)).toEqual([
-      'plan',
-      '0-adopt/1-adopt',
-      '1-trust-both/1-data',
-      '1-trust-both/2-control-plane',
-      '1-trust-both/3-data-plane',
-      '2-issue-new/1-data',
-      '3-trust-new/1-data',
-      '3-trust-new/2-control-plane',
-      '3-trust-new/3-data-plane',
-      '4-close',
-    ])
+    expect(record.steps.map(step => step.step)).toEqual(linkerdSteps)
     expect(gatesMerged(record)).toEqual(['success'])
     expect(record.refused).toBeGreaterThan(0)
     for (const step of record.steps.slice(1, -1)) expect(step.consumers, step.step).toMatchObject(count)

@@ -17,7 +17,13 @@ import {
   trustDomain,
 } from './rig/linkerd-fleet.ts'
 import { heldByProxies, refusals, unverified } from './rig/linkerd-held.ts'
-import { type LinkerdWorld, type LinkerdWorldOptions, linkerdSite, startLinkerdWorld } from './rig/linkerd-world.ts'
+import {
+  type LinkerdWorld,
+  type LinkerdWorldOptions,
+  linkerdSite,
+  linkerdSteps,
+  startLinkerdWorld,
+} from './rig/linkerd-world.ts'
 import { createNetwork, type Network } from './rig/network.ts'
 import { reanchor, told } from './rig/reanchor.ts'
 import { report, shortGates } from './rig/rotation.ts'
@@ -104,18 +110,7 @@ async function replacePeacefully(scene: Scene, what: string, edit = shortGates):
     ...recordOf(`Linkerd through a real Gitea, unattended, ${what}: graceful`, record, traffic),
     refused: record.refused,
   })
-  expect(record.steps.map(step => step.step)).toEqual([
-    'plan',
-    '0-adopt/1-adopt',
-    '1-trust-both/1-data',
-    '1-trust-both/2-control-plane',
-    '1-trust-both/3-data-plane',
-    '2-issue-new/1-data',
-    '3-trust-new/1-data',
-    '3-trust-new/2-control-plane',
-    '3-trust-new/3-data-plane',
-    '4-close',
-  ])
+  expect(record.steps.map(step => step.step)).toEqual(linkerdSteps)
   expect(restarted).toEqual(['1-trust-both/3-data-plane', '3-trust-new/3-data-plane'])
   expect(gatesMerged(record)).toEqual(['success'])
   expect(record.refused).toBeGreaterThan(0)

@@ -7,8 +7,7 @@ import {
   deliveredWith,
   deliverers,
   exceptionText,
-  ownerless,
-  ownerlessHint,
+  ownerlessKeys,
   stillSealed,
   writtenWhole,
 } from '../../verify/common-gates.ts'
@@ -106,8 +105,7 @@ const secretDelivered: CassandraRule = {
       return { verdict: 'unknown', because: [`${found.id} has no managedFields, so its keys are not known`] }
     const extra = keys.filter(key => !expected.keys.includes(key))
     const missing = expected.keys.filter(key => !keys.includes(key))
-    if (missing.length > 0)
-      return { verdict: 'pending', because: missing.map(key => ownerless(found.id, key)), hint: ownerlessHint }
+    if (missing.length > 0) return ownerlessKeys(found.id, missing)
     const known = deliverers[evidence.delivery.kind]
     // What nobody but the deliverer holds goes with its next apply, which delivery/applied waits for.
     const leaving = extra.filter(key => {

@@ -20,8 +20,7 @@ import {
   notReadHint,
   notReadWith,
   objectNamed,
-  ownerless,
-  ownerlessHint,
+  ownerlessKeys,
   stillSealed,
   unsealers,
   writtenWhole,
@@ -147,8 +146,7 @@ const secretDelivered: IstioRule = {
       }
     }
     const missing = secretKeys.filter(key => !keys.includes(key))
-    if (missing.length > 0)
-      return { verdict: 'pending', because: missing.map(key => ownerless(found.id, key)), hint: ownerlessHint }
+    if (missing.length > 0) return ownerlessKeys(found.id, missing)
     if (writtenWhole(evidence, 'cacerts')) return { verdict: 'holds', because: [] }
     const known = [...deliverers[evidence.delivery.kind], ...unsealers]
     const foreign = keys.filter(key => (found.managers[key] ?? []).some(manager => !known.includes(manager)))

@@ -22,8 +22,7 @@ import {
   limited,
   notReadWith,
   objectNamed,
-  ownerless,
-  ownerlessHint,
+  ownerlessKeys,
   stillSealed,
   unsealers,
   writtenWhole,
@@ -167,8 +166,7 @@ function judgeIssuer({ evidence, place }: LinkerdCase, name: string, known: read
   const form = schemeKeys[scheme]
   const wanted = [form.certificate, form.key, ...(form.anchors === null ? [] : [form.anchors])]
   const missing = wanted.filter(key => !keys.includes(key))
-  if (missing.length > 0)
-    return { verdict: 'pending', because: missing.map(key => ownerless(found.id, key)), hint: ownerlessHint }
+  if (missing.length > 0) return ownerlessKeys(found.id, missing)
   const extra = keys.filter(key => !wanted.includes(key))
   if (extra.length > 0)
     return { verdict: 'violated', because: extra.map(key => `${found.id}: key ${key} is not of the form ${scheme}`) }

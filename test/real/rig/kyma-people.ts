@@ -9,6 +9,15 @@ import { shortGates } from './rotation.ts'
 import { until } from './server.ts'
 
 export const kymaGateways = 2
+/** A rotation in which both CAs are trusted for a while, step by step: `graceful`, and `renew`. */
+export const kymaSteps: readonly string[] = [
+  'plan',
+  '0-adopt/1-adopt',
+  '1-trust-both/1-data',
+  '2-issue-new/1-data',
+  '3-trust-new/1-data',
+  '4-close',
+]
 /** The runtime and two applications. */
 const kymaClients = [runtimeName, 'crm', 'billing'] as const
 const applications = kymaClients.filter(name => name !== runtimeName)

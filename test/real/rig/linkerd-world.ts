@@ -37,6 +37,20 @@ import { ready } from './watch.ts'
 
 export const linkerdSite = 'eu-1'
 
+/** A whole `graceful` rotation, step by step, by whatever flow. */
+export const linkerdSteps: readonly string[] = [
+  'plan',
+  '0-adopt/1-adopt',
+  '1-trust-both/1-data',
+  '1-trust-both/2-control-plane',
+  '1-trust-both/3-data-plane',
+  '2-issue-new/1-data',
+  '3-trust-new/1-data',
+  '3-trust-new/2-control-plane',
+  '3-trust-new/3-data-plane',
+  '4-close',
+]
+
 /** A cluster with the rig's stand-ins of Linkerd's control plane and proxies, and nobody who delivers. */
 export interface LinkerdCluster {
   readonly plane: ControlPlane

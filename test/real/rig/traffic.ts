@@ -286,8 +286,6 @@ function leafOf([leaf, ...others]: readonly X509Certificate[]): Leaf {
   }
 }
 
-/** SHA-256 of a certificate's DER, lower-case hex. */
-
 /** A ledger in few lines, for a message of a test: certificates by the names given, or by their first digits. */
 export function trafficText(traffic: Traffic, names: ReadonlyMap<string, string> = new Map(), most = 5): string {
   const name = (sha256: string | null): string =>
